@@ -1,0 +1,13 @@
+/* verbs.h - what `fathomd VERB ...` can do. Each verb is one file, server/verb_NAME.c, takes the
+ * arguments after its name, and returns the exit code: 0 done, 1 failed, 2 wrong use. */
+#ifndef SERVER_VERBS_H
+#define SERVER_VERBS_H
+
+int verb_serve(int argc, char **argv);     // the daemon; the default verb
+int verb_tokenize(int argc, char **argv);  // {"text"} -> {"ids"}
+int verb_encode(int argc, char **argv);    // messages -> {"name","prompt","ids"}
+int verb_parse(int argc, char **argv);     // model output -> reasoning, content, calls
+int verb_golden(int argc, char **argv);    // the forward pass against golden files
+int verb_plan(int argc, char **argv);      // the memory table, from headers alone
+
+#endif
