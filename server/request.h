@@ -1,0 +1,132 @@
+/* request.h - one request between transport and protocol.
+ *
+ * The transport (http.c) owns sockets, limits, deadlines and hang-ups and knows no JSON. A protocol
+ * (chat, completions, ...) knows no socket: it is a `struct handler`, and it talks through the
+ * fields below.
+ *
+ *     HEADERS -> BODY -> PREP -> RUNNING -> SENT        each arrow may end in GONE instead:
+ *                          |        |                   the client left, a deadline passed,
+ *                          +-> ANSWERED -> SENT         or the daemon stops
+ *
+ *   PREP      handler->prep on a worker thread: bytes in, jobs out, or an answer at once
+ *   RUNNING   the engine has the jobs; handler->start once, then handler->event as tokens come
+ *   ANSWERED  http_status and out hold the whole answer
+ *
+ * Thread: the loop thread; between its PREP and its return, the one worker that has it.
+ */
+#ifndef SERVER_REQUEST_H
+#define SERVER_REQUEST_H
+
+#include <stdint.h>
+#include "config/arena.h"
+#include "config/buf.h"
+#include "config/slice.h"
+#include "config/status.h"
+
+struct event;     // engine/job.h
+struct exchange;  // http.c: the transport's own half of a request
+struct job;       // engine/job.h
+struct request;
+struct service;  // service.h: tokenizer, model names, limits: what all requests share
+
+#define REQUEST_JOBS_MOST 128  // choices times prompts of one request
+#define REQUEST_ID_MOST 128    // bytes of x-request-id
+
+enum base_path { BASE_V1, BASE_NONE, BASE_BETA, BASE_ANTHROPIC };  // api.md 1
+
+/* What became of a request: a metric label and a word in its log line. The protocol sets the first
+ * three as its choices finish (the last one stands); the transport sets the others. */
+enum outcome {
+    OUTCOME_STOP,
+    OUTCOME_LENGTH,
+    OUTCOME_TOOL_CALLS,
+    OUTCOME_CLIENT_GONE,
+    OUTCOME_SLOW_CLIENT,
+    OUTCOME_DEADLINE,
+    OUTCOME_REFUSED_429,
+    OUTCOME_REFUSED_503,
+    OUTCOME_BAD_REQUEST,
+    OUTCOME_ERROR,
+    OUTCOME_COUNT,
+};
+
+/* Why a running job must end early though its model had more to say. */
+enum cut { CUT_NONE, CUT_DEADLINE, CUT_SHUTDOWN, CUT_ENGINE_FAILED };
+
+struct handler {
+    /* On the loop thread, for what takes under 0.1 ms and needs no engine: fills http_status and
+     * out. A handler has either this or prep. */
+    void (*answer)(struct request *request);
+
+    /* On a worker thread, as long as it takes. Either fills job[0..job_count) and reply, for the
+     * engine, or answers at once: http_status and out (see request_refuse). body is freed when it
+     * returns, so whatever must live longer is copied into the arena. */
+    void (*prep)(struct request *request);
+
+    /* The rest on the loop thread, each well under 1 ms, appending to request->out: bytes on the
+     * wire when `stream` is set, else the answer's body in the making. */
+    void (*start)(struct request *request);  // the engine accepted the jobs; may be NULL
+    void (*event)(struct request *request, uint32_t job, const struct event *event);
+
+    /* The request is cut while its jobs run. The protocol ends its reply as well as it can (last
+     * chunks with finish_reason insufficient_system_resource, or an error event) and sets done. */
+    void (*cut)(struct request *request, enum cut why);
+
+    /* Frees request->reply; called once for every request whose prep was called, on the loop
+     * thread, and the arena is freed after it. NULL when there is nothing to free. */
+    void (*release)(struct request *request);
+
+    struct slice keep_alive;  // sent on a silent stream; empty = ": keep-alive\n\n"
+};
+
+struct request {
+    /* From the transport, constant for the protocol. */
+    uint64_t number;  // never reused; also the generation that stale events are told by
+    const struct service *service;
+    const struct handler *handler;
+    char id[REQUEST_ID_MOST + 1];  // x-request-id, ours or the client's; printable
+    enum base_path base;
+    struct slice tail;     // what a route's `*` matched: the id in /v1/models/{id}; else empty
+    char *body;            // owned by the transport, writable; NULL without a body and after prep
+    size_t body_size;      // bytes
+    uint64_t arrived_ns;   // the header was complete
+    uint64_t deadline_ns;  // X-Request-Timeout; 0 = none
+
+    /* Memory of this request, freed whole at its end. */
+    struct arena arena;
+
+    /* From prep. */
+    struct job **job;    // [job_count], the array in the arena; engine_submit takes each job over
+    uint32_t job_count;  // 0 = prep answered by itself
+    bool stream;         // the answer is text/event-stream
+    void *reply;         // the protocol's own state, ended by handler->release
+    char model[64];      // for the log: the served model's name, never a client's text
+    bool thinking;       // for the log
+    uint32_t prompt_tokens;  // over all jobs; for the log and the metrics
+
+    /* The answer. */
+    uint16_t http_status;      // 0 until known; a stream's is 200
+    const char *content_type;  // static text; NULL = application/json
+    uint16_t retry_after_s;    // Retry-After; 0 = no such header
+    bool no_retry;             // x-should-retry: false
+    uint16_t allow;            // methods for the Allow header of a 405; a set of enum method bits
+    enum outcome outcome;
+    struct buf out;  // bytes not yet sent
+    bool done;       // nothing more will be appended: all choices are finished
+
+    /* Set by request_stop_job; the transport acts on it after the callback. */
+    bool stop_job[REQUEST_JOBS_MOST];
+    bool stop_any;
+
+    struct exchange *exchange;
+};
+
+/* The choice has all it needs (a stop string, a finished tool call): the engine is told to end the
+ * job, and no further event of it will arrive. Callable from start, event and cut. */
+static inline void request_stop_job(struct request *request, uint32_t job)
+{
+    must(job < request->job_count);
+    request->stop_job[job] = request->stop_any = true;
+}
+
+#endif

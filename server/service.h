@@ -1,0 +1,30 @@
+/* service.h - what every request of this process shares: the engine's face, the text side of the
+ * model, names and limits. Filled once by verb_serve.c before the first request, and constant from
+ * then on but for the objects it points to, which say themselves who may touch them.
+ */
+#ifndef SERVER_SERVICE_H
+#define SERVER_SERVICE_H
+
+#include <stdint.h>
+
+struct engine;        // engine/engine.h
+struct options;       // config/options.h
+struct prompt_style;  // engine/text/prompt.h: dialect, policy, special tokens
+struct tokenizer;     // engine/text/tokenizer.h
+struct tool_memory;   // server/tool_memory.h
+struct vocab;         // engine/text/vocab.h
+
+struct service {
+    const struct options *options;
+    struct engine *engine;              // the loop thread's
+    const struct tokenizer *tokenizer;  // any thread
+    const struct vocab *vocab;          // any thread
+    const struct prompt_style *prompt;  // any thread
+    struct tool_memory *tool_memory;    // guards itself
+    const char *model_name;             // the served name; aliases are the options'
+    uint64_t started_unix_s;            // `created` of the model list
+    uint32_t context_tokens;
+    char fingerprint[32];  // system_fingerprint: build, weights and configuration
+};
+
+#endif
