@@ -1,0 +1,111 @@
+/* backend.h - a device, and the table of operations that a backend fills.
+ *
+ * Operations are queued in call order and return nothing; the device keeps its first failure and the
+ * engine learns of it once a step, from finish. Arguments are read before the call returns, the
+ * matrices they point at when the operation runs.
+ *
+ * Contract for bits: what an operation writes for one token depends on that token, its sequence's
+ * own state and the weights alone. Not on the other tokens of the batch, its row, the cut of a
+ * prefill into chunks, the number of threads, or the instruction set.
+ */
+#ifndef KERNELS_BACKEND_H
+#define KERNELS_BACKEND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "config/status.h"
+#include "kernels/dtype.h"
+
+/* exact: fp32 arithmetic on the dequantised weights; it judges everything else.
+ * official: the release's own roundings and quantisers (model.md 5). */
+enum numerics { NUMERICS_EXACT, NUMERICS_OFFICIAL };
+
+enum isa { ISA_AUTO, ISA_PLAIN, ISA_AVX2, ISA_AVX512 };
+
+struct mat {              // a view; the device owns the bytes
+    void *data;           // device address
+    enum dtype type;      // activations: dev->activation; else F32 or as said at the argument
+    uint32_t rows, cols;  // elements
+    uint32_t stride;      // elements from one row to the next
+};
+
+/* What a backend makes of one tensor of the checkpoint; packed as its kernels want it. */
+struct weight;
+
+enum weight_use {
+    WEIGHT_LINEAR,  // [out, in], the right side of a product
+    WEIGHT_TABLE,   // rows looked up by id (embed, tid2eid); may stay in the mapped file
+    WEIGHT_VECTOR,  // norms, biases, sinks, small fp32 tables: becomes F32 [rows, cols]
+};
+
+struct weight_source {
+    const char *name;                 // for messages
+    const void *data;                 // in the mapped file
+    enum dtype type;                  // I8: two e2m1 codes a byte, so a row holds cols / 2 bytes
+    uint32_t rows, cols;              // logical elements
+    const uint8_t *scale;             // e8m0, or NULL
+    uint32_t scale_rows, scale_cols;  // elements of scale that one scale spans: 128x128, 1x32
+    enum weight_use use;
+};
+
+struct dev {
+    const struct ops *ops;
+    enum numerics numerics;
+    enum dtype activation;  // type of every activation matrix: F32 on the CPU in both numerics
+};
+
+struct dev_options {
+    int index;  // which GPU; 0 on the CPU
+    enum numerics numerics;
+    uint32_t threads;  // CPU; 0 = all the process may use
+    enum isa isa;      // CPU
+};
+
+#define OP(name) struct name##_args;
+#include "kernels/ops.def"
+#undef OP
+
+struct ops {
+    const char *name;  // "cpu", "cuda"
+
+    CHECKED enum status (*open)(const struct dev_options *options, struct dev **dev,
+                                struct err *err);
+    void (*close)(struct dev *dev);
+
+    void *(*alloc)(struct dev *dev, size_t bytes);  // zeroed, 64-byte aligned; NULL: none is left
+    void (*free)(struct dev *dev, void *data, size_t bytes);
+    void (*copy_in)(struct dev *dev, void *to, const void *from, size_t bytes);   // host to device
+    void (*copy_out)(struct dev *dev, void *to, const void *from, size_t bytes);  // device to host
+    CHECKED enum status (*finish)(struct dev *dev, struct err *err);  // waits; first failure
+
+    /* NO_MEMORY, or BAD_INPUT with a sentence: a NaN scale or value, a type it cannot use. The
+     * source's memory must outlive the weight. */
+    CHECKED enum status (*weight_load)(struct dev *dev, const struct weight_source *source,
+                                       struct weight **weight, struct err *err);
+    void (*weight_free)(struct dev *dev, struct weight *weight);
+    size_t (*weight_bytes)(const struct weight *weight);  // device memory of its own
+
+#define OP(name) void (*name)(struct dev * dev, const struct name##_args *args);
+#include "kernels/ops.def"
+#undef OP
+};
+
+extern const struct ops cpu_ops;
+
+/* Opens a backend by name and checks that every slot of its table is filled. BAD_INPUT: there is no
+ * such backend in this build. */
+CHECKED enum status backend_open(const char *name, const struct dev_options *options,
+                                 struct dev **dev, struct err *err);
+
+static inline struct mat mat_of(void *data, enum dtype type, uint32_t rows, uint32_t cols)
+{
+    return (struct mat){ data, type, rows, cols, cols };
+}
+
+static inline void *mat_row(const struct mat *mat, uint32_t row)
+{
+    return (char *)mat->data + (size_t)row * mat->stride * dtype_size(mat->type);
+}
+
+#endif
