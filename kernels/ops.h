@@ -253,6 +253,8 @@ struct sample_row {
     uint64_t seed;
     uint32_t position;  // of the token to be drawn
     uint32_t logprobs;  // how many top entries are wanted, plus 1; 0: none
+    bool forced;        // no draw: the answer is forced_id, with its log-probability
+    uint32_t forced_id;
 };
 
 /* Log-probabilities are those of the model: log softmax of the raw logits. */

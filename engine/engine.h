@@ -1,0 +1,91 @@
+/* engine.h - the face to the server: jobs in, events out, one wake-up a step.
+ *
+ * Two things stand behind it: the model (engine_open) and the scripted engine (scripted.h), so the
+ * whole front end runs without weights. Every call but engine_submit and engine_cancel belongs to
+ * the loop thread; those two may come from any thread.
+ */
+#ifndef ENGINE_ENGINE_H
+#define ENGINE_ENGINE_H
+
+#include "engine/job.h"
+
+struct engine {
+    const struct engine_face *face;
+};
+
+struct engine_stats {
+    uint32_t running, waiting;     // jobs
+    uint32_t blocks_used, blocks;  // G blocks of 128 tokens
+    uint32_t pages_used, pages;    // W pages
+    uint32_t context;              // tokens a sequence may reach
+    uint64_t steps, prompt_tokens, cached_tokens, output_tokens;
+    uint64_t cancelled, preempted;  // jobs
+    uint64_t last_step_ns;          // now_ns() of the last finished step
+    bool failed;                    // the device is lost; submit answers DEVICE_FAILED
+};
+
+struct engine_face {
+    CHECKED enum status (*submit)(struct engine *engine, struct job *job, struct err *err);
+    void (*cancel)(struct engine *engine, uint64_t job);
+    int (*event_fd)(struct engine *engine);
+    uint32_t (*take_events)(struct engine *engine, struct event *event, uint32_t room);
+    void (*stats)(struct engine *engine, struct engine_stats *stats);
+    void (*close)(struct engine *engine);
+};
+
+/* Hands the job over; on anything but OK the caller still owns it. BUSY: the queue is full;
+ * TOO_LONG: prompt and output exceed the context; DEVICE_FAILED. */
+CHECKED static inline enum status engine_submit(struct engine *engine, struct job *job,
+                                                struct err *err)
+{
+    return engine->face->submit(engine, job, err);
+}
+
+/* Ends the job within one step, in whatever state it is; its END follows (FINISH_CANCELLED, or
+ * another if that came first). Unknown and finished ids are ignored. */
+static inline void engine_cancel(struct engine *engine, uint64_t job)
+{
+    engine->face->cancel(engine, job);
+}
+
+/* An eventfd that is rung once a step with news; read it, then take events until none is left. */
+static inline int engine_event_fd(struct engine *engine)
+{
+    return engine->face->event_fd(engine);
+}
+
+/* Moves up to `room` events out, oldest first; returns how many. */
+static inline uint32_t engine_take_events(struct engine *engine, struct event *event, uint32_t room)
+{
+    return engine->face->take_events(engine, event, room);
+}
+
+static inline void engine_stats(struct engine *engine, struct engine_stats *stats)
+{
+    engine->face->stats(engine, stats);
+}
+
+/* Cancels what runs, joins the threads, frees everything. */
+static inline void engine_close(struct engine *engine)
+{
+    engine->face->close(engine);
+}
+
+struct engine_options {
+    const char *model;    // checkpoint directory; NULL with random weights
+    const char *backend;  // "cpu", "cuda"
+    struct dev_options dev;
+    uint32_t context;      // tokens a sequence may reach; 0: the model's
+    uint32_t step_tokens;  // token budget of one step
+    uint32_t most_seqs;    // sequences in one step
+    uint32_t queue;        // jobs waiting
+    uint64_t kv_bytes;     // KV memory; 0: by context and most_seqs, bounded by free memory
+    void (*progress)(void *user, const char *stage, uint64_t done, uint64_t total);  // bytes
+    void *user;
+};
+
+/* Loads the model and starts the engine thread. The sentence in err names what is wrong. */
+CHECKED enum status engine_open(const struct engine_options *options, struct engine **engine,
+                                struct err *err);
+
+#endif

@@ -1,0 +1,93 @@
+/* job.h - what goes into the engine and what comes out: tokens, never text.
+ *
+ * A job is made by a prep thread, handed over for good with engine_submit, and answered by events:
+ *
+ *     STARTED (TOKENS)* END        in this order; END alone when it never started
+ *
+ * Thread: whoever holds it; handing over is handing over.
+ */
+#ifndef ENGINE_JOB_H
+#define ENGINE_JOB_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include "kernels/ops.h"
+
+#define NO_TOKEN UINT32_MAX
+
+enum { JOB_STOP_TOKENS_MOST = 32, EVENT_TOKENS_MOST = 8 };
+
+struct sampling {
+    float temperature;                      // 0: greedy
+    float top_p;                            // (0, 1]
+    float min_p;                            // [0, 1)
+    uint32_t top_k;                         // 0: all
+    float repetition, frequency, presence;  // 1, 0, 0: none
+    uint64_t seed;
+    uint32_t logprobs;              // top entries wanted per token, plus 1; 0: none
+    const struct token_bias *bias;  // [bias_count], owned by the job
+    uint32_t bias_count;
+};
+
+struct job {
+    uint64_t id;             // unique among all jobs of the process; chosen by the submitter
+    uint32_t *prompt;        // [prompt_tokens], owned
+    uint32_t prompt_tokens;  // 1 or more
+    uint32_t stable_tokens;  // prompt tokens that a later turn will repeat (cache.md 6.3)
+    uint32_t max_tokens;     // of output, 1 or more; prompt_tokens + max_tokens <= context
+    uint32_t min_tokens;     // no stop token is drawn before so many
+    struct sampling sampling;
+
+    /* Sampling one of these ends the job (FINISH_STOP); the token itself is not among TOKENS. */
+    uint32_t stop_token[JOB_STOP_TOKENS_MOST];
+    uint32_t stop_tokens;
+
+    /* After think_budget tokens of output without think_end among them, think_end is forced. */
+    uint32_t think_budget;  // 0: none
+    uint32_t think_end;     // token id
+
+    bool prompt_logprobs;  // also report the prompt's own log-probabilities (echo)
+
+    uint64_t tenant;       // hash of tenant and sub-tenant: cache scope and fairness
+    int32_t priority;      // lower first
+    uint64_t deadline_ns;  // 0: none
+};
+
+static inline void job_free(struct job *job)
+{
+    if (!job) return;
+    free(job->prompt);
+    free((void *)(uintptr_t)job->sampling.bias);
+    free(job);
+}
+
+enum event_kind {
+    EVENT_STARTED,  // the scheduler took it; cached_tokens is known
+    EVENT_PROMPT,   // prompt_logprobs: logprob[i] belongs to prompt token 1 + from + i
+    EVENT_TOKENS,   // what one step accepted
+    EVENT_END,
+};
+
+enum finish {
+    FINISH_STOP,       // a stop token
+    FINISH_LENGTH,     // max_tokens or the context
+    FINISH_CANCELLED,  // engine_cancel; it frees everything within one step
+    FINISH_DEADLINE,   // deadline_ns passed
+    FINISH_FAILED,     // the engine or its device failed; the job is lost
+};
+
+struct event {
+    uint64_t job;  // struct job's id
+    enum event_kind kind;
+    enum finish finish;      // END
+    uint32_t stop_token;     // END with FINISH_STOP: which one
+    uint32_t cached_tokens;  // STARTED: prompt tokens not computed again
+    uint32_t from;           // PROMPT
+    uint32_t count;          // TOKENS, PROMPT: entries of token and logprob
+    uint32_t token[EVENT_TOKENS_MOST];
+    struct sample_out *logprob;                // [count] or NULL; owned by the receiver: free()
+    uint64_t queued_ns, started_ns, first_ns;  // END: when it came, was started, gave a first token
+};
+
+#endif
