@@ -22,10 +22,9 @@
 #include "config/buf.h"
 #include "config/slice.h"
 #include "config/status.h"
+#include "engine/job.h"
 
-struct event;     // engine/job.h
 struct exchange;  // http.c: the transport's own half of a request
-struct job;       // engine/job.h
 struct request;
 struct service;  // service.h: tokenizer, model names, limits: what all requests share
 
@@ -64,7 +63,10 @@ struct handler {
     void (*prep)(struct request *request);
 
     /* The rest on the loop thread, each well under 1 ms, appending to request->out: bytes on the
-     * wire when `stream` is set, else the answer's body in the making. */
+     * wire when `stream` is set, else the answer's body in the making. `job` is an index into
+     * request->job. After a job's END, or its request_stop_job, no further event of it comes. The
+     * transport frees event->logprob after the call. When the last choice has ended, the protocol
+     * sets done (and http_status, when it is not a stream). */
     void (*start)(struct request *request);  // the engine accepted the jobs; may be NULL
     void (*event)(struct request *request, uint32_t job, const struct event *event);
 

@@ -7,22 +7,22 @@
 
 #include <stdint.h>
 
-struct engine;        // engine/engine.h
-struct options;       // config/options.h
-struct prompt_style;  // engine/text/prompt.h: dialect, policy, special tokens
-struct tokenizer;     // engine/text/tokenizer.h
-struct tool_memory;   // server/tool_memory.h
-struct vocab;         // engine/text/vocab.h
+struct engine;         // engine/engine.h
+struct options;        // config/options.h
+struct prompt_format;  // engine/text/prompt.h: dialect and policy
+struct tokenizer;      // engine/text/tokenizer.h
+struct tool_memory;    // server/tool_memory.h
+struct vocab;          // engine/text/vocab.h
 
 struct service {
     const struct options *options;
-    struct engine *engine;              // the loop thread's
-    const struct tokenizer *tokenizer;  // any thread
-    const struct vocab *vocab;          // any thread
-    const struct prompt_style *prompt;  // any thread
-    struct tool_memory *tool_memory;    // guards itself
-    const char *model_name;             // the served name; aliases are the options'
-    uint64_t started_unix_s;            // `created` of the model list
+    struct engine *engine;               // the loop thread's
+    const struct tokenizer *tokenizer;   // any thread
+    const struct vocab *vocab;           // any thread
+    const struct prompt_format *format;  // any thread
+    struct tool_memory *tool_memory;     // guards itself
+    const char *model_name;              // the served name; aliases are the options'
+    uint64_t started_unix_s;             // `created` of the model list
     uint32_t context_tokens;
     char fingerprint[32];  // system_fingerprint: build, weights and configuration
 };
