@@ -49,9 +49,6 @@ enum outcome {
     OUTCOME_COUNT,
 };
 
-/* Why a running job must end early though its model had more to say. */
-enum cut { CUT_NONE, CUT_DEADLINE, CUT_SHUTDOWN, CUT_ENGINE_FAILED };
-
 struct handler {
     /* On the loop thread, for what takes under 0.1 ms and needs no engine: fills http_status and
      * out. A handler has either this or prep. */
@@ -63,16 +60,18 @@ struct handler {
     void (*prep)(struct request *request);
 
     /* The rest on the loop thread, each well under 1 ms, appending to request->out: bytes on the
-     * wire when `stream` is set, else the answer's body in the making. `job` is an index into
-     * request->job. After a job's END, or its request_stop_job, no further event of it comes. The
-     * transport frees event->logprob after the call. When the last choice has ended, the protocol
-     * sets done (and http_status, when it is not a stream). */
-    void (*start)(struct request *request);  // the engine accepted the jobs; may be NULL
+     * wire when `stream` is set, else the answer's body in the making. When the last job has ended,
+     * the protocol sets done.
+     *
+     * start comes once, when the first job STARTED or after 5 s: until then a failure can still be
+     * an HTTP status. event brings every TOKENS, PROMPT and END of job[job], and STARTED too. After
+     * a job's END, or its request_stop_job, no further event of it comes. A job that the daemon or
+     * a deadline cut short ENDs with FINISH_CANCELLED or FINISH_DEADLINE: finish_reason
+     * insufficient_system_resource. FINISH_FAILED: an error event ends the stream. (Before start,
+     * and FINISH_FAILED of what is no stream, the transport answers by itself.) The transport frees
+     * event->logprob after the call. */
+    void (*start)(struct request *request);  // may be NULL
     void (*event)(struct request *request, uint32_t job, const struct event *event);
-
-    /* The request is cut while its jobs run. The protocol ends its reply as well as it can (last
-     * chunks with finish_reason insufficient_system_resource, or an error event) and sets done. */
-    void (*cut)(struct request *request, enum cut why);
 
     /* Frees request->reply; called once for every request whose prep was called, on the loop
      * thread, and the arena is freed after it. NULL when there is nothing to free. */
@@ -98,16 +97,17 @@ struct request {
     struct arena arena;
 
     /* From prep. */
-    struct job **job;    // [job_count], the array in the arena; engine_submit takes each job over
-    uint32_t job_count;  // 0 = prep answered by itself
-    bool stream;         // the answer is text/event-stream
-    void *reply;         // the protocol's own state, ended by handler->release
-    char model[64];      // for the log: the served model's name, never a client's text
-    bool thinking;       // for the log
+    struct job **job;  // [job_count]: the array in the arena, each job for job_free; the transport
+                       // sets its id and deadline and hands it over: NULL from then on
+    uint32_t job_count;      // 0 = prep answered by itself
+    bool stream;             // the answer is text/event-stream
+    void *reply;             // the protocol's own state, ended by handler->release
+    char model[64];          // for the log: the served model's name, never a client's text
+    bool thinking;           // for the log
     uint32_t prompt_tokens;  // over all jobs; for the log and the metrics
 
     /* The answer. */
-    uint16_t http_status;      // 0 until known; a stream's is 200
+    uint16_t http_status;      // 0 = 200
     const char *content_type;  // static text; NULL = application/json
     uint16_t retry_after_s;    // Retry-After; 0 = no such header
     bool no_retry;             // x-should-retry: false
@@ -124,7 +124,7 @@ struct request {
 };
 
 /* The choice has all it needs (a stop string, a finished tool call): the engine is told to end the
- * job, and no further event of it will arrive. Callable from start, event and cut. */
+ * job, and no further event of it will arrive. Callable from start and event. */
 static inline void request_stop_job(struct request *request, uint32_t job)
 {
     must(job < request->job_count);
