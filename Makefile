@@ -10,7 +10,7 @@ CFLAGS += -std=gnu17 $(OPT) -g $(WARN) -I. -ffp-contract=off -D_GNU_SOURCE \
 LDFLAGS += -pie -Wl,-z,relro,-z,now -pthread $(EXTRA_LDFLAGS)
 LDLIBS := -lmicrohttpd -ljansson -lpcre2-8 -linih -lhwloc -lm
 
-FLOORS := config kernels cache engine server
+FLOORS := $(wildcard config kernels cache engine server)
 SRC    := $(shell find $(FLOORS) -name '*.c')
 TESTS  := $(filter %_test.c,$(SRC))
 FUZZ   := $(filter %_fuzz.c,$(SRC))

@@ -36,9 +36,11 @@ struct err {
 };
 
 /* Fills err (which may be NULL) and returns status, so that a refusal is one line:
- * return fail(err, BAD_INPUT, "max_tokens: found %lld, wanted 1 or more", n); */
-__attribute__((format(printf, 3, 4))) static inline enum status
-fail(struct err *err, enum status status, const char *format, ...)
+ * return fail(err, BAD_INPUT, "max_tokens: found %lld, wanted 1 or more", n);
+ * The parentheses keep cmocka's macro of the same name away. */
+__attribute__((format(printf, 3, 4))) static inline enum status(fail)(struct err *err,
+                                                                      enum status status,
+                                                                      const char *format, ...)
 {
     if (err) {
         va_list args;

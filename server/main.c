@@ -6,6 +6,7 @@ static const struct verb {
     const char *name;
     int (*run)(int argc, char **argv);
 } verbs[] = {
+    { "options", verb_options },
     { 0 },
 };
 

@@ -9,5 +9,6 @@ int verb_encode(int argc, char **argv);    // messages -> {"name","prompt","ids"
 int verb_parse(int argc, char **argv);     // model output -> reasoning, content, calls
 int verb_golden(int argc, char **argv);    // the forward pass against golden files
 int verb_plan(int argc, char **argv);      // the memory table, from headers alone
+int verb_options(int argc, char **argv);   // the option table as a document
 
 #endif
