@@ -1,0 +1,56 @@
+/* batch.h - the flat arrays that one step reads, made on the host and copied to the device at once.
+ *
+ * Between batch_clear and batch_upload rows are added sequence by sequence. Thread: the engine's.
+ */
+#ifndef ENGINE_BATCH_H
+#define ENGINE_BATCH_H
+
+#include "kernels/ops.h"
+
+struct batch_limits {
+    uint32_t tokens, seqs;
+    uint32_t blocks;  // of one sequence: its context / 128
+    uint32_t rows;    // tokens whose logits are wanted
+};
+
+struct batch_maker {
+    struct dev *dev;
+    struct batch_limits limits;
+    uint32_t tokens, seqs, rows;       // so far
+    uint32_t g_stride, w_stride;       // longest tables so far
+    struct batch_seq *seq;             // [limits.seqs], owned
+    uint32_t *id, *position, *seq_of;  // [limits.tokens]
+    uint32_t *row;                     // [limits.rows] rows whose logits are wanted
+    uint32_t *host, *device;           // one region, copied whole
+    size_t words;                      // of that region
+    struct batch batch;                // device pointers, after batch_upload
+    const uint32_t *device_row;        // likewise
+};
+
+struct batch_seq {
+    uint32_t first;  // row
+    const uint32_t *g_block;
+    uint32_t g_blocks;
+    const uint32_t *w_page;
+    uint32_t w_pages, w_first;
+    uint32_t state;
+};
+
+CHECKED enum status batch_init(struct batch_maker *maker, struct dev *dev,
+                               const struct batch_limits *limits);
+void batch_release(struct batch_maker *maker);
+
+void batch_clear(struct batch_maker *maker);
+
+/* One sequence's share of the step: `count` tokens from `position` on. The tables are read at
+ * batch_upload and must live until then. */
+void batch_add(struct batch_maker *maker, const struct batch_seq *seq, const uint32_t *token,
+               uint32_t position, uint32_t count);
+
+/* The logits of this row are wanted; the i-th call gives row i of the logits. */
+void batch_want(struct batch_maker *maker, uint32_t row);
+
+/* Copies everything to the device; maker->batch and maker->device_row are then valid. */
+void batch_upload(struct batch_maker *maker);
+
+#endif
