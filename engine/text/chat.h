@@ -58,9 +58,9 @@ struct chat_message {
     struct slice reasoning;  // assistant only; absent = none
     struct chat_call *call;  // [call_count]; assistant only
     size_t call_count;
-    struct slice
-        calls_text;  // exact replay (chat-encoding 5): the whole block as it was sampled, from
-                     // its opener to its closer, used instead of `call`; absent = render them
+    /* Exact replay (chat-encoding 5): the whole block as it was sampled, from its opener (or the
+     * newlines before it) to its closer, written instead of `call`; absent = render them. */
+    struct slice calls_text;
     struct slice tool_call_id;  // tool only; absent = none
     struct chat_tool *tool;     // [tool_count]; tools on a message: encoder API only
     size_t tool_count;

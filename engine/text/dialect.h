@@ -38,6 +38,9 @@ struct dialect {
     struct slice tools_before;               // the tools section up to its schemas
 };
 
+/* What stands around a number from 1 to 100 given as effort. */
+extern const struct slice dialect_score_before, dialect_score_after;
+
 /* By id; always there. */
 const struct dialect *dialect_of(enum dialect_id id);
 
