@@ -7,6 +7,7 @@ static const struct verb {
     int (*run)(int argc, char **argv);
 } verbs[] = {
     { "options", verb_options },
+    { "tokenize", verb_tokenize },
     { 0 },
 };
 

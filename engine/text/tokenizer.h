@@ -23,15 +23,16 @@ struct tokenizer {
         uint32_t from, to;     // in vocab->added
     } added_first[256];        // the added tokens that begin with each byte
     struct char_table *chars;  // what kind each character is (split.h); owned
+    uint64_t serial;           // no other tokenizer of this process has it
 };
 
 /* One thread's memory: pieces already seen, and room to merge. About 1 MiB. */
 struct tokenizer_scratch {
-    struct piece_slot *seen;            // owned
-    struct symbol *symbol;              // room for the longest piece so far; owned
-    uint64_t *heap;                     // owned
-    size_t symbol_room;                 // symbols
-    const struct tokenizer *tokenizer;  // whose pieces `seen` holds
+    struct piece_slot *seen;  // owned
+    struct symbol *symbol;    // room for the longest piece so far; owned
+    uint64_t *heap;           // owned
+    size_t symbol_room;       // symbols
+    uint64_t serial;          // whose pieces `seen` holds
 };
 
 /* NO_MEMORY leaves nothing to release. */

@@ -1,0 +1,170 @@
+/* char_table.c - asks PCRE2 once for every character's category; PCRE2's one door.
+ *
+ * A text of all characters in order is searched for runs of each category. Planes 4 to 13 and the
+ * private ones hold no letter, mark, number or sign and are not asked for: it keeps the start short.
+ */
+#include "engine/text/char_table.h"
+#include "config/buf.h"
+#include "config/utf8.h"
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+
+static const struct {
+    uint32_t from, to;  // code points, both included
+} asked[] = { { 0x0, 0xd7ff }, { 0xe000, 0x3ffff }, { 0xe0000, 0xe0fff } };
+
+static const struct category {
+    const char *runs;
+    enum char_kind kind;
+} categories[] = {
+    { "\\p{L}+", CHAR_LETTER },
+    { "\\p{M}+", CHAR_MARK },
+    { "\\p{N}+", CHAR_NUMBER },
+    { "[\\p{P}\\p{S}]+", CHAR_SYMBOL },
+};
+
+// White_Space. The engine's own \s also takes U+180E, which is none since Unicode 6.3.
+static const struct {
+    uint32_t from, to;  // code points, both included
+} blanks[] = { { 0x9, 0xd },       { 0x20, 0x20 },     { 0x85, 0x85 },     { 0xa0, 0xa0 },
+               { 0x1680, 0x1680 }, { 0x2000, 0x200a }, { 0x2028, 0x2029 }, { 0x202f, 0x202f },
+               { 0x205f, 0x205f }, { 0x3000, 0x3000 } };
+
+static void add_code(struct buf *out, uint32_t code)
+{
+    if (code < 0x80) {
+        buf_add_byte(out, (char)code);
+    } else if (code < 0x800) {
+        buf_add_byte(out, (char)(0xc0 | code >> 6));
+        buf_add_byte(out, (char)(0x80 | (code & 0x3f)));
+    } else {
+        if (code < 0x10000) {
+            buf_add_byte(out, (char)(0xe0 | code >> 12));
+        } else {
+            buf_add_byte(out, (char)(0xf0 | code >> 18));
+            buf_add_byte(out, (char)(0x80 | (code >> 12 & 0x3f)));
+        }
+        buf_add_byte(out, (char)(0x80 | (code >> 6 & 0x3f)));
+        buf_add_byte(out, (char)(0x80 | (code & 0x3f)));
+    }
+}
+
+/* Marks in kind[] the characters of one category that text holds. */
+static enum status mark_category(uint8_t *kind, struct slice text, const struct category *category)
+{
+    enum status status = NO_MEMORY;
+    int error;
+    PCRE2_SIZE where;
+    pcre2_code *code =
+        pcre2_compile((PCRE2_SPTR)category->runs, PCRE2_ZERO_TERMINATED,
+                      PCRE2_UTF | PCRE2_UCP | PCRE2_NO_UTF_CHECK, &error, &where, NULL);
+    if (!code) return NO_MEMORY;
+    (void)pcre2_jit_compile(code, PCRE2_JIT_COMPLETE);  // without it the answer is the same
+    pcre2_match_data *match = pcre2_match_data_create_from_pattern(code, NULL);
+    if (!match) goto free_code;
+
+    const PCRE2_SIZE *range = pcre2_get_ovector_pointer(match);
+    int found = 0;
+    for (size_t at = 0; at < text.size; at = range[1]) {
+        found = pcre2_match(code, (PCRE2_SPTR)text.data, text.size, at, PCRE2_NO_UTF_CHECK, match,
+                            NULL);
+        if (found < 0) break;
+        for (size_t i = range[0]; i < range[1];) {
+            struct utf8_char next = utf8_read(slice_from(text, i));
+            kind[next.code] = (uint8_t)category->kind;
+            i += next.size;
+        }
+    }
+    if (found >= 0 || found == PCRE2_ERROR_NOMATCH) status = OK;
+    pcre2_match_data_free(match);
+free_code:
+    pcre2_code_free(code);
+    return status;
+}
+
+static bool is_cjk(uint32_t code)
+{
+    return (code >= 0x4e00 && code <= 0x9fa5) || (code >= 0x3040 && code <= 0x30ff);
+}
+
+/* What ASCII, white space, Han and Kana are beyond their category. */
+static void mark_special(uint8_t *kind)
+{
+    for (uint32_t c = 0x21; c < 0x7f; c++) {
+        if (kind[c] == CHAR_LETTER) kind[c] = CHAR_LATIN;
+        if (kind[c] == CHAR_SYMBOL) kind[c] = CHAR_PUNCT;
+    }
+    for (size_t i = 0; i < sizeof blanks / sizeof *blanks; i++)
+        for (uint32_t c = blanks[i].from; c <= blanks[i].to; c++) kind[c] = CHAR_BLANK;
+    kind[' '] = CHAR_SPACE;
+    kind['\r'] = kind['\n'] = CHAR_NEWLINE;
+
+    for (uint32_t c = 0x3040; c <= 0x9fa5; c++) {
+        if (!is_cjk(c)) continue;
+        kind[c] = kind[c] == CHAR_LETTER   ? CHAR_CJK_LETTER
+                  : kind[c] == CHAR_MARK   ? CHAR_CJK_MARK
+                  : kind[c] == CHAR_SYMBOL ? CHAR_CJK_SYMBOL
+                  : kind[c] == CHAR_OTHER  ? CHAR_CJK_OTHER
+                                           : kind[c];
+    }
+}
+
+/* kind[CHAR_COUNT] for every character. */
+static enum status ask(uint8_t *kind)
+{
+    enum status status = OK;
+    struct buf text;
+    buf_init(&text, 0);
+    buf_reserve(&text, 4 * 0x41000);
+    for (size_t i = 0; i < sizeof asked / sizeof *asked; i++)
+        for (uint32_t c = asked[i].from; c <= asked[i].to; c++) add_code(&text, c);
+    if (buf_status(&text) != OK) status = NO_MEMORY;
+
+    memset(kind, CHAR_OTHER, CHAR_COUNT);
+    for (size_t i = 0; i < sizeof categories / sizeof *categories && status == OK; i++)
+        status = mark_category(kind, buf_slice(&text), &categories[i]);
+    if (status == OK) mark_special(kind);
+    buf_release(&text);
+    return status;
+}
+
+/* The number of the stored page equal to `page`, or `pages`; the last ones first, as neighbours are
+ * alike. */
+static size_t find_page(const uint8_t *store, size_t pages, const uint8_t *page)
+{
+    for (size_t i = pages; i--;)
+        if (memcmp(store + i * CHAR_PAGE, page, CHAR_PAGE) == 0) return i;
+    return pages;
+}
+
+enum status char_table_open(struct char_table **table)
+{
+    *table = NULL;
+    struct char_table *made = malloc(sizeof *made);
+    uint8_t *kind = malloc(CHAR_COUNT);
+    if (!made || !kind || ask(kind) != OK) {
+        free(kind);
+        free(made);
+        return NO_MEMORY;
+    }
+
+    // Pages that differ move to the front of the same memory, which never overtakes the reading.
+    size_t pages = 0;
+    for (size_t i = 0; i < CHAR_PAGES; i++) {
+        const uint8_t *page = kind + i * CHAR_PAGE;
+        size_t same = find_page(kind, pages, page);
+        if (same == pages) memmove(kind + CHAR_PAGE * pages++, page, CHAR_PAGE);
+        made->page[i] = (uint16_t)same;
+    }
+    uint8_t *shrunk = realloc(kind, pages * CHAR_PAGE);
+    made->store = shrunk ? shrunk : kind;
+    *table = made;
+    return OK;
+}
+
+void char_table_close(struct char_table *table)
+{
+    if (!table) return;
+    free(table->store);
+    free(table);
+}

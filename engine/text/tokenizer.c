@@ -1,0 +1,378 @@
+/* tokenizer.c - cut, split, merge.
+ *
+ * Most pieces of a text have come before: each thread keeps their ids in a table that is looked up
+ * by hash and compared byte by byte. A new short piece is merged in a small array; a long one (a
+ * client may send a megabyte of one letter) by a heap, in n log n.
+ */
+#include "engine/text/tokenizer.h"
+#include <stdatomic.h>
+#include "config/hash.h"
+#include "engine/text/split.h"
+
+#define NO_RANK UINT32_MAX
+#define SEEN_SLOTS (1u << 14)
+#define SEEN_BYTES 28u           // the longest piece kept; one slot is a cache line
+#define SEEN_IDS 8u              // the most ids of a piece kept
+#define SHORT_PIECE 128u         // bytes; from here on a heap is quicker than scanning
+#define KEPT_SYMBOLS (1u << 16)  // a scratch does not keep the room of a rare monster
+
+struct pair_slot {
+    uint64_t pair;  // left << 32 | right; an empty slot holds NO_PAIR
+    uint32_t rank;  // in vocab->merge: the lowest merges first
+};
+#define NO_PAIR UINT64_MAX
+
+struct piece_slot {
+    uint8_t size;   // bytes; 0 = empty
+    uint8_t count;  // ids
+    char bytes[SEEN_BYTES];
+    uint32_t id[SEEN_IDS];
+};
+
+/* One token of a piece under way; a long piece links them. */
+struct symbol {
+    uint32_t id;
+    uint32_t rank;        // of the pair it begins; NO_RANK when they do not merge, or it is gone
+    uint32_t prev, next;  // in the piece; the end is the piece's size
+};
+
+/* ---- setting up ---- */
+
+static inline uint32_t pair_hash(uint64_t pair)
+{
+    return (uint32_t)((pair * 0x9e3779b97f4a7c15u) >> 32);
+}
+
+static inline const struct pair_slot *find_pair(const struct tokenizer *tokenizer, uint32_t left,
+                                                uint32_t right)
+{
+    uint64_t pair = (uint64_t)left << 32 | right;
+    uint32_t at = pair_hash(pair) & tokenizer->pair_mask;
+    while (tokenizer->pair[at].pair != pair && tokenizer->pair[at].pair != NO_PAIR)
+        at = (at + 1) & tokenizer->pair_mask;
+    return &tokenizer->pair[at];
+}
+
+static enum status fill_pairs(struct tokenizer *tokenizer)
+{
+    const struct vocab *vocab = tokenizer->vocab;
+    uint32_t slots = 64;
+    while (slots < 2 * vocab->merge_count) slots *= 2;
+    tokenizer->pair_mask = slots - 1;
+    tokenizer->pair = malloc(slots * sizeof *tokenizer->pair);
+    if (!tokenizer->pair) return NO_MEMORY;
+    for (uint32_t i = 0; i < slots; i++)
+        tokenizer->pair[i] = (struct pair_slot){ .pair = NO_PAIR, .rank = NO_RANK };
+
+    for (uint32_t i = 0; i < vocab->merge_count; i++) {
+        const struct vocab_merge *merge = &vocab->merge[i];
+        const struct pair_slot *found = find_pair(tokenizer, merge->left, merge->right);
+        tokenizer->pair[found - tokenizer->pair] = (struct pair_slot){
+            .pair = (uint64_t)merge->left << 32 | merge->right,
+            .rank = i,
+        };
+    }
+    return OK;
+}
+
+static void fill_added(struct tokenizer *tokenizer)
+{
+    const struct vocab *vocab = tokenizer->vocab;
+    for (uint32_t i = 0; i < vocab->added_count; i++) {
+        uint8_t byte = (uint8_t)vocab_bytes(vocab, vocab->added[i]).data[0];
+        struct added_range *range = &tokenizer->added_first[byte];
+        if (range->from == range->to) range->from = i;
+        range->to = i + 1;
+    }
+}
+
+enum status tokenizer_init(struct tokenizer *tokenizer, const struct vocab *vocab)
+{
+    static atomic_uint_fast64_t serial;
+    *tokenizer = (struct tokenizer){ .vocab = vocab };
+    tokenizer->serial = atomic_fetch_add(&serial, 1) + 1;
+    fill_added(tokenizer);
+    enum status status = fill_pairs(tokenizer);
+    if (status == OK) status = char_table_open(&tokenizer->chars);
+    if (status != OK) tokenizer_release(tokenizer);
+    return status;
+}
+
+void tokenizer_release(struct tokenizer *tokenizer)
+{
+    free(tokenizer->pair);
+    char_table_close(tokenizer->chars);
+    *tokenizer = (struct tokenizer){ 0 };
+}
+
+enum status tokenizer_scratch_init(struct tokenizer_scratch *scratch)
+{
+    *scratch = (struct tokenizer_scratch){ 0 };
+    scratch->seen = aligned_alloc(64, SEEN_SLOTS * sizeof *scratch->seen);
+    if (!scratch->seen) return NO_MEMORY;
+    memset(scratch->seen, 0, SEEN_SLOTS * sizeof *scratch->seen);
+    return OK;
+}
+
+static void drop_symbols(struct tokenizer_scratch *scratch)
+{
+    free(scratch->symbol);
+    free(scratch->heap);
+    scratch->symbol = NULL;
+    scratch->heap = NULL;
+    scratch->symbol_room = 0;
+}
+
+void tokenizer_scratch_release(struct tokenizer_scratch *scratch)
+{
+    drop_symbols(scratch);
+    free(scratch->seen);
+    *scratch = (struct tokenizer_scratch){ 0 };
+}
+
+/* ---- merging a short piece ---- */
+
+static void merge_short(const struct tokenizer *tokenizer, struct slice piece, struct id_list *out)
+{
+    uint32_t id[SHORT_PIECE], rank[SHORT_PIECE];  // rank[i]: of id[i] with id[i + 1]
+    uint32_t count = (uint32_t)piece.size;
+    for (uint32_t i = 0; i < count; i++) id[i] = tokenizer->vocab->byte_id[(uint8_t)piece.data[i]];
+    for (uint32_t i = 0; i + 1 < count; i++) rank[i] = find_pair(tokenizer, id[i], id[i + 1])->rank;
+
+    while (count > 1) {
+        uint32_t best = 0;
+        for (uint32_t i = 1; i + 1 < count; i++)
+            if (rank[i] < rank[best]) best = i;
+        if (rank[best] == NO_RANK) break;
+
+        id[best] = tokenizer->vocab->merge[rank[best]].result;
+        count--;
+        memmove(&id[best + 1], &id[best + 2], (count - best - 1) * sizeof *id);
+        if (best + 1 < count) {
+            memmove(&rank[best], &rank[best + 1], (count - best - 1) * sizeof *rank);
+            rank[best] = find_pair(tokenizer, id[best], id[best + 1])->rank;
+        }
+        if (best > 0) rank[best - 1] = find_pair(tokenizer, id[best - 1], id[best])->rank;
+    }
+    if (id_list_reserve(out, count))
+        for (uint32_t i = 0; i < count; i++) id_list_add(out, id[i]);
+}
+
+/* ---- merging a long piece ---- */
+
+/* A heap of rank << 32 | place of the pair's first symbol, so that equal ranks come from the left.
+ * An entry whose pair has changed since is known by its rank and skipped. */
+static void sift_down(uint64_t *heap, size_t count, size_t at)
+{
+    uint64_t moved = heap[at];
+    for (size_t child; (child = 2 * at + 1) < count; at = child) {
+        if (child + 1 < count && heap[child + 1] < heap[child]) child++;
+        if (heap[child] >= moved) break;
+        heap[at] = heap[child];
+    }
+    heap[at] = moved;
+}
+
+static void heap_add(uint64_t *heap, size_t *count, uint64_t entry)
+{
+    size_t at = (*count)++;
+    for (size_t parent; at > 0 && heap[parent = (at - 1) / 2] > entry; at = parent)
+        heap[at] = heap[parent];
+    heap[at] = entry;
+}
+
+static uint64_t heap_take(uint64_t *heap, size_t *count)
+{
+    uint64_t first = heap[0];
+    heap[0] = heap[--*count];
+    if (*count) sift_down(heap, *count, 0);
+    return first;
+}
+
+static bool reserve_symbols(struct tokenizer_scratch *scratch, size_t count)
+{
+    if (count <= scratch->symbol_room) return true;
+    drop_symbols(scratch);
+    // One entry a pair at first; each merge takes one entry out and puts at most two in.
+    scratch->symbol = malloc(count * sizeof *scratch->symbol);
+    scratch->heap = malloc(2 * count * sizeof *scratch->heap);
+    if (scratch->symbol && scratch->heap) {
+        scratch->symbol_room = count;
+        return true;
+    }
+    drop_symbols(scratch);
+    return false;
+}
+
+/* Looks up the pair that begins at `at` and notes it in the heap when it merges. */
+static void rank_pair(const struct tokenizer *tokenizer, struct tokenizer_scratch *scratch,
+                      uint32_t at, uint32_t end, size_t *heap_count)
+{
+    struct symbol *symbol = scratch->symbol;
+    uint32_t next = symbol[at].next;
+    symbol[at].rank =
+        next == end ? NO_RANK : find_pair(tokenizer, symbol[at].id, symbol[next].id)->rank;
+    if (symbol[at].rank != NO_RANK)
+        heap_add(scratch->heap, heap_count, (uint64_t)symbol[at].rank << 32 | at);
+}
+
+static void merge_long(const struct tokenizer *tokenizer, struct tokenizer_scratch *scratch,
+                       struct slice piece, struct id_list *out)
+{
+    if (!reserve_symbols(scratch, piece.size)) {
+        out->status = NO_MEMORY;
+        return;
+    }
+    struct symbol *symbol = scratch->symbol;
+    uint32_t end = (uint32_t)piece.size;
+    size_t heap_count = 0;
+    for (uint32_t i = 0; i < end; i++)
+        symbol[i] = (struct symbol){ .id = tokenizer->vocab->byte_id[(uint8_t)piece.data[i]],
+                                     .prev = i - 1,  // of the first one never used
+                                     .next = i + 1 };
+    for (uint32_t i = 0; i < end; i++) rank_pair(tokenizer, scratch, i, end, &heap_count);
+
+    while (heap_count) {
+        uint64_t entry = heap_take(scratch->heap, &heap_count);
+        uint32_t at = (uint32_t)entry, rank = (uint32_t)(entry >> 32);
+        if (symbol[at].rank != rank) continue;
+        uint32_t gone = symbol[at].next;
+        symbol[at].id = tokenizer->vocab->merge[rank].result;
+        symbol[at].next = symbol[gone].next;
+        symbol[gone].rank = NO_RANK;
+        if (symbol[at].next != end) symbol[symbol[at].next].prev = at;
+        rank_pair(tokenizer, scratch, at, end, &heap_count);
+        if (at > 0) rank_pair(tokenizer, scratch, symbol[at].prev, end, &heap_count);
+    }
+    for (uint32_t i = 0; i < end; i = symbol[i].next) id_list_add(out, symbol[i].id);
+    if (scratch->symbol_room > KEPT_SYMBOLS) drop_symbols(scratch);
+}
+
+/* ---- pieces ---- */
+
+static void encode_piece(const struct tokenizer *tokenizer, struct tokenizer_scratch *scratch,
+                         struct slice piece, struct id_list *out)
+{
+    if (piece.size == 1) {
+        id_list_add(out, tokenizer->vocab->byte_id[(uint8_t)piece.data[0]]);
+        return;
+    }
+    if (piece.size > SHORT_PIECE) {
+        merge_long(tokenizer, scratch, piece, out);
+        return;
+    }
+    if (piece.size > SEEN_BYTES) {
+        merge_short(tokenizer, piece, out);
+        return;
+    }
+    uint64_t hash = hash64(piece.data, piece.size, 0);
+    struct piece_slot *slot = &scratch->seen[hash & (SEEN_SLOTS - 1)];
+    if (slot->size == piece.size && memcmp(slot->bytes, piece.data, piece.size) == 0) {
+        if (!id_list_reserve(out, slot->count)) return;
+        for (uint32_t i = 0; i < slot->count; i++) id_list_add(out, slot->id[i]);
+        return;
+    }
+    size_t before = out->count;
+    merge_short(tokenizer, piece, out);
+    size_t count = out->count - before;
+    if (count == 0 || count > SEEN_IDS) return;
+    slot->size = (uint8_t)piece.size;
+    slot->count = (uint8_t)count;
+    memcpy(slot->bytes, piece.data, piece.size);
+    memcpy(slot->id, out->id + before, count * sizeof *slot->id);
+}
+
+static void encode_segment(const struct tokenizer *tokenizer, struct tokenizer_scratch *scratch,
+                           struct slice segment, struct id_list *out)
+{
+    const char *at = segment.data, *end = segment.data + segment.size;
+    while (at < end && out->status == OK) {
+        const char *past = split_piece(tokenizer->chars, at, end);
+        encode_piece(tokenizer, scratch, (struct slice){ at, (size_t)(past - at) }, out);
+        at = past;
+    }
+}
+
+/* ---- added tokens ---- */
+
+/* The longest added token that text starts with, or VOCAB_NONE. The candidates are neighbours in
+ * the sorted list; each byte leaves fewer of them. */
+static uint32_t added_at(const struct tokenizer *tokenizer, struct slice text)
+{
+    const struct vocab *vocab = tokenizer->vocab;
+    struct added_range range = tokenizer->added_first[(uint8_t)text.data[0]];
+    uint32_t best = VOCAB_NONE;
+    for (size_t depth = 1; range.from < range.to; depth++) {
+        // A name of just these bytes sorts before those that go on.
+        uint32_t first = vocab->added[range.from];
+        if (vocab_bytes(vocab, first).size == depth) {
+            best = first;
+            range.from++;
+        }
+        if (depth == text.size) break;
+        uint8_t byte = (uint8_t)text.data[depth];
+        uint32_t low = range.from, high = range.to;
+        while (low < high) {
+            uint32_t middle = low + (high - low) / 2;
+            if ((uint8_t)vocab_bytes(vocab, vocab->added[middle]).data[depth] < byte)
+                low = middle + 1;
+            else high = middle;
+        }
+        range.from = low;
+        high = range.to;
+        while (low < high) {
+            uint32_t middle = low + (high - low) / 2;
+            if ((uint8_t)vocab_bytes(vocab, vocab->added[middle]).data[depth] <= byte)
+                low = middle + 1;
+            else high = middle;
+        }
+        range.to = low;
+    }
+    return best;
+}
+
+/* Encodes what lies before each added token of text[from, to), and the token. *done: where the
+ * segment not yet encoded begins. */
+static void encode_marked_span(const struct tokenizer *tokenizer, struct tokenizer_scratch *scratch,
+                               struct slice text, struct text_span span, size_t *done,
+                               struct id_list *out)
+{
+    for (size_t at = span.from; at < span.to && out->status == OK;) {
+        const struct added_range *range = &tokenizer->added_first[(uint8_t)text.data[at]];
+        uint32_t id = VOCAB_NONE;
+        if (range->from < range->to)
+            id = added_at(tokenizer, (struct slice){ text.data + at, span.to - at });
+        if (id == VOCAB_NONE) {
+            at++;
+            continue;
+        }
+        encode_segment(tokenizer, scratch, (struct slice){ text.data + *done, at - *done }, out);
+        id_list_add(out, id);
+        *done = at += vocab_bytes(tokenizer->vocab, id).size;
+    }
+}
+
+enum status tokenizer_encode(const struct tokenizer *tokenizer, struct tokenizer_scratch *scratch,
+                             const struct tokenizer_text *text, struct id_list *out)
+{
+    if (out->status != OK) return out->status;
+    if (text->text.size >= NO_RANK) return TOO_LONG;
+    if (scratch->serial != tokenizer->serial) {
+        memset(scratch->seen, 0, SEEN_SLOTS * sizeof *scratch->seen);
+        scratch->serial = tokenizer->serial;
+    }
+    struct slice all = text->text;
+    size_t done = 0, marked_from = 0;
+    for (size_t i = 0; i <= text->literal_count; i++) {
+        size_t marked_to = i < text->literal_count ? text->literal[i].from : all.size;
+        must(marked_from <= marked_to && marked_to <= all.size);
+        struct text_span marked = { marked_from, marked_to };
+        encode_marked_span(tokenizer, scratch, all, marked, &done, out);
+        if (i < text->literal_count) {
+            marked_from = text->literal[i].to;
+            must(marked_to <= marked_from && marked_from <= all.size);
+        }
+    }
+    encode_segment(tokenizer, scratch, slice_from(all, done), out);
+    return id_list_status(out);
+}
