@@ -34,7 +34,7 @@ static void affinity_limits_the_count(void **unused)
     (void)unused;
 
     assert_int_equal(sched_getaffinity(0, sizeof before, &before), 0);
-    int cpu = 0;
+    size_t cpu = 0;
     while (!CPU_ISSET(cpu, &before)) cpu++;
     CPU_ZERO(&one);
     CPU_SET(cpu, &one);
