@@ -1,0 +1,182 @@
+/* metrics.c - one block of cells a thread, linked into a list that only grows. */
+#include "config/metrics.h"
+#include <stdatomic.h>
+#include "config/log.h"
+#include "config/options.h"
+
+enum { CELLS = 28 };  // of one metric: [0] the value or the sum, then a count for each bucket
+
+struct cells {
+    _Atomic int64_t cell[METRIC_COUNT][CELLS];
+    struct cells *next;
+};
+
+enum kind { IS_COUNTER, IS_GAUGE, IS_HISTOGRAM };
+
+static const char *const kind_name[] = { "counter", "gauge", "histogram" };
+
+#define NS(seconds) (uint64_t)((seconds)*1e9)
+
+/* Upper ends of the buckets; 0 ends a table, and +Inf follows by itself. */
+static const uint64_t step_bounds[] = {
+    NS(1e-5), NS(2e-5), NS(5e-5), NS(1e-4), NS(2e-4), NS(5e-4), NS(1e-3),
+    NS(2e-3), NS(5e-3), NS(0.01), NS(0.02), NS(0.05), NS(0.1),  NS(0.2),
+    NS(0.5),  NS(1),    NS(2),    NS(5),    0,
+};
+static const uint64_t short_bounds[] = {
+    NS(0.001), NS(0.002), NS(0.005), NS(0.01), NS(0.02), NS(0.03), NS(0.05),
+    NS(0.075), NS(0.1),   NS(0.15),  NS(0.2),  NS(0.3),  NS(0.5),  NS(0.75),
+    NS(1),     NS(2),     NS(5),     NS(10),   0,
+};
+static const uint64_t long_bounds[] = {
+    NS(0.001), NS(0.005), NS(0.01), NS(0.02), NS(0.04), NS(0.06), NS(0.08), NS(0.1),
+    NS(0.25),  NS(0.5),   NS(0.75), NS(1),    NS(2.5),  NS(5),    NS(7.5),  NS(10),
+    NS(20),    NS(40),    NS(80),   NS(160),  NS(640),  NS(2560), 0,
+};
+static const uint64_t request_bounds[] = {
+    NS(0.01), NS(0.02), NS(0.05), NS(0.1), NS(0.3), NS(0.5),  NS(0.8),  NS(1),  NS(1.5),
+    NS(2),    NS(2.5),  NS(5),    NS(10),  NS(15),  NS(20),   NS(30),   NS(40), NS(50),
+    NS(60),   NS(120),  NS(240),  NS(480), NS(960), NS(1920), NS(7680), 0,
+};
+static const uint64_t token_bounds[] = {
+    1,    2,    5,     10,    20,    50,     100,    200,    500,     1000,
+    2000, 5000, 10000, 20000, 50000, 100000, 200000, 500000, 1000000, 0,
+};
+
+_Static_assert(sizeof request_bounds / sizeof *request_bounds + 1 <= CELLS, "sum, buckets, +Inf");
+
+static const struct row {
+    enum kind kind;
+    const char *name, *labels, *help;
+    double scale;
+    const uint64_t *bounds;
+} rows[METRIC_COUNT] = {
+#define COUNTER(id, name_, labels_, help_)                                                         \
+    [METRIC_##id] = { IS_COUNTER, name_, labels_, help_, 1, NULL },
+#define GAUGE(id, name_, scale_, labels_, help_)                                                   \
+    [METRIC_##id] = { IS_GAUGE, name_, labels_, help_, scale_, NULL },
+#define HISTOGRAM(id, name_, scale_, bounds_, help_)                                               \
+    [METRIC_##id] = { IS_HISTOGRAM, name_, "", help_, scale_, bounds_ },
+#include "config/metrics.def"
+#undef COUNTER
+#undef GAUGE
+#undef HISTOGRAM
+};
+
+static _Atomic(struct cells *) all_cells;
+static struct cells spare;  // shared by threads that found no memory for their own
+static _Thread_local struct cells *own_cells;
+
+static struct cells *cells(void)
+{
+    if (own_cells) return own_cells;
+    struct cells *fresh = calloc(1, sizeof *fresh);
+    if (!fresh) return &spare;
+    fresh->next = atomic_load(&all_cells);
+    while (!atomic_compare_exchange_weak(&all_cells, &fresh->next, fresh)) continue;
+    return own_cells = fresh;
+}
+
+static void add(enum metric metric, uint32_t cell, int64_t amount)
+{
+    atomic_fetch_add_explicit(&cells()->cell[metric][cell], amount, memory_order_relaxed);
+}
+
+void metric_add(enum metric metric, int64_t amount)
+{
+    must(rows[metric].kind == IS_GAUGE || (rows[metric].kind == IS_COUNTER && amount >= 0));
+    add(metric, 0, amount);
+}
+
+void metric_set(enum metric metric, int64_t value)
+{
+    must(rows[metric].kind == IS_GAUGE);
+    atomic_store_explicit(&cells()->cell[metric][0], value, memory_order_relaxed);
+}
+
+void metric_observe(enum metric metric, uint64_t value)
+{
+    must(rows[metric].kind == IS_HISTOGRAM);
+    uint32_t bucket = 0;
+    while (rows[metric].bounds[bucket] && value > rows[metric].bounds[bucket]) bucket++;
+    add(metric, 0, (int64_t)value);
+    add(metric, bucket + 1, 1);
+}
+
+static int64_t sum(enum metric metric, uint32_t cell)
+{
+    int64_t sum = atomic_load_explicit(&spare.cell[metric][cell], memory_order_relaxed);
+    for (struct cells *each = atomic_load(&all_cells); each; each = each->next)
+        sum += atomic_load_explicit(&each->cell[metric][cell], memory_order_relaxed);
+    return sum;
+}
+
+int64_t metric_value(enum metric metric)
+{
+    if (rows[metric].kind != IS_HISTOGRAM) return sum(metric, 0);
+    int64_t count = 0;
+    for (uint32_t cell = 1; cell < CELLS; cell++) count += sum(metric, cell);
+    return count;
+}
+
+/* A label value: quotes, backslashes and newlines are escaped. */
+static void add_escaped(struct buf *out, struct slice text)
+{
+    for (size_t i = 0; i < text.size; i++) {
+        char c = text.data[i];
+        if (c == '"' || c == '\\') buf_add_byte(out, '\\');
+        if (c == '\n') buf_add_string(out, "\\n");
+        else buf_add_byte(out, c);
+    }
+}
+
+/* name{model="...",labels */
+static void add_series(struct buf *out, const struct row *row, const char *suffix,
+                       struct slice model)
+{
+    buf_addf(out, "fathom_%s%s{model=\"", row->name, suffix);
+    add_escaped(out, model);
+    buf_addf(out, "\"%s%s", *row->labels ? "," : "", row->labels);
+}
+
+static void print_histogram(struct buf *out, enum metric metric, struct slice model)
+{
+    const struct row *row = &rows[metric];
+    int64_t count = 0;
+    for (uint32_t bucket = 0;; bucket++) {
+        count += sum(metric, bucket + 1);
+        add_series(out, row, "_bucket", model);
+        if (row->bounds[bucket] == 0) break;
+        buf_addf(out, ",le=\"%g\"} %lld\n", (double)row->bounds[bucket] / row->scale,
+                 (long long)count);
+    }
+    buf_addf(out, ",le=\"+Inf\"} %lld\n", (long long)count);
+    add_series(out, row, "_sum", model);
+    buf_addf(out, "} %.9g\n", (double)sum(metric, 0) / row->scale);
+    add_series(out, row, "_count", model);
+    buf_addf(out, "} %lld\n", (long long)count);
+}
+
+static void print_head(struct buf *out, const char *name, const char *help, enum kind kind)
+{
+    buf_addf(out, "# HELP fathom_%s %s\n# TYPE fathom_%s %s\n", name, help, name, kind_name[kind]);
+}
+
+void metrics_print(struct buf *out, struct slice model)
+{
+    for (enum metric metric = 0; metric < METRIC_COUNT; metric++) {
+        const struct row *row = &rows[metric];
+        if (metric == 0 || strcmp(row->name, rows[metric - 1].name))
+            print_head(out, row->name, row->help, row->kind);
+        if (row->kind == IS_HISTOGRAM) {
+            print_histogram(out, metric, model);
+            continue;
+        }
+        add_series(out, row, "", model);
+        buf_addf(out, "} %.15g\n", (double)sum(metric, 0) / row->scale);
+    }
+    print_head(out, "log_lines_dropped_total", "log lines that found no reader", IS_COUNTER);
+    buf_addf(out, "fathom_log_lines_dropped_total %llu\n", (unsigned long long)log_dropped());
+    print_head(out, "build_info", "always 1", IS_GAUGE);
+    buf_addf(out, "fathom_build_info{version=\"%s\"} 1\n", FATHOM_VERSION);
+}

@@ -1,0 +1,37 @@
+/* metrics.h - counters, gauges and histograms (metrics.def), printed as Prometheus text 0.0.4.
+ *
+ * Every thread counts in cells of its own, so counting costs one uncontended addition; a scrape
+ * sums the cells of all threads, also of those that have ended, and stops nobody. A gauge is the
+ * sum of what every thread put in: either +1 and -1 anywhere (metric_add), or a value set by the
+ * one thread that knows it (metric_set).
+ * Threads: any.
+ */
+#ifndef CONFIG_METRICS_H
+#define CONFIG_METRICS_H
+
+#include <stdint.h>
+#include "config/buf.h"
+#include "config/slice.h"
+
+enum metric {
+#define COUNTER(id, name, labels, help) METRIC_##id,
+#define GAUGE(id, name, scale, labels, help) METRIC_##id,
+#define HISTOGRAM(id, name, scale, bounds, help) METRIC_##id,
+#include "config/metrics.def"
+#undef COUNTER
+#undef GAUGE
+#undef HISTOGRAM
+    METRIC_COUNT,
+};
+
+void metric_add(enum metric metric, int64_t amount);      // counters (amount >= 0) and gauges
+void metric_set(enum metric metric, int64_t value);       // gauges, always by the same thread
+void metric_observe(enum metric metric, uint64_t value);  // histograms; ns or tokens
+
+/* The sum over all threads; of a histogram, the number of observations. */
+int64_t metric_value(enum metric metric);
+
+/* Appends every metric with the label model="...", and fathom_build_info. */
+void metrics_print(struct buf *out, struct slice model);
+
+#endif
