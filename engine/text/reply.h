@@ -57,9 +57,10 @@ struct reply_options {
     const struct reply_tools *tools;  // borrowed until release; NULL or none = no tool parsing
     const struct slice *stop;         // [stop_count]; copied; empty ones are ignored
     uint32_t stop_count;
-    struct slice prefill;  // IN_BLOCK: what the prompt holds of the block; copied into reply_block
-    size_t value_limit;    // bytes of one non-string value; 0 = REPLY_VALUE_LIMIT
-    size_t block_limit;    // bytes of reply_block; 0 = REPLY_BLOCK_LIMIT
+    struct slice
+        prefill;         // IN_BLOCK: the block's opener as the prompt holds it; begins reply_block
+    size_t value_limit;  // bytes of one non-string value; 0 = REPLY_VALUE_LIMIT
+    size_t block_limit;  // bytes of reply_block; 0 = REPLY_BLOCK_LIMIT
     struct reply_sink sink;
 };
 
@@ -87,9 +88,9 @@ bool reply_ended(const struct reply *reply);
  * Sends what was held back, closes an open call unless it was cut, and says how the reply ended. */
 CHECKED enum status reply_finish(struct reply *reply, bool by_length, enum reply_finish *finish);
 
-/* The tool block exactly as it was sampled, from the newlines before its opener to the end of its
- * closer: what a conversation sent again must render to. Empty when there was no call, when the
- * block was cut or lacks its opener or closer, or when it exceeds block_limit. Until release. */
+/* The tool block exactly as it was sampled, from its opener to its closer: what a conversation sent
+ * again must render to. Empty when there was no call, when opener or closer is missing, or when it
+ * exceeds block_limit. Valid until reply_close. */
 struct slice reply_block(const struct reply *reply);
 
 uint32_t reply_calls(const struct reply *reply);  // calls announced so far

@@ -1,0 +1,94 @@
+/* reply_tools.c - two small arrays out of the request's JSON. */
+#include "engine/text/reply_tools.h"
+
+static const struct json *member(const struct json *object, const char *key, enum js_kind kind)
+{
+    const struct json *value = object ? js_get(object, key) : NULL;
+    return value && js_kind(value) == kind ? value : NULL;
+}
+
+static const struct json *function_of(const struct json *entry)
+{
+    if (js_kind(entry) != JS_OBJECT) return NULL;
+    const struct json *inner = member(entry, "function", JS_OBJECT);
+    return inner ? inner : entry;
+}
+
+static int by_name(struct slice a, struct slice b)
+{
+    size_t size = a.size < b.size ? a.size : b.size;
+    int order = size ? memcmp(a.data, b.data, size) : 0;
+    return order ? order : (a.size > b.size) - (a.size < b.size);
+}
+
+static int compare_properties(const void *a, const void *b)
+{
+    return by_name(((const struct reply_property *)a)->name,
+                   ((const struct reply_property *)b)->name);
+}
+
+static bool says_string(const struct json *schema)
+{
+    if (js_kind(schema) != JS_OBJECT) return false;
+    const struct json *type = member(schema, "type", JS_STRING);
+    return type && slice_equal(js_string(type), SLICE("string"));
+}
+
+static enum status read_properties(struct reply_tool *tool, const struct json *function,
+                                   struct arena *arena)
+{
+    const struct json *properties =
+        member(member(function, "parameters", JS_OBJECT), "properties", JS_OBJECT);
+    size_t count = properties ? js_count(properties) : 0;
+    if (count == 0) return OK;
+
+    struct reply_property *property = arena_array(arena, count, sizeof *property);
+    if (!property) return NO_MEMORY;
+    struct js_member at = { 0 };
+    for (size_t i = 0; js_next(properties, &at); i++) {
+        property[i].name = arena_copy(arena, at.key);
+        property[i].is_string = says_string(at.value);
+        if (!property[i].name.data) return NO_MEMORY;
+    }
+    qsort(property, count, sizeof *property, compare_properties);
+    tool->property = property;
+    tool->property_count = (uint32_t)count;
+    return OK;
+}
+
+enum status reply_tools_init(struct reply_tools *tools, const struct json *array,
+                             struct arena *arena)
+{
+    *tools = (struct reply_tools){ 0 };
+    size_t most = js_kind(array) == JS_ARRAY ? js_count(array) : 0;
+    if (most == 0) return OK;
+    struct reply_tool *tool = arena_array(arena, most, sizeof *tool);
+    if (!tool) return NO_MEMORY;
+
+    uint32_t count = 0;
+    for (size_t i = 0; i < most; i++) {
+        const struct json *function = function_of(js_at(array, i));
+        const struct json *name = member(function, "name", JS_STRING);
+        if (!name) continue;
+        tool[count].name = arena_copy(arena, js_string(name));
+        if (!tool[count].name.data) return NO_MEMORY;
+        if (read_properties(&tool[count], function, arena) != OK) return NO_MEMORY;
+        count++;
+    }
+    *tools = (struct reply_tools){ .tool = tool, .count = count };
+    return OK;
+}
+
+const struct reply_tool *reply_tools_find(const struct reply_tools *tools, struct slice name)
+{
+    for (uint32_t i = 0; tools && i < tools->count; i++)
+        if (slice_equal(tools->tool[i].name, name)) return &tools->tool[i];
+    return NULL;
+}
+
+const struct reply_property *reply_tool_property(const struct reply_tool *tool, struct slice name)
+{
+    struct reply_property key = { .name = name };
+    if (tool->property_count == 0) return NULL;
+    return bsearch(&key, tool->property, tool->property_count, sizeof key, compare_properties);
+}
