@@ -72,7 +72,9 @@ static inline void engine_close(struct engine *engine)
 }
 
 struct engine_options {
-    const char *model;    // checkpoint directory; NULL with random weights
+    const char *model;  // checkpoint directory; random_weights: only its config.json is read
+    bool random_weights;
+    uint64_t random_seed;
     const char *backend;  // "cpu", "cuda"
     struct dev_options dev;
     uint32_t context;      // tokens a sequence may reach; 0: the model's
@@ -80,7 +82,7 @@ struct engine_options {
     uint32_t most_seqs;    // sequences in one step
     uint32_t queue;        // jobs waiting
     uint64_t kv_bytes;     // KV memory; 0: by context and most_seqs, bounded by free memory
-    void (*progress)(void *user, const char *stage, uint64_t done, uint64_t total);  // bytes
+    void (*progress)(void *user, uint64_t bytes, uint64_t total);  // of weights; may be NULL
     void *user;
 };
 

@@ -67,39 +67,49 @@ static bool take_rope(struct model *model, struct rope *rope, uint32_t ratio)
     return true;
 }
 
-static enum status take_layout(struct model *model)
+static uint32_t entry_bytes(const struct shape *shape, enum numerics numerics)
 {
-    const struct shape *shape = model->shape;
+    return numerics == NUMERICS_EXACT ? 4 * shape->head_dim : ENTRY_BYTES_OFFICIAL;
+}
+
+static uint32_t index_bytes(const struct shape *shape, enum numerics numerics)
+{
+    return numerics == NUMERICS_EXACT ? 4 * shape->index_dim : INDEX_BYTES_OFFICIAL;
+}
+
+enum status model_layout(const struct shape *shape, enum numerics numerics,
+                         struct kv_layout *layout)
+{
     uint32_t drafts = shape->drafter == DRAFTER_MTP ? shape->drafter_blocks : 0;
     uint32_t ratio[SHAPE_MOST_LAYERS];
     for (uint32_t l = 0; l < shape->layers + drafts; l++) ratio[l] = shape->layer[l].ratio;
-    return kv_layout_init(&model->layout, &(struct kv_geometry){
-                                              .ratio = ratio,
-                                              .layers = shape->layers,
-                                              .drafts = drafts,
-                                              .entry_dim = shape->head_dim,
-                                              .index_dim = shape->index_dim,
-                                              .entry_bytes = model->entry_bytes,
-                                              .index_bytes = model->index_bytes,
-                                          });
+    return kv_layout_init(layout, &(struct kv_geometry){
+                                      .ratio = ratio,
+                                      .layers = shape->layers,
+                                      .drafts = drafts,
+                                      .entry_dim = shape->head_dim,
+                                      .index_dim = shape->index_dim,
+                                      .entry_bytes = entry_bytes(shape, numerics),
+                                      .index_bytes = index_bytes(shape, numerics),
+                                  });
 }
 
 enum status model_open(const struct model_options *options, struct model *model, struct err *err)
 {
     const struct shape *shape = options->shape;
-    bool exact = options->dev->numerics == NUMERICS_EXACT;
+    enum numerics numerics = options->dev->numerics;
     *model = (struct model){
         .shape = shape,
         .weights = options->weights,
         .dev = options->dev,
         .most_tokens = options->most_tokens,
         .most_rows = options->most_rows,
-        .entry_bytes = exact ? 4 * shape->head_dim : ENTRY_BYTES_OFFICIAL,
-        .index_bytes = exact ? 4 * shape->index_dim : INDEX_BYTES_OFFICIAL,
+        .entry_bytes = entry_bytes(shape, numerics),
+        .index_bytes = index_bytes(shape, numerics),
     };
     model->piece = calloc(PIECES_MOST, sizeof *model->piece);
     if (!model->piece) return fail(err, NO_MEMORY, "no memory for the model's table of buffers");
-    if (take_layout(model) != OK) {
+    if (model_layout(shape, numerics, &model->layout) != OK) {
         model_close(model);
         return fail(err, NO_MEMORY, "no memory for the KV layout");
     }

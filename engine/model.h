@@ -12,6 +12,10 @@
 #include "engine/weights.h"
 #include "kernels/ops.h"
 
+/* How this shape's attention state is laid out under these numerics; pair with kv_layout_release. */
+CHECKED enum status model_layout(const struct shape *shape, enum numerics numerics,
+                                 struct kv_layout *layout);
+
 struct model_options {
     const struct shape *shape;      // must outlive the model
     const struct weights *weights;  // likewise
@@ -27,8 +31,8 @@ struct model {
     struct dev *dev;
     struct kv_layout layout;
     uint32_t most_tokens, most_rows;
-    uint32_t entry_bytes, index_bytes;
-    char *g, *w, *state;  // device; KV memory
+    uint32_t entry_bytes, index_bytes;  // of a KV entry and an index key
+    char *g, *w, *state;                // device; KV memory
     size_t kv_bytes;
     struct rope rope_plain, rope_compressed;
 

@@ -1,0 +1,365 @@
+/* engine.c - the engine thread, its inbox and its outbox.
+ *
+ *   any thread:     submit, cancel  -> inbox ---+        engine thread:
+ *   loop thread:    take_events <- outbox <-----+------  take the inbox, step, post
+ *
+ * Thread: a mutex guards inbox, outbox and the copy of the statistics; nothing is computed under it.
+ */
+#include "engine/engine.h"
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+#include "config/clock.h"
+#include "engine/step.h"
+
+struct arrival {
+    struct job *job;  // NULL: a cancellation of `id`
+    uint64_t id;
+    uint64_t queued_ns;
+};
+
+struct model_engine {
+    struct engine engine;
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    bool stopping;
+    int event_fd;
+    uint32_t context;  // constant once the thread runs
+
+    struct arrival *inbox;  // [inbox_room]
+    uint32_t arrivals, inbox_room, queue;
+    struct event *outbox;  // [outbox_room], a ring
+    uint32_t events, outbox_first, outbox_room;
+    bool rang;  // the eventfd was written since the last take
+    struct engine_stats stats;
+
+    /* The engine thread's own. */
+    struct shape shape;
+    struct weights weights;
+    struct model model;
+    struct stepper stepper;
+    struct dev *dev;
+};
+
+static struct model_engine *of(struct engine *engine)
+{
+    return (struct model_engine *)engine;
+}
+
+/* ---- the outbox ---------------------------------------------------------------------------- */
+
+static bool grow_outbox(struct model_engine *e)
+{
+    uint32_t room = e->outbox_room ? e->outbox_room * 2 : 1024;
+    struct event *grown = malloc(room * sizeof *grown);
+    if (!grown) return false;
+    for (uint32_t i = 0; i < e->events; i++)
+        grown[i] = e->outbox[(e->outbox_first + i) % e->outbox_room];
+    free(e->outbox);
+    e->outbox = grown;
+    e->outbox_first = 0;
+    e->outbox_room = room;
+    return true;
+}
+
+static void post_event(void *user, const struct event *event)
+{
+    struct model_engine *e = user;
+    pthread_mutex_lock(&e->lock);
+    must(e->events < e->outbox_room || grow_outbox(e));  // a lost END would leak a client
+    e->outbox[(e->outbox_first + e->events++) % e->outbox_room] = *event;
+    pthread_mutex_unlock(&e->lock);
+}
+
+/* Once a step: one wake-up for all its events, and the numbers as they now stand. */
+static void publish(struct model_engine *e)
+{
+    struct engine_stats stats = e->stepper.stats;
+    stats.running = stats.waiting = 0;
+    for (uint32_t i = 0; i < e->stepper.seqs; i++)
+        *(e->stepper.seq[i]->running ? &stats.running : &stats.waiting) += 1;
+    stats.blocks_used = stats.blocks - e->stepper.g_pool.free_count;
+    stats.pages_used = stats.pages - e->stepper.w_pool.free_count;
+
+    pthread_mutex_lock(&e->lock);
+    stats.waiting += e->arrivals;
+    e->stats = stats;
+    bool ring = e->events && !e->rang;
+    if (ring) e->rang = true;
+    pthread_mutex_unlock(&e->lock);
+    if (ring) must(eventfd_write(e->event_fd, 1) == 0);
+}
+
+static uint32_t take_events(struct engine *engine, struct event *event, uint32_t room)
+{
+    struct model_engine *e = of(engine);
+    uint32_t count = 0;
+    pthread_mutex_lock(&e->lock);
+    e->rang = false;
+    for (; count < room && e->events; count++, e->events--) {
+        event[count] = e->outbox[e->outbox_first];
+        e->outbox_first = (e->outbox_first + 1) % e->outbox_room;
+    }
+    pthread_mutex_unlock(&e->lock);
+    return count;
+}
+
+static int event_fd(struct engine *engine)
+{
+    return of(engine)->event_fd;
+}
+
+static void get_stats(struct engine *engine, struct engine_stats *stats)
+{
+    struct model_engine *e = of(engine);
+    pthread_mutex_lock(&e->lock);
+    *stats = e->stats;
+    pthread_mutex_unlock(&e->lock);
+}
+
+/* ---- the inbox ----------------------------------------------------------------------------- */
+
+static bool put_arrival(struct model_engine *e, const struct arrival *arrival)
+{
+    if (e->arrivals == e->inbox_room) {
+        uint32_t room = e->inbox_room ? e->inbox_room * 2 : 64;
+        struct arrival *grown = realloc(e->inbox, room * sizeof *grown);
+        if (!grown) return false;
+        e->inbox = grown;
+        e->inbox_room = room;
+    }
+    e->inbox[e->arrivals++] = *arrival;
+    pthread_cond_signal(&e->wake);
+    return true;
+}
+
+static enum status submit(struct engine *engine, struct job *job, struct err *err)
+{
+    struct model_engine *e = of(engine);
+    must(job->prompt_tokens > 0 && job->max_tokens > 0);
+    uint64_t wanted = (uint64_t)job->prompt_tokens + job->max_tokens;
+    if (wanted > e->context)
+        return fail(err, TOO_LONG, "prompt and output want %llu tokens, the context holds %u",
+                    (unsigned long long)wanted, e->context);
+
+    struct arrival arrival = { .job = job, .id = job->id, .queued_ns = now_ns() };
+    enum status status = OK;
+    pthread_mutex_lock(&e->lock);
+    if (e->stats.failed || e->stopping) status = fail(err, DEVICE_FAILED, "the engine has stopped");
+    else if (e->stats.waiting >= e->queue)
+        status = fail(err, BUSY, "%u requests are waiting already", e->stats.waiting);
+    else if (!put_arrival(e, &arrival))
+        status = fail(err, NO_MEMORY, "no memory to queue the request");
+    else e->stats.waiting++;
+    pthread_mutex_unlock(&e->lock);
+    return status;
+}
+
+static void cancel(struct engine *engine, uint64_t id)
+{
+    struct model_engine *e = of(engine);
+    pthread_mutex_lock(&e->lock);
+    must(put_arrival(e, &(struct arrival){ .id = id }));
+    pthread_mutex_unlock(&e->lock);
+}
+
+/* Moves the arrivals to the stepper in their order; waits for some when there is nothing to do.
+ * False: the engine is to stop. */
+static bool take_inbox(struct model_engine *e)
+{
+    pthread_mutex_lock(&e->lock);
+    while (!e->arrivals && !e->stopping && stepper_idle(&e->stepper))
+        pthread_cond_wait(&e->wake, &e->lock);
+    struct arrival *inbox = e->inbox;
+    uint32_t count = e->arrivals;
+    e->inbox = NULL;
+    e->arrivals = e->inbox_room = 0;
+    bool stopping = e->stopping;
+    pthread_mutex_unlock(&e->lock);
+
+    for (uint32_t i = 0; i < count; i++) {
+        if (inbox[i].job) stepper_add(&e->stepper, inbox[i].job, inbox[i].queued_ns);
+        else stepper_cancel(&e->stepper, inbox[i].id);
+    }
+    free(inbox);
+    return !stopping;
+}
+
+static void *run(void *user)
+{
+    struct model_engine *e = user;
+    struct err err;
+    bool well = true;
+    while (take_inbox(e)) {
+        if (well && stepper_step(&e->stepper, &err) != OK) {
+            fprintf(stderr, "engine: %s\n", err.text);
+            well = false;
+        }
+        if (!well)  // whatever still arrives is answered, not kept
+            while (e->stepper.seqs) stepper_cancel(&e->stepper, e->stepper.seq[0]->job->id);
+        publish(e);
+    }
+    return NULL;
+}
+
+/* ---- open and close ------------------------------------------------------------------------ */
+
+static void close_engine(struct engine *engine)
+{
+    struct model_engine *e = of(engine);
+    if (e->thread) {
+        pthread_mutex_lock(&e->lock);
+        e->stopping = true;
+        pthread_cond_signal(&e->wake);
+        pthread_mutex_unlock(&e->lock);
+        pthread_join(e->thread, NULL);
+    }
+    if (e->stepper.model) stepper_release(&e->stepper);
+    if (e->model.piece) model_close(&e->model);
+    if (e->weights.owner) weights_close(&e->weights, e->dev);
+    if (e->dev) e->dev->ops->close(e->dev);
+    for (uint32_t i = 0; i < e->arrivals; i++) job_free(e->inbox[i].job);
+    for (uint32_t i = 0; i < e->events; i++)
+        free(e->outbox[(e->outbox_first + i) % e->outbox_room].logprob);
+    free(e->inbox);
+    free(e->outbox);
+    if (e->event_fd >= 0) close(e->event_fd);
+    pthread_cond_destroy(&e->wake);
+    pthread_mutex_destroy(&e->lock);
+    free(e);
+}
+
+static const struct engine_face model_face = {
+    .submit = submit,
+    .cancel = cancel,
+    .event_fd = event_fd,
+    .take_events = take_events,
+    .stats = get_stats,
+    .close = close_engine,
+};
+
+static void show_progress(void *context, const struct weights_progress *progress)
+{
+    const struct engine_options *options = context;
+    options->progress(options->user, progress->bytes, progress->total_bytes);
+}
+
+/* A quarter of what is free, unless the context of every sequence needs less. */
+static uint64_t default_kv_bytes(void)
+{
+    long pages = sysconf(_SC_AVPHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+    return pages > 0 && size > 0 ? (uint64_t)pages * (uint64_t)size / 4 : 1u << 30;
+}
+
+struct room {
+    uint32_t context, g_blocks, w_pages;
+};
+
+/* How many blocks the KV memory gives, and what context that leaves. */
+static enum status divide_memory(const struct engine_options *options, const struct shape *shape,
+                                 const struct kv_layout *layout, struct room *room, struct err *err)
+{
+    struct sched_limits limits = { options->step_tokens, options->most_seqs };
+    uint32_t context = options->context ? options->context : shape->positions;
+    if (context > shape->positions)
+        return fail(err, BAD_INPUT, "context: found %u, the model has %u positions", context,
+                    shape->positions);
+    room->w_pages = stepper_w_pages(&limits);
+    uint64_t bytes = options->kv_bytes ? options->kv_bytes : default_kv_bytes();
+    uint64_t fixed = room->w_pages * layout->w_bytes + options->most_seqs * layout->state_bytes;
+    uint64_t most = (uint64_t)options->most_seqs * ((context - 1) / KV_BLOCK_TOKENS + 1);
+    uint64_t blocks = bytes > fixed ? (bytes - fixed) / layout->g_bytes : 0;
+    if (blocks > most) blocks = most;
+    if (blocks * KV_BLOCK_TOKENS < context) {
+        if (options->context || blocks < 2)
+            return fail(err, NO_MEMORY,
+                        "KV memory of %llu bytes holds %llu tokens beside the %llu bytes that %u "
+                        "sequences need: wanted %u; raise kv-memory or lower context or max-seqs",
+                        (unsigned long long)bytes, (unsigned long long)blocks * KV_BLOCK_TOKENS,
+                        (unsigned long long)fixed, options->most_seqs, context);
+        context = (uint32_t)blocks * KV_BLOCK_TOKENS;
+    }
+    room->context = context;
+    room->g_blocks = (uint32_t)blocks;
+    return OK;
+}
+
+/* Shape, device, weights, memory, planner: what engine_open does in order. A failure leaves the rest
+ * to close_engine. */
+static enum status load(struct model_engine *e, const struct engine_options *options,
+                        struct err *err)
+{
+    enum status status = shape_read(options->model, &e->shape, err);
+    if (status != OK) return status;
+    if ((status = backend_open(options->backend, &options->dev, &e->dev, err)) != OK) return status;
+
+    struct weights_options weights = { .dir = options->model,
+                                       .seed = options->random_seed,
+                                       .shape = &e->shape,
+                                       .dev = e->dev,
+                                       .progress = options->progress ? show_progress : NULL,
+                                       .context = (void *)(uintptr_t)options };
+    status = options->random_weights ? weights_random(&weights, &e->weights, err)
+                                     : weights_open(&weights, &e->weights, err);
+    if (status != OK) return status;
+
+    struct kv_layout layout;
+    struct room room = { 0 };
+    if (model_layout(&e->shape, options->dev.numerics, &layout) != OK)
+        return fail(err, NO_MEMORY, "no memory for the KV layout");
+    status = divide_memory(options, &e->shape, &layout, &room, err);
+    kv_layout_release(&layout);
+    if (status != OK) return status;
+
+    struct model_options model = { .shape = &e->shape,
+                                   .weights = &e->weights,
+                                   .dev = e->dev,
+                                   .most_tokens = options->step_tokens,
+                                   .most_rows = options->most_seqs,
+                                   .g_blocks = room.g_blocks,
+                                   .w_pages = room.w_pages,
+                                   .states = options->most_seqs };
+    if ((status = model_open(&model, &e->model, err)) != OK) return status;
+    struct stepper_options stepper = { .model = &e->model,
+                                       .limits = { options->step_tokens, options->most_seqs },
+                                       .context = room.context,
+                                       .g_blocks = room.g_blocks,
+                                       .w_pages = room.w_pages,
+                                       .sink = { post_event, e } };
+    if (stepper_init(&e->stepper, &stepper) != OK)
+        return fail(err, NO_MEMORY, "no memory for the scheduler");
+    e->stats = e->stepper.stats;
+    e->context = room.context;
+    return OK;
+}
+
+enum status engine_open(const struct engine_options *options, struct engine **engine,
+                        struct err *err)
+{
+    if (options->step_tokens < options->most_seqs + KV_BLOCK_TOKENS)
+        return fail(err, BAD_INPUT,
+                    "max-batch-tokens: found %u, wanted max-seqs (%u) plus %u or more",
+                    options->step_tokens, options->most_seqs, KV_BLOCK_TOKENS);
+    struct model_engine *e = calloc(1, sizeof *e);
+    if (!e) return fail(err, NO_MEMORY, "no memory for the engine");
+    *e = (struct model_engine){ .engine = { &model_face }, .queue = options->queue };
+    pthread_mutex_init(&e->lock, NULL);
+    pthread_cond_init(&e->wake, NULL);
+    e->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+
+    enum status status = e->event_fd < 0 ? fail(err, IO_FAILED, "eventfd: %s", strerror(errno))
+                                         : load(e, options, err);
+    if (status == OK && pthread_create(&e->thread, NULL, run, e) != 0) {
+        e->thread = 0;
+        status = fail(err, NO_MEMORY, "cannot start the engine thread");
+    }
+    if (status != OK) {
+        close_engine(&e->engine);
+        return status;
+    }
+    *engine = &e->engine;
+    return OK;
+}

@@ -1,0 +1,39 @@
+/* sampling.c - what a draw depends on: the request, its own tokens, its seed and the position. */
+#include "engine/sampling.h"
+
+static bool budget_is_spent(const struct seq *seq)
+{
+    uint32_t budget = seq->job->think_budget;
+    return budget && seq->thinking && seq_output(seq) >= budget;
+}
+
+void sampling_row(const struct seq *seq, uint32_t position, struct sample_row *row)
+{
+    const struct job *job = seq->job;
+    const struct sampling *s = &job->sampling;
+    bool early = seq_output(seq) < job->min_tokens;
+
+    *row = (struct sample_row){
+        .temperature = s->temperature,
+        .top_p = s->top_p,
+        .min_p = s->min_p,
+        .top_k = s->top_k,
+        .repetition = s->repetition,
+        .frequency = s->frequency,
+        .presence = s->presence,
+        .seen = seq->seen,
+        .seen_count = seq->seen_count,
+        .bias = seq->bias,
+        .bias_count = s->bias_count + (early ? job->stop_tokens : 0),
+        .seed = s->seed,
+        .position = position,
+        .logprobs = s->logprobs,
+    };
+    if (position < seq->tokens) {
+        row->forced = true;
+        row->forced_id = seq->token[position];
+    } else if (budget_is_spent(seq)) {
+        row->forced = true;
+        row->forced_id = job->think_end;
+    }
+}

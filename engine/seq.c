@@ -1,0 +1,127 @@
+/* seq.c - growing arrays, and counts of tokens for the penalties. */
+#include "engine/seq.h"
+#include <math.h>
+#include <string.h>
+
+enum { FIRST_SLOTS = 256 };
+
+static bool grow(uint32_t **array, uint32_t *room, uint32_t want)
+{
+    if (want <= *room) return true;
+    uint32_t more = *room ? *room : 16;
+    while (more < want) more *= 2;
+    uint32_t *grown = realloc(*array, more * sizeof *grown);
+    if (!grown) return false;
+    *array = grown;
+    *room = more;
+    return true;
+}
+
+static bool has_penalties(const struct sampling *sampling)
+{
+    return sampling->repetition != 1 || sampling->frequency != 0 || sampling->presence != 0;
+}
+
+/* ---- counts -------------------------------------------------------------------------------- */
+
+static uint32_t slot_of(const struct seq *seq, uint32_t id)
+{
+    uint32_t slot = (id * 2654435761u) & (seq->seen_slots - 1);
+    while (seq->seen_at[slot] && seq->seen[seq->seen_at[slot] - 1].id != id)
+        slot = (slot + 1) & (seq->seen_slots - 1);
+    return slot;
+}
+
+static bool grow_counts(struct seq *seq)
+{
+    uint32_t slots = seq->seen_slots ? seq->seen_slots * 2 : FIRST_SLOTS;
+    struct token_count *seen = realloc(seq->seen, slots / 2 * sizeof *seen);
+    if (!seen) return false;
+    seq->seen = seen;
+    uint32_t *at = calloc(slots, sizeof *at);
+    if (!at) return false;
+    free(seq->seen_at);
+    seq->seen_at = at;
+    seq->seen_slots = slots;
+    seq->seen_room = slots / 2;
+    for (uint32_t i = 0; i < seq->seen_count; i++) at[slot_of(seq, seen[i].id)] = i + 1;
+    return true;
+}
+
+static bool count_token(struct seq *seq, uint32_t id, bool output)
+{
+    if (seq->seen_count == seq->seen_room && !grow_counts(seq)) return false;
+    uint32_t slot = slot_of(seq, id);
+    if (!seq->seen_at[slot]) {
+        seq->seen[seq->seen_count++] = (struct token_count){ .id = id };
+        seq->seen_at[slot] = seq->seen_count;
+    }
+    struct token_count *seen = &seq->seen[seq->seen_at[slot] - 1];
+    *(output ? &seen->output : &seen->prompt) += 1;
+    return true;
+}
+
+/* ---- the sequence -------------------------------------------------------------------------- */
+
+/* The job's biases, and behind them a ban on each stop token, for as long as min_tokens holds. */
+static bool make_bias(struct seq *seq, const struct job *job)
+{
+    uint32_t count = job->sampling.bias_count;
+    if (count + job->stop_tokens == 0) return true;
+    seq->bias = calloc(count + job->stop_tokens, sizeof *seq->bias);
+    if (!seq->bias) return false;
+    if (count) memcpy(seq->bias, job->sampling.bias, count * sizeof *seq->bias);
+    for (uint32_t i = 0; i < job->stop_tokens; i++)
+        seq->bias[count + i] = (struct token_bias){ job->stop_token[i], -INFINITY };
+    return true;
+}
+
+enum status seq_open(struct seq **out, struct job *job)
+{
+    struct seq *seq = calloc(1, sizeof *seq);
+    if (!seq) return NO_MEMORY;
+    *seq = (struct seq){ .thinking = true };
+    bool ok = grow(&seq->token, &seq->room, job->prompt_tokens + 1) && make_bias(seq, job);
+    for (uint32_t i = 0; ok && has_penalties(&job->sampling) && i < job->prompt_tokens; i++)
+        ok = count_token(seq, job->prompt[i], false);
+    if (!ok) {
+        seq_close(seq);
+        return NO_MEMORY;
+    }
+    memcpy(seq->token, job->prompt, job->prompt_tokens * sizeof *seq->token);
+    seq->tokens = job->prompt_tokens;
+    seq->job = job;
+    *out = seq;
+    return OK;
+}
+
+void seq_close(struct seq *seq)
+{
+    must(seq->g_blocks == 0 && seq->w_pages == 0);
+    job_free(seq->job);
+    free(seq->token);
+    free(seq->g_block);
+    free(seq->w_page);
+    free(seq->bias);
+    free(seq->seen);
+    free(seq->seen_at);
+    free(seq);
+}
+
+enum status seq_reserve(struct seq *seq, uint32_t count)
+{
+    uint32_t end = (seq->computed + count + KV_BLOCK_TOKENS - 1) / KV_BLOCK_TOKENS;
+    uint32_t blocks = (seq->tokens + KV_BLOCK_TOKENS - 1) / KV_BLOCK_TOKENS;
+    if (!grow(&seq->g_block, &seq->g_room, blocks > end ? blocks : end)) return NO_MEMORY;
+    if (!grow(&seq->w_page, &seq->w_room, end - seq->w_first + 1)) return NO_MEMORY;
+    return OK;
+}
+
+enum status seq_accept(struct seq *seq, uint32_t token)
+{
+    if (!grow(&seq->token, &seq->room, seq->tokens + 1)) return NO_MEMORY;
+    if (has_penalties(&seq->job->sampling) && !count_token(seq, token, true)) return NO_MEMORY;
+    seq->token[seq->tokens++] = token;
+    if (token == seq->job->think_end) seq->thinking = false;
+    return OK;
+}

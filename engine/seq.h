@@ -1,0 +1,63 @@
+/* seq.h - one sequence under way: its tokens, its blocks, its sampler state.
+ *
+ *     WAITING --sched--> RUNNING --> gone        RUNNING --preempt--> WAITING, its blocks given back
+ *
+ * Owns the job it answers. Thread: the engine thread.
+ */
+#ifndef ENGINE_SEQ_H
+#define ENGINE_SEQ_H
+
+#include "cache/kv_pool.h"
+#include "engine/job.h"
+
+struct seq {
+    struct job *job;  // owned
+    bool running, started;
+    bool cancelled;
+
+    uint32_t *token;  // [room] prompt, then accepted output
+    uint32_t tokens, room;
+    uint32_t computed;  // tokens whose KV stands in the blocks
+
+    uint32_t *g_block;  // [g_room] of position / 128
+    uint32_t g_blocks, g_room;
+    uint32_t *w_page;  // [w_room] of position / 128 - w_first
+    uint32_t w_pages, w_first, w_room;
+    uint32_t state;  // slot; meaningful while running
+
+    struct token_bias *bias;  // [bias_count + stop_tokens] the job's, then every stop token banned
+
+    bool thinking;             // think_end has not been drawn yet
+    uint32_t prompt_reported;  // prompt_logprobs: how many are out
+    struct token_count *seen;  // [seen_count] for the penalties; grown, NULL without any
+    uint32_t seen_count, seen_room;
+    uint32_t *seen_at;  // open addressing over seen, [seen_slots] index + 1
+    uint32_t seen_slots;
+
+    uint64_t queued_ns, started_ns, first_ns;
+};
+
+/* Takes the job over on OK; NO_MEMORY leaves it with the caller. */
+CHECKED enum status seq_open(struct seq **seq, struct job *job);
+
+/* Blocks and pages must have been given back. */
+void seq_close(struct seq *seq);
+
+static inline uint32_t seq_output(const struct seq *seq)
+{
+    return seq->tokens - seq->job->prompt_tokens;
+}
+
+/* Makes room for the blocks and pages of the next `count` tokens in the tables. NO_MEMORY. */
+CHECKED enum status seq_reserve(struct seq *seq, uint32_t count);
+
+/* First block whose window rows the token at `position` needs. */
+static inline uint32_t seq_window_start(uint32_t position)
+{
+    return position < KV_BLOCK_TOKENS ? 0 : (position - KV_BLOCK_TOKENS + 1) / KV_BLOCK_TOKENS;
+}
+
+/* Appends a drawn token. NO_MEMORY: nothing changed. */
+CHECKED enum status seq_accept(struct seq *seq, uint32_t token);
+
+#endif
