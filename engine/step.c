@@ -209,7 +209,6 @@ void stepper_release(struct stepper *stepper)
     batch_release(&stepper->maker);
     kv_pool_release(&stepper->w_pool);
     kv_pool_release(&stepper->g_pool);
-nothing:
     *stepper = (struct stepper){ 0 };
 }
 
