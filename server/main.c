@@ -8,6 +8,7 @@ static const struct verb {
 } verbs[] = {
     { "options", verb_options },
     { "tokenize", verb_tokenize },
+    { "parse", verb_parse },
     { 0 },
 };
 
