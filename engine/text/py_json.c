@@ -164,17 +164,37 @@ static size_t take_digits(struct reader *r)
     return r->at - from;
 }
 
-/* digits[] and the decimal point's place as in 0.DIGITS x 10^point, shortest that reads back.
- * Trying each length from one up costs a few microseconds; a schema holds a handful of reals. */
-static int shortest(double value, char digits[REAL_TEXT_MOST])
+/* One more in the last digit of "d.ddde-XX"; false when that would carry past the first. */
+static bool next_decimal(char *text)
 {
-    char text[REAL_TEXT_MOST];
-    int size = 0;
-    for (int precision = 0; precision < REAL_DIGITS; precision++) {
-        snprintf(text, sizeof text, "%.*e", precision, value);
-        if (strtod(text, NULL) == value) break;
+    for (char *digit = strchr(text, 'e'); digit-- > text;) {
+        if (*digit == '.') continue;
+        if (*digit < '9') return (*digit)++, true;
+        *digit = '0';
     }
+    return false;
+}
+
+/* The shortest decimal that reads back as value: the nearest one of each length, from one digit up.
+ * Below a power of two doubles lie closer than above it, so there the nearest may fail where the
+ * next one holds. A few microseconds; a schema holds a handful of reals. */
+static void shortest(double value, char text[REAL_TEXT_MOST])
+{
+    int exponent;
+    bool power_of_two = frexp(value, &exponent) == 0.5;
+
+    for (int precision = 0; precision < REAL_DIGITS; precision++) {
+        snprintf(text, REAL_TEXT_MOST, "%.*e", precision, value);
+        if (strtod(text, NULL) == value) return;
+        if (power_of_two && next_decimal(text) && strtod(text, NULL) == value) return;
+    }
+}
+
+/* Its digits, and the decimal point's place as in 0.DIGITS x 10^place. */
+static int split_decimal(const char *text, char digits[REAL_TEXT_MOST])
+{
     const char *e = strchr(text, 'e');
+    size_t size = 0;
     for (const char *p = text; p < e; p++)
         if (*p != '.') digits[size++] = *p;
     while (size > 1 && digits[size - 1] == '0') size--;
@@ -184,14 +204,15 @@ static int shortest(double value, char digits[REAL_TEXT_MOST])
 
 void py_json_add_real(struct buf *out, double value)
 {
-    char digits[REAL_TEXT_MOST];
+    char text[REAL_TEXT_MOST], digits[REAL_TEXT_MOST];
 
     if (isnan(value)) return buf_add_string(out, "NaN");
     if (signbit(value)) buf_add_byte(out, '-');
     if (isinf(value)) return buf_add_string(out, "Infinity");
     if (value == 0) return buf_add_string(out, "0.0");
 
-    int point = shortest(fabs(value), digits), size = (int)strlen(digits);
+    shortest(fabs(value), text);
+    int point = split_decimal(text, digits), size = (int)strlen(digits);
     if (point > 16 || point < -3) {  // repr changes to an exponent from 1e16 up and below 1e-4
         buf_add_byte(out, digits[0]);
         if (size > 1) buf_addf(out, ".%s", digits + 1);
