@@ -1,0 +1,12 @@
+/* random_tensor.h - plausible values for any tensor of the model, from a seed and the tensor's name. */
+#ifndef ENGINE_RANDOM_TENSOR_H
+#define ENGINE_RANDOM_TENSOR_H
+
+#include "engine/tensors.h"
+
+/* Fills out[tensor_bytes(need)] as the checkpoint would store it. The same seed and name give the
+ * same bytes, whatever else is filled and in what order. */
+void random_tensor(const struct tensor_need *need, const struct shape *shape, uint64_t seed,
+                   void *out);
+
+#endif
