@@ -1,33 +1,51 @@
 # Makefile - one build for everything. `make help` lists the targets.
 
 BUILD  ?= build
-CC     ?= gcc
+CC     := $(if $(filter default,$(origin CC)),gcc,$(CC))
 OPT    ?= -O2
-WARN   := -Wall -Wextra -Wconversion -Wshadow -Werror
-# Bits are a contract: no contraction of a*b+c but where the source says fma.
-CFLAGS += -std=gnu17 $(OPT) -g $(WARN) -I. -ffp-contract=off -D_GNU_SOURCE \
-          -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE -pthread $(EXTRA_CFLAGS)
-LDFLAGS += -pie -Wl,-z,relro,-z,now -pthread $(EXTRA_LDFLAGS)
-LDLIBS := -lmicrohttpd -ljansson -lpcre2-8 -linih -lhwloc -lm
+WARN   ?= -Wall -Wextra -Wconversion -Wshadow -Werror
+PREFIX ?= /usr/local
 
-FLOORS := $(wildcard config kernels cache engine server)
-SRC    := $(shell find $(FLOORS) -name '*.c')
-TESTS  := $(filter %_test.c,$(SRC))
-FUZZ   := $(filter %_fuzz.c,$(SRC))
-MAINS  := server/main.c
-LIBSRC := $(filter-out $(TESTS) $(FUZZ) $(MAINS),$(SRC))
-LIBOBJ := $(LIBSRC:%.c=$(BUILD)/%.o)
-TESTBIN := $(TESTS:%.c=$(BUILD)/%)
+# Bits are a contract: no contraction of a*b+c but where the source says fma.
+CFLAGS  += -std=gnu17 $(OPT) -g $(WARN) -I. -ffp-contract=off -D_GNU_SOURCE \
+           $(if $(filter -O0,$(OPT)),,-D_FORTIFY_SOURCE=2) -fstack-protector-strong -fPIE -pthread \
+           $(EXTRA_CFLAGS)
+LDFLAGS += -pie -Wl,-z,relro,-z,now -pthread $(EXTRA_CFLAGS)
+LDLIBS  := -lmicrohttpd -ljansson -lpcre2-8 -linih -lhwloc -lm
+
+# A file's name says what it is: *_test.c a cmocka program, *_fuzz.c a libFuzzer target, *_bench.c a
+# measurement, server/main.c the daemon; everything else is the library they share.
+FLOORS   := $(wildcard config kernels cache engine server)
+SRC      := $(shell find $(FLOORS) -name '*.c')
+TEST_SRC := $(sort $(filter %_test.c,$(SRC)))
+FUZZ_SRC := $(sort $(filter %_fuzz.c,$(SRC)))
+BENCH_SRC := $(sort $(filter %_bench.c,$(SRC)))
+LIB_SRC  := $(filter-out $(TEST_SRC) $(FUZZ_SRC) $(BENCH_SRC) server/main.c,$(SRC))
+OBJ      := $(SRC:%.c=$(BUILD)/%.o)
+LIB_OBJ  := $(LIB_SRC:%.c=$(BUILD)/%.o)
+TESTS    := $(TEST_SRC:%.c=$(BUILD)/%)
+BENCHES  := $(BENCH_SRC:%.c=$(BUILD)/%)
+FUZZERS  := $(FUZZ_SRC:%.c=$(BUILD)/%)
+
+# The goals of a fresh machine get their packages first; the others take the machine as it is.
+KINDS := $(if $(filter run test unit-test api-test check bench packages,$(MAKECMDGOALS)),build) \
+         $(if $(filter test unit-test api-test check,$(MAKECMDGOALS)),test) \
+         $(if $(filter check,$(MAKECMDGOALS)),check)
+ifneq ($(strip $(KINDS)),)
+MAKEFLAGS += -j$(shell nproc)
+$(OBJ) $(BUILD)/venv/ready: | packages
+endif
 
 .DEFAULT_GOAL := all
-.PHONY: all test clean format format-check
+.PHONY: all run test unit-test api-test check asan asan-api tsan valgrind fuzz fuzzers tidy layers \
+        docs docs-check format format-check bench install clean help packages
 
-all: $(BUILD)/fathomd
+all: $(BUILD)/fathomd  ## the daemon with the CPU backend
 
 $(BUILD)/fathomd: $(BUILD)/server/main.o $(BUILD)/libfathom.a
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
-$(BUILD)/libfathom.a: $(LIBOBJ)
+$(BUILD)/libfathom.a: $(LIB_OBJ)
 	rm -f $@ && ar rcs $@ $^
 
 # Kernels choose their instructions at run time; the suffix says which ones a file may use.
@@ -41,13 +59,103 @@ $(BUILD)/%.o: %.c
 $(BUILD)/%_test: $(BUILD)/%_test.o $(BUILD)/libfathom.a
 	$(CC) $(LDFLAGS) -o $@ $^ -lcmocka $(LDLIBS)
 
-test: $(TESTBIN)
-	@failed=0; for t in $(TESTBIN); do $$t || failed=1; done; exit $$failed
+$(BUILD)/%_bench: $(BUILD)/%_bench.o $(BUILD)/libfathom.a
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
-format:
-	clang-format -i $(shell find $(FLOORS) -name '*.[ch]')
+$(BUILD)/%_fuzz: $(BUILD)/%_fuzz.o $(BUILD)/libfathom.a
+	$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LDLIBS)
 
-clean:
+packages:
+	@docker/packages $(KINDS)
+
+run: $(BUILD)/fathomd  ## gets what is missing, builds, serves the pilot model on 127.0.0.1:8000
+	$(BUILD)/fathomd serve $(if $(filter 0,$(shell id -u)),--allow-root) $(ARGS)
+
+test: $(BUILD)/fathomd $(TESTS) $(BUILD)/venv/ready  ## every unit test, then the daemon's own tests
+	@.ci/tests $(BUILD) --api $(TESTS)
+
+unit-test: $(TESTS)  ## the unit tests alone
+	@.ci/tests $(BUILD) $(TESTS)
+
+api-test: $(BUILD)/fathomd $(BUILD)/venv/ready  ## the daemon seen from outside, by its real clients
+	@.ci/tests $(BUILD) --api
+
+$(BUILD)/venv/ready: $(wildcard api-tests/requirements.txt)
+	@python3 -m venv $(@D)
+	@$(@D)/bin/pip install -q --disable-pip-version-check -r api-tests/requirements.txt
+	@touch $@
+
+CHECKS := asan tsan valgrind fuzz tidy layers docs-check format-check
+check: $(BUILD)/fathomd  ## what `make test` leaves out: sanitizers, fuzzers, tidy, layers, format
+	@.ci/check $(BUILD) $(CHECKS)
+
+# ---- other builds of the same, each in a directory of its own
+ASAN := BUILD=$(BUILD)/asan OPT=-O1 EXTRA_CFLAGS="-fsanitize=address,undefined -fno-sanitize-recover=all"
+TSAN := BUILD=$(BUILD)/tsan OPT=-O1 EXTRA_CFLAGS=-fsanitize=thread
+FUZZ := BUILD=$(BUILD)/fuzz CC=clang OPT=-O1 WARN= \
+        EXTRA_CFLAGS="-fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all"
+# Thread errors need threads: the kernels' single-threaded arithmetic is left out.
+THREADED := $(filter config/% kernels/cpu/pool% cache/% engine/% server/%,$(TEST_SRC))
+
+asan:  ## unit tests under the address and undefined-behaviour sanitizers
+	@$(MAKE) $(ASAN) unit-test
+
+tsan:  ## tests of everything with threads under the thread sanitizer
+	@$(MAKE) $(TSAN) TEST_SRC="$(THREADED)" unit-test
+
+VALGRIND_TESTS := $(filter $(BUILD)/config/%,$(TESTS))
+valgrind: $(VALGRIND_TESTS)  ## the ground floor's tests under valgrind
+	@TEST_WRAPPER="valgrind -q --error-exitcode=9 --leak-check=full" \
+	    .ci/tests $(BUILD)/valgrind $(VALGRIND_TESTS)
+
+asan-api: $(BUILD)/venv/ready  ## the daemon's own tests against a sanitizer build
+	@$(MAKE) $(ASAN) all
+	@FATHOMD=$(BUILD)/asan/fathomd .ci/tests $(BUILD) --api
+
+fuzz:  ## every fuzz target for FUZZ_SECONDS (30)
+	@$(MAKE) $(FUZZ) fuzzers
+	@.ci/fuzz $(BUILD)/fuzz $(FUZZ_SRC:%.c=$(BUILD)/fuzz/%)
+
+fuzzers: $(FUZZERS)
+
+# ---- what tools say about the sources
+SOURCES := $(shell find $(FLOORS) -name '*.[ch]')
+
+tidy:  ## clang-tidy
+	@printf '%s\n' $(filter-out %_avx2.c %_avx512.c,$(SRC)) | xargs -P $$(nproc) -n 4 sh -c \
+	    'clang-tidy --quiet "$$@" -- -std=gnu17 -I. -D_GNU_SOURCE 2>&1 | grep -v "warnings* generated" \
+	     | grep -E "warning:|error:" && exit 1 || exit 0' tidy
+
+layers:  ## includes that climb, libraries past their door
+	@.ci/layers
+
+docs: $(BUILD)/fathomd  ## prints docs/OPTIONS.md and config/sample.ini from the option table
+	@$(BUILD)/fathomd options --markdown >docs/OPTIONS.md
+	@$(BUILD)/fathomd options --ini >config/sample.ini
+
+docs-check: $(BUILD)/fathomd
+	@$(BUILD)/fathomd options --markdown | diff docs/OPTIONS.md - && \
+	 $(BUILD)/fathomd options --ini | diff config/sample.ini -
+
+format:  ## clang-format
+	@clang-format -i $(SOURCES)
+
+format-check:
+	@clang-format --dry-run -Werror $(SOURCES)
+
+bench: $(BUILD)/fathomd $(BENCHES)  ## every measurement
+	@for bench in $(BENCHES); do echo "== $$bench"; $$bench || exit 1; done
+
+install: all  ## into PREFIX (/usr/local), below DESTDIR
+	install -D -t $(DESTDIR)$(PREFIX)/bin $(BUILD)/fathomd
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/fathom/models/pilot \
+	    $(wildcard models/pilot/*.json models/pilot/model-*.safetensors models/pilot/README.md)
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/fathom config/sample.ini LICENSE README.md
+
+clean:  ## removes BUILD
 	rm -rf $(BUILD)
 
--include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+help:  ## this list
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' Makefile | expand -t 14
+
+-include $(OBJ:.o=.d)
