@@ -6,6 +6,7 @@ static const struct verb {
     const char *name;
     int (*run)(int argc, char **argv);
 } verbs[] = {
+    { "encode", verb_encode },
     { "options", verb_options },
     { "tokenize", verb_tokenize },
     { "parse", verb_parse },

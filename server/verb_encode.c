@@ -40,13 +40,13 @@ static int policy_named(struct slice name)
 
 /* What the line says over what the command line said. */
 static enum status style_of(const struct encoder *encoder, const struct py_node *line,
-                            struct prompt_style *style, struct err *err)
+                            struct prompt_format *style, struct err *err)
 {
     const struct py_node *dialect = py_json_get(line, "dialect");
     const struct py_node *policy = py_json_get(line, "policy");
     int chosen = encoder->policy;
 
-    *style = (struct prompt_style){ .dialect = encoder->dialect };
+    *style = (struct prompt_format){ .dialect = encoder->dialect };
     if (dialect) {
         style->dialect = dialect->kind == JS_STRING ? dialect_named(dialect->text) : NULL;
         if (!style->dialect)
@@ -86,7 +86,7 @@ static enum status encode(struct encoder *encoder, struct arena *arena, const st
                           struct buf *out, struct err *err)
 {
     struct chat chat;
-    struct prompt_style style;
+    struct prompt_format style;
     struct prompt prompt;
     enum status status;
 

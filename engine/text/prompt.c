@@ -378,7 +378,7 @@ static enum status demand_call(struct writer *w)
 }
 
 enum status prompt_render(struct prompt *prompt, const struct chat *chat,
-                          const struct prompt_style *style, struct err *err)
+                          const struct prompt_format *style, struct err *err)
 {
     struct arena scratch;
     struct writer w = { prompt, chat, style->dialect, style->policy, &scratch, err };

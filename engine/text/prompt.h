@@ -33,7 +33,7 @@ enum prompt_end {
     PROMPT_COMPLETE,      // after a finished assistant message: nothing to generate (encoder API)
 };
 
-struct prompt_style {
+struct prompt_format {
     const struct dialect *dialect;
     enum prompt_policy policy;
     size_t most_bytes;  // of prompt text; beyond it TOO_LONG; 0 = no limit
@@ -60,7 +60,7 @@ const char *prompt_policy_name(enum prompt_policy policy);
 /* Renders the chat; pair with prompt_release, also after a failure. BAD_INPUT: a message that the
  * policy cannot render, err names it. TOO_LONG: the text passes most_bytes. NO_MEMORY. */
 CHECKED enum status prompt_render(struct prompt *prompt, const struct chat *chat,
-                                  const struct prompt_style *format, struct err *err);
+                                  const struct prompt_format *format, struct err *err);
 void prompt_release(struct prompt *prompt);
 
 static inline struct slice prompt_segment_text(const struct prompt *prompt, size_t index)

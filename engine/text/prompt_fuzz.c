@@ -14,9 +14,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct err err;
 
     if (size < 2) return 0;
-    struct prompt_style style = { .dialect = dialect_of((enum dialect_id)(data[0] % DIALECT_COUNT)),
-                                  .policy = data[1] & 1 ? PROMPT_SERVICE : PROMPT_REFERENCE,
-                                  .most_bytes = (size_t)1 << 20 };
+    struct prompt_format style = { .dialect =
+                                       dialect_of((enum dialect_id)(data[0] % DIALECT_COUNT)),
+                                   .policy = data[1] & 1 ? PROMPT_SERVICE : PROMPT_REFERENCE,
+                                   .most_bytes = (size_t)1 << 20 };
     arena_init(&arena, (size_t)16 << 20);
     struct slice text = { (const char *)data + 2, size - 2 };
     if (py_json_parse(&arena, text, &root, &err) == OK &&

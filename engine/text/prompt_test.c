@@ -28,7 +28,7 @@ static struct rendered render(enum dialect_id dialect, enum prompt_policy policy
     struct rendered r = { .err = { "" } };
     struct py_node *root;
     struct chat chat;
-    struct prompt_style style = { .dialect = dialect_of(dialect), .policy = policy };
+    struct prompt_format style = { .dialect = dialect_of(dialect), .policy = policy };
 
     arena_init(&r.arena, 0);
     assert_int_equal(py_json_parse(&r.arena, slice_of(json), &root, &r.err), OK);
@@ -325,7 +325,7 @@ static void tool_choice_none_hides_the_tools(void **unused)
                          .tool_count = 1,
                          .tool_choice = CHAT_TOOLS_NONE };
     struct prompt prompt;
-    struct prompt_style style = { .dialect = dialect_of(DIALECT_V4) };
+    struct prompt_format style = { .dialect = dialect_of(DIALECT_V4) };
     assert_int_equal(prompt_render(&prompt, &chat, &style, NULL), OK);
     assert_false(contains(&prompt, "Tools"));
     prompt_release(&prompt);
@@ -377,7 +377,7 @@ static void a_replayed_block_is_written_as_it_was_sampled(void **unused)
         { .role = CHAT_TOOL, .content = SLICE("1"), .tool_call_id = SLICE("p") },
     };
     struct chat chat = { .message = message, .message_count = 3 };
-    struct prompt_style style = { .dialect = dialect_of(DIALECT_V4) };
+    struct prompt_format style = { .dialect = dialect_of(DIALECT_V4) };
     struct prompt prompt;
     assert_int_equal(prompt_render(&prompt, &chat, &style, NULL), OK);
     assert_true(
@@ -443,7 +443,7 @@ static void the_size_of_a_prompt_is_bounded(void **unused)
     struct chat_message message = { .role = CHAT_USER, .content = SLICE("0123456789") };
     struct chat chat = { .message = &message, .message_count = 1 };
     struct prompt prompt;
-    struct prompt_style style = { .dialect = dialect_of(DIALECT_V4), .most_bytes = 40 };
+    struct prompt_format style = { .dialect = dialect_of(DIALECT_V4), .most_bytes = 40 };
     assert_int_equal(prompt_render(&prompt, &chat, &style, NULL), TOO_LONG);
     prompt_release(&prompt);
     style.most_bytes = 400;
