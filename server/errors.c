@@ -85,6 +85,5 @@ void request_refuse(struct request *request, enum refusal refusal, const char *p
     request->no_retry = row->no_retry;
     request->outcome = row->outcome;
     request->stream = false;
-    request->job_count = 0;
     request->done = true;
 }

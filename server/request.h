@@ -86,9 +86,11 @@ struct request {
     const struct service *service;
     const struct handler *handler;
     char id[REQUEST_ID_MOST + 1];  // x-request-id, ours or the client's; printable
+    const char *route;             // the path in the table, for the log; "" before it is known
+    char peer[48];                 // the client's address, for the log
     enum base_path base;
     struct slice tail;     // what a route's `*` matched: the id in /v1/models/{id}; else empty
-    char *body;            // owned by the transport, writable; NULL without a body and after prep
+    char *body;            // malloc'ed, writable, NUL past its end; NULL without one and after prep
     size_t body_size;      // bytes
     uint64_t arrived_ns;   // the header was complete
     uint64_t deadline_ns;  // X-Request-Timeout; 0 = none
@@ -115,6 +117,11 @@ struct request {
     enum outcome outcome;
     struct buf out;  // bytes not yet sent
     bool done;       // nothing more will be appended: all choices are finished
+
+    /* The transport's. */
+    bool begun;   // start was called: a stream's headers may go
+    bool broken;  // the stream must end without an orderly end: its reader is too slow
+    uint64_t bytes_in, bytes_out;  // of bodies
 
     /* Set by request_stop_job; the transport acts on it after the callback. */
     bool stop_job[REQUEST_JOBS_MOST];

@@ -11,11 +11,20 @@ struct engine;         // engine/engine.h
 struct options;        // config/options.h
 struct prompt_format;  // engine/text/prompt.h: dialect and policy
 struct tokenizer;      // engine/text/tokenizer.h
+struct requests;       // server/requests.h
 struct tool_memory;    // server/tool_memory.h
 struct vocab;          // engine/text/vocab.h
 
+/* How far the model is loaded; the loading thread writes, /ready reads. */
+struct load_progress {
+    _Atomic(const char *) stage;   // static text
+    _Atomic uint64_t done, total;  // bytes
+};
+
 struct service {
     const struct options *options;
+    struct requests *requests;  // the loop thread's
+    struct load_progress *loading;
     struct engine *engine;               // the loop thread's
     const struct tokenizer *tokenizer;   // any thread
     const struct vocab *vocab;           // any thread

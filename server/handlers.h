@@ -1,0 +1,12 @@
+/* handlers.h - the handlers that routes.c names; each is defined in the file said beside it. */
+#ifndef SERVER_HANDLERS_H
+#define SERVER_HANDLERS_H
+
+#include "server/request.h"
+
+extern const struct handler health_handler;   // health.c
+extern const struct handler ready_handler;    // health.c
+extern const struct handler version_handler;  // health.c
+extern const struct handler metrics_handler;  // metrics_page.c
+
+#endif

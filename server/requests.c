@@ -1,0 +1,633 @@
+/* requests.c - a table of slots, the way through prep and engine, and one timer a request. */
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+#include "config/clock.h"
+#include "config/metrics.h"
+#include "config/options.h"
+#include "engine/engine.h"
+#include "server/errors.h"
+#include "server/prep.h"
+#include "server/request_log.h"
+#include "server/requests.h"
+#include "server/service.h"
+
+#define SLOTS_MOST (1u << 17)  // 17 bits of a job id
+#define JOB_BITS 7             // REQUEST_JOBS_MOST
+#define NUMBER_SHIFT (17 + JOB_BITS)
+#define EVENTS_A_TAKE 128
+#define STREAM_SOFT_BYTES (64 << 10)  // more waiting than this, or this many events: a full ring
+#define STREAM_SOFT_EVENTS 256
+#define STREAM_HARD_BYTES (1 << 20)  // api.md 3.3: a reader this far behind is let go
+#define ANSWER_MOST_BYTES (256 << 20)
+#define START_BY_NS (5 * NS_PER_S)  // api.md 3.3: a stream shows life by then
+
+enum stage { STAGE_FREE, STAGE_READING, STAGE_PREPARING, STAGE_RUNNING, STAGE_ANSWERED };
+enum job_state { JOB_NONE, JOB_RUNNING, JOB_STOPPED, JOB_ENDED };
+
+struct track {
+    struct request request;  // first: a request is its track
+    struct requests *owner;
+    struct prep_task task;
+    struct timer timer;
+    uint32_t slot, next_free;  // slot + 1; 0 = none
+    enum stage stage;
+    bool left;      // LEFT
+    bool touched;   // in owner->touched
+    bool prepared;  // handler->prep ran, so handler->release is due
+    uint8_t job_state[REQUEST_JOBS_MOST];
+    uint32_t job_count, jobs_live;  // live = the engine has not sent END
+    uint32_t events_waiting;        // events whose bytes wait in out
+    uint64_t submitted_ns, first_ns, tokens_ns, left_ns, full_ns, moved_ns;  // 0 = not yet
+    struct request_count count;
+};
+
+struct requests {
+    struct requests_setup setup;
+    const struct options *options;
+    struct prep *prep;
+    enum requests_door door;
+    uint64_t next_number;
+    uint64_t prep_watch, engine_watch;
+    struct track **track;  // [track_room]; each is allocated once and used again
+    uint32_t track_count, track_room;
+    uint32_t first_free;  // slot + 1; 0 = none
+    struct requests_count now;
+    struct track **touched;  // [touched_count]; room for every track
+    uint32_t touched_count;
+};
+
+static struct track *track_of(struct request *request)
+{
+    return (struct track *)request;
+}
+
+static void on_timer(void *context);
+static void on_prep_done(void *context, uint32_t events);
+static void on_engine(void *context, uint32_t events);
+
+/* ---- the table ---- */
+
+static struct track *track_new(struct requests *requests)
+{
+    if (requests->track_count == SLOTS_MOST) return NULL;
+    if (requests->track_count == requests->track_room) {
+        uint32_t room = requests->track_room ? requests->track_room * 2 : 64;
+        struct track **tracks = realloc(requests->track, room * sizeof(struct track *));
+        if (!tracks) return NULL;
+        requests->track = tracks;
+        struct track **touched = realloc(requests->touched, room * sizeof(struct track *));
+        if (!touched) return NULL;
+        requests->touched = touched;
+        requests->track_room = room;
+    }
+    struct track *track = calloc(1, sizeof *track);
+    if (!track) return NULL;
+    track->slot = requests->track_count;
+    requests->track[requests->track_count++] = track;
+    return track;
+}
+
+struct request *requests_take(struct requests *requests)
+{
+    struct track *track;
+
+    if (requests->first_free) {
+        track = requests->track[requests->first_free - 1];
+        requests->first_free = track->next_free;
+        uint32_t slot = track->slot;
+        *track = (struct track){ .slot = slot };
+    } else if (!(track = track_new(requests))) {
+        return NULL;
+    }
+    track->owner = requests;
+    track->stage = STAGE_READING;
+    track->timer = (struct timer){ .due = on_timer, .context = track };
+    struct request *request = &track->request;
+    request->number = ++requests->next_number;
+    request->service = requests->setup.service;
+    request->arrived_ns = loop_now_ns(requests->setup.loop);
+    arena_init(&request->arena, 0);
+    buf_init(&request->out, ANSWER_MOST_BYTES);
+    requests->now.taken++;
+    return request;
+}
+
+static void track_free(struct track *track)
+{
+    struct requests *requests = track->owner;
+    struct request *request = &track->request;
+
+    must(track->jobs_live == 0 && track->stage != STAGE_PREPARING && !track->touched);
+    loop_timer_clear(requests->setup.loop, &track->timer);
+    if (track->prepared) {
+        if (request->handler->release) request->handler->release(request);
+        for (uint32_t i = 0; i < track->job_count; i++) job_free(request->job[i]);
+        requests->now.work--;
+    }
+    free(request->body);
+    buf_release(&request->out);
+    arena_release(&request->arena);
+    requests->now.taken--;
+    track->stage = STAGE_FREE;
+    track->next_free = requests->first_free;
+    requests->first_free = track->slot + 1;
+}
+
+static uint64_t job_id(const struct track *track, uint32_t job)
+{
+    return track->request.number << NUMBER_SHIFT | (uint64_t)track->slot << JOB_BITS | job;
+}
+
+/* The request that owns the job, or NULL when it is of the past. */
+static struct track *find_job(struct requests *requests, uint64_t id, uint32_t *job)
+{
+    uint32_t slot = (uint32_t)(id >> JOB_BITS) & (SLOTS_MOST - 1);
+
+    *job = (uint32_t)id & ((1u << JOB_BITS) - 1);
+    if (slot >= requests->track_count) return NULL;
+    struct track *track = requests->track[slot];
+    if (track->stage == STAGE_FREE || track->request.number != id >> NUMBER_SHIFT) return NULL;
+    return *job < track->job_count ? track : NULL;
+}
+
+/* ---- what every change of a request comes to ---- */
+
+static void touch(struct track *track)
+{
+    if (track->touched) return;
+    track->touched = true;
+    track->owner->touched[track->owner->touched_count++] = track;
+}
+
+static void stop_job(struct track *track, uint32_t job)
+{
+    if (track->job_state[job] != JOB_RUNNING) return;
+    track->job_state[job] = JOB_STOPPED;
+    engine_cancel(track->owner->setup.service->engine, job_id(track, job));
+}
+
+static void stop_all_jobs(struct track *track)
+{
+    for (uint32_t job = 0; job < track->job_count; job++) stop_job(track, job);
+}
+
+static void timer_set(struct track *track);
+
+/* Fills the ring's state after something was appended. */
+static void note_output(struct track *track)
+{
+    struct request *request = &track->request;
+    uint64_t now = loop_now_ns(track->owner->setup.loop);
+
+    if (request->stream && request->out.status != OK) request->broken = true;
+    if (request->broken) return;
+    if (!request->stream || request->out.size == 0) return;
+    track->moved_ns = now;
+    bool full = request->out.size > STREAM_SOFT_BYTES || track->events_waiting > STREAM_SOFT_EVENTS;
+    if (full && !track->full_ns) {
+        track->full_ns = now;
+        metric_add(METRIC_ring_full, 1);
+        timer_set(track);
+    }
+}
+
+/* Once after each round of events: acts on the flags that the callbacks set, and wakes the
+ * transport. */
+static void settle_touched(struct requests *requests)
+{
+    for (uint32_t i = 0; i < requests->touched_count; i++) {
+        struct track *track = requests->touched[i];
+        struct request *request = &track->request;
+
+        track->touched = false;
+        if (track->left) {
+            if (track->jobs_live == 0) track_free(track);
+            continue;
+        }
+        if (request->stop_any) {
+            for (uint32_t job = 0; job < track->job_count; job++)
+                if (request->stop_job[job]) stop_job(track, job);
+            request->stop_any = false;
+        }
+        if (request->stream && !request->begun && !request->done) continue;  // nothing to show yet
+        note_output(track);
+        if (request->broken) request->outcome = OUTCOME_SLOW_CLIENT;
+        if (request->done || request->broken) stop_all_jobs(track);
+        if (request->stream || request->done)
+            requests->setup.wake(requests->setup.context, request);
+    }
+    requests->touched_count = 0;
+}
+
+static void begin(struct track *track)
+{
+    struct request *request = &track->request;
+
+    if (request->begun || request->done) return;
+    request->begun = true;
+    if (request->stream) request->out.limit = STREAM_HARD_BYTES;
+    if (request->handler->start) request->handler->start(request);
+    touch(track);
+}
+
+static void refuse(struct track *track, enum refusal refusal, const char *message)
+{
+    request_refuse(&track->request, refusal, NULL, message);
+    stop_all_jobs(track);
+    touch(track);
+}
+
+/* ---- time ---- */
+
+static uint64_t sooner(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static void timer_set(struct track *track)
+{
+    const struct request *request = &track->request;
+    const struct options *options = track->owner->options;
+    uint64_t due_ns = UINT64_MAX;
+
+    if (track->left || request->done) return;
+    if (request->deadline_ns) due_ns = request->deadline_ns;
+    if (track->stage == STAGE_RUNNING && request->stream) {
+        if (!request->begun) due_ns = sooner(due_ns, track->submitted_ns + START_BY_NS);
+        else due_ns = sooner(due_ns, track->moved_ns + options->keep_alive_ns);
+        if (track->full_ns) due_ns = sooner(due_ns, track->full_ns + options->stall_timeout_ns);
+    }
+    if (due_ns == UINT64_MAX) return;
+    if (loop_timer_set(track->owner->setup.loop, &track->timer, due_ns) != OK)
+        refuse(track, REFUSE_FULL, "the server has no memory for this request now");
+}
+
+/* The client's own deadline. What runs is ended by the engine, which knows the deadline too; here
+ * only what waits for a worker is answered, and anything the engine did not end a second later. */
+static void deadline_passed(struct track *track)
+{
+    if (track->stage == STAGE_RUNNING) {
+        track->request.deadline_ns += NS_PER_S;
+        for (uint32_t job = 0; job < track->job_count; job++)
+            if (track->job_state[job] == JOB_RUNNING)
+                engine_cancel(track->owner->setup.service->engine, job_id(track, job));
+    } else {
+        track->request.deadline_ns += NS_PER_S;  // PREPARING: asked again when the worker is done
+    }
+}
+
+static void on_timer(void *context)
+{
+    struct track *track = context;
+    struct request *request = &track->request;
+    const struct options *options = track->owner->options;
+    uint64_t now = loop_now_ns(track->owner->setup.loop);
+
+    if (request->deadline_ns && now >= request->deadline_ns) deadline_passed(track);
+    if (track->stage == STAGE_RUNNING && request->stream && !request->done) {
+        if (!request->begun && now >= track->submitted_ns + START_BY_NS) begin(track);
+        if (track->full_ns && now >= track->full_ns + options->stall_timeout_ns) {
+            request->broken = true;
+            touch(track);
+        } else if (request->begun && now >= track->moved_ns + options->keep_alive_ns) {
+            struct slice comment = request->handler->keep_alive;
+            if (request->out.size == 0)
+                buf_add_slice(&request->out, comment.size ? comment : SLICE(": keep-alive\n\n"));
+            track->moved_ns = now;
+            touch(track);
+        }
+    }
+    timer_set(track);
+    settle_touched(track->owner);
+}
+
+/* ---- prep ---- */
+
+static void prep_work(struct prep_task *task)
+{
+    struct track *track = (struct track *)((char *)task - offsetof(struct track, task));
+    struct request *request = &track->request;
+
+    request->handler->prep(request);
+    free(request->body);  // here, since freeing a big one takes its time too
+    request->body = NULL;
+}
+
+static uint32_t work_most(const struct options *options)
+{
+    return (uint32_t)(options->queue_length + options->max_seqs);
+}
+
+/* NULL: work is welcome. */
+static const char *door_refusal(const struct requests *requests, enum refusal *refusal)
+{
+    switch (requests->door) {
+    case DOOR_OPEN:
+        break;
+    case DOOR_LOADING:
+        *refusal = REFUSE_LOADING;
+        return "the model is still being loaded";
+    case DOOR_DRAINING:
+        *refusal = REFUSE_DRAINING;
+        return "the server is shutting down";
+    case DOOR_FAILED:
+        *refusal = REFUSE_ENGINE;
+        return "the engine has failed";
+    }
+    if (requests->now.work < work_most(requests->options)) return NULL;
+    *refusal = REFUSE_FULL;
+    return "the queue is full";
+}
+
+void requests_run(struct requests *requests, struct request *request)
+{
+    struct track *track = track_of(request);
+    enum refusal refusal;
+
+    must(track->stage == STAGE_READING);
+    if (request->handler->answer) {
+        track->stage = STAGE_ANSWERED;
+        request->handler->answer(request);
+        request->done = true;
+        return;
+    }
+    const char *why = door_refusal(requests, &refusal);
+    if (why) {
+        track->stage = STAGE_ANSWERED;
+        request_refuse(request, refusal, NULL, why);
+        return;
+    }
+    track->stage = STAGE_PREPARING;
+    track->prepared = true;
+    requests->now.work++;
+    track->task.work = prep_work;
+    must(prep_submit(requests->prep, &track->task) == OK);  // its room was counted by the door
+}
+
+/* Hands every job to the engine, or none. */
+static void submit(struct track *track)
+{
+    struct requests *requests = track->owner;
+    struct request *request = &track->request;
+    struct err err = { "" };
+
+    track->job_count = request->job_count;
+    track->submitted_ns = track->moved_ns = loop_now_ns(requests->setup.loop);
+    for (uint32_t i = 0; i < track->job_count; i++) {
+        struct job *job = request->job[i];
+        job->id = job_id(track, i);
+        job->deadline_ns = request->deadline_ns;
+        enum status status = engine_submit(requests->setup.service->engine, job, &err);
+        if (status == BUSY) return refuse(track, REFUSE_FULL, "the queue is full");
+        if (status != OK) return refuse(track, refusal_of(status), err.text);
+        request->job[i] = NULL;
+        track->job_state[i] = JOB_RUNNING;
+        track->jobs_live++;
+    }
+}
+
+static void prepared(struct track *track)
+{
+    struct request *request = &track->request;
+    uint64_t now = loop_now_ns(track->owner->setup.loop);
+
+    track->count.prep_ns = now - request->arrived_ns;
+    track->stage = request->done || track->left ? STAGE_ANSWERED : STAGE_RUNNING;
+    touch(track);
+    if (track->stage == STAGE_ANSWERED) {
+        track->job_count = request->job_count;
+        return;
+    }
+    if (request->job_count == 0 || request->job_count > REQUEST_JOBS_MOST) {
+        request->job_count = 0;
+        return refuse(track, REFUSE_INTERNAL, "the request came to no work and no answer");
+    }
+    if (request->deadline_ns && now >= request->deadline_ns)
+        return refuse(track, REFUSE_DEADLINE, "X-Request-Timeout passed before work began");
+    submit(track);
+    timer_set(track);
+}
+
+static void on_prep_done(void *context, uint32_t events)
+{
+    struct requests *requests = context;
+    (void)events;
+
+    struct prep_task *task;
+    while ((task = prep_take_done(requests->prep)))
+        prepared((struct track *)((char *)task - offsetof(struct track, task)));
+    settle_touched(requests);
+}
+
+/* ---- the engine's events ---- */
+
+static void count_tokens(struct track *track, const struct event *event)
+{
+    uint64_t now = loop_now_ns(track->owner->setup.loop);
+
+    if (!track->first_ns) {
+        track->first_ns = now;
+        metric_observe(METRIC_time_to_first_token, now - track->request.arrived_ns);
+    } else {
+        uint64_t gap_ns = (now - track->tokens_ns) / (event->count ? event->count : 1);
+        for (uint32_t i = 0; i < event->count; i++) metric_observe(METRIC_inter_token, gap_ns);
+    }
+    track->tokens_ns = now;
+    track->count.output_tokens += event->count;
+}
+
+/* A job ended otherwise than by its own end; true when the request's answer is settled by it. */
+static bool cut_short(struct track *track, const struct event *event)
+{
+    struct request *request = &track->request;
+    bool open = !request->begun;  // the HTTP status is still ours to choose
+
+    switch (event->finish) {
+    case FINISH_STOP:
+    case FINISH_LENGTH:
+        return false;
+    case FINISH_CANCELLED:
+        request->outcome = OUTCOME_ERROR;
+        break;
+    case FINISH_DEADLINE:
+        request->outcome = OUTCOME_DEADLINE;
+        break;
+    case FINISH_FAILED:
+        request->outcome = OUTCOME_ERROR;
+        open = open || !request->stream;
+        break;
+    }
+    if (!open) return false;
+    if (event->finish == FINISH_FAILED) refuse(track, REFUSE_ENGINE, "the engine has failed");
+    else if (event->finish == FINISH_DEADLINE || request->deadline_ns)
+        refuse(track, REFUSE_DEADLINE, "X-Request-Timeout passed before work began");
+    else refuse(track, REFUSE_DRAINING, "the server is shutting down");
+    return true;
+}
+
+static void take_event(struct track *track, uint32_t job, const struct event *event)
+{
+    struct request *request = &track->request;
+    bool stopped = track->job_state[job] != JOB_RUNNING;
+
+    if (event->kind == EVENT_END) {
+        must(track->jobs_live > 0);
+        track->jobs_live--;
+        track->job_state[job] = JOB_ENDED;
+        if (track->left && track->jobs_live == 0)
+            metric_observe(METRIC_cancel_to_free,
+                           loop_now_ns(track->owner->setup.loop) - track->left_ns);
+        touch(track);
+    }
+    if (track->left || stopped || request->done) return;
+    touch(track);
+    if (event->kind == EVENT_STARTED) {
+        track->count.cached_tokens += event->cached_tokens;
+        track->count.queue_ns = loop_now_ns(track->owner->setup.loop) - track->submitted_ns;
+        begin(track);
+    }
+    if (event->kind == EVENT_TOKENS) {
+        count_tokens(track, event);
+        track->events_waiting++;
+    }
+    if (event->kind == EVENT_END && cut_short(track, event)) return;
+    begin(track);
+    request->handler->event(request, job, event);
+}
+
+static void on_engine(void *context, uint32_t events)
+{
+    struct requests *requests = context;
+    struct engine *engine = requests->setup.service->engine;
+    struct event event[EVENTS_A_TAKE];
+    uint64_t rings;
+    uint32_t count, job;
+    (void)events;
+
+    if (read(engine_event_fd(engine), &rings, sizeof rings) < 0) return;  // taken already
+    do {
+        count = engine_take_events(engine, event, EVENTS_A_TAKE);
+        for (uint32_t i = 0; i < count; i++) {
+            struct track *track = find_job(requests, event[i].job, &job);
+            if (track) take_event(track, job, &event[i]);
+            free(event[i].logprob);
+        }
+    } while (count == EVENTS_A_TAKE);
+    settle_touched(requests);
+}
+
+/* ---- the transport's side ---- */
+
+void requests_sent(struct requests *requests, struct request *request, size_t size)
+{
+    struct track *track = track_of(request);
+
+    buf_drop_front(&request->out, size);
+    request->bytes_out += size;
+    track->moved_ns = loop_now_ns(requests->setup.loop);
+    if (request->out.size == 0) track->events_waiting = 0;
+    if (request->out.size <= STREAM_SOFT_BYTES && track->events_waiting <= STREAM_SOFT_EVENTS)
+        track->full_ns = 0;
+}
+
+void requests_leave(struct requests *requests, struct request *request, bool whole)
+{
+    struct track *track = track_of(request);
+    uint64_t now = loop_now_ns(requests->setup.loop);
+
+    must(!track->left);
+    track->left = true;
+    track->left_ns = now;
+    if (!whole && request->outcome != OUTCOME_SLOW_CLIENT) request->outcome = OUTCOME_CLIENT_GONE;
+    loop_timer_clear(requests->setup.loop, &track->timer);
+    track->count.first_ns = track->first_ns ? track->first_ns - request->arrived_ns : 0;
+    track->count.total_ns = now - request->arrived_ns;
+    track->count.worked = track->prepared;
+    request_log(request, &track->count);
+    if (track->stage == STAGE_PREPARING) return;  // prepared() goes on
+    stop_all_jobs(track);
+    if (track->jobs_live == 0 && !track->touched) track_free(track);
+}
+
+void requests_cut(struct requests *requests)
+{
+    for (uint32_t slot = 0; slot < requests->track_count; slot++) {
+        struct track *track = requests->track[slot];
+        if (track->stage != STAGE_RUNNING) continue;
+        for (uint32_t job = 0; job < track->job_count; job++)  // their END tells the protocol
+            if (track->job_state[job] == JOB_RUNNING)
+                engine_cancel(requests->setup.service->engine, job_id(track, job));
+    }
+}
+
+void requests_set_door(struct requests *requests, enum requests_door door)
+{
+    requests->door = door;
+}
+
+enum requests_door requests_door(const struct requests *requests)
+{
+    return requests->door;
+}
+
+struct requests_count requests_count(const struct requests *requests)
+{
+    return requests->now;
+}
+
+/* ---- open and close ---- */
+
+enum status requests_open(const struct requests_setup *setup, struct requests **requests,
+                          struct err *err)
+{
+    struct requests *made = calloc(1, sizeof *made);
+    enum status status;
+
+    if (!made) return fail(err, NO_MEMORY, "requests: no memory");
+    made->setup = *setup;
+    made->options = setup->service->options;
+    status = prep_open((uint32_t)made->options->prep_threads, work_most(made->options), &made->prep,
+                       err);
+    if (status != OK) goto free_made;
+    status = loop_watch(setup->loop, prep_event_fd(made->prep), EPOLLIN, on_prep_done, made,
+                        &made->prep_watch);
+    if (status != OK) goto close_prep;
+    *requests = made;
+    return OK;
+
+close_prep:
+    prep_close(made->prep);
+free_made:
+    free(made);
+    return status;
+}
+
+enum status requests_begin(struct requests *requests, struct err *err)
+{
+    enum status status =
+        loop_watch(requests->setup.loop, engine_event_fd(requests->setup.service->engine), EPOLLIN,
+                   on_engine, requests, &requests->engine_watch);
+
+    if (status != OK) return fail(err, status, "engine events: cannot be watched");
+    requests->door = DOOR_OPEN;
+    return OK;
+}
+
+void requests_close(struct requests *requests)
+{
+    if (!requests) return;
+    while (requests->now.work > 0) {  // workers finish, and the engine ends what was cancelled
+        on_prep_done(requests, 0);
+        if (requests->engine_watch) on_engine(requests, 0);
+        if (requests->now.work > 0) usleep(1000);
+    }
+    must(requests->now.taken == 0);
+    loop_unwatch(requests->setup.loop, requests->prep_watch);
+    loop_unwatch(requests->setup.loop, requests->engine_watch);
+    prep_close(requests->prep);
+    for (uint32_t slot = 0; slot < requests->track_count; slot++) free(requests->track[slot]);
+    free(requests->track);
+    free(requests->touched);
+    free(requests);
+}

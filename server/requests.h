@@ -1,0 +1,67 @@
+/* requests.h - the requests under way: from a complete body to the engine's last event.
+ *
+ *     take -> READING --run--> PREPARING --> RUNNING --leave--> (freed)
+ *                 \               |             |
+ *                  \--leave-------+--leave------+--> LEFT --> (freed)
+ *
+ * LEFT is a request whose client is gone while a worker still has it or the engine has not yet
+ * ended its jobs: they are cancelled, and the last END frees it. So no job runs that no request
+ * here owns. Job ids carry slot and request number; an id of the past finds nobody.
+ *
+ * Thread: the loop thread makes every call.
+ */
+#ifndef SERVER_REQUESTS_H
+#define SERVER_REQUESTS_H
+
+#include "server/loop.h"
+#include "server/request.h"
+
+struct requests;
+
+struct requests_setup {
+    struct loop *loop;
+    const struct service *service;  // its engine may still be NULL: loading
+
+    /* The transport is told that the request has something for it: begun, out, done or broken. It
+     * must not call back into requests from here. */
+    void (*wake)(void *context, struct request *request);
+    void *context;
+};
+
+/* Why new work is refused. */
+enum requests_door { DOOR_LOADING, DOOR_OPEN, DOOR_DRAINING, DOOR_FAILED };
+
+CHECKED enum status requests_open(const struct requests_setup *setup, struct requests **requests,
+                                  struct err *err);
+
+/* Every request must have been left. Waits for the workers and takes the engine's last events. */
+void requests_close(struct requests *requests);
+
+/* The model is there: service->engine is set, its events are watched, and the door opens. */
+CHECKED enum status requests_begin(struct requests *requests, struct err *err);
+
+void requests_set_door(struct requests *requests, enum requests_door door);
+enum requests_door requests_door(const struct requests *requests);
+
+/* A new request, READING, with its number; NULL: no memory. End it with requests_leave. */
+struct request *requests_take(struct requests *requests);
+
+/* Handler and body are there: answers at once (request->done) or starts the work. */
+void requests_run(struct requests *requests, struct request *request);
+
+/* The transport sent `size` bytes from the front of out. */
+void requests_sent(struct requests *requests, struct request *request, size_t size);
+
+/* The transport lets go of the request: its answer is whole (`whole`), or its connection is gone. */
+void requests_leave(struct requests *requests, struct request *request, bool whole);
+
+/* Cuts every running job short; their replies end with what they have. */
+void requests_cut(struct requests *requests);
+
+struct requests_count {
+    uint32_t taken;  // requests not yet freed
+    uint32_t work;   // of them, those with work in prep or in the engine
+};
+struct requests_count requests_count(const struct requests *requests);
+
+#endif

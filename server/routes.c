@@ -1,0 +1,54 @@
+/* routes.c - the table of everything that is served, and the search through it. */
+#include "server/routes.h"
+#include "server/handlers.h"
+
+const struct route routes[] = {
+    { "/health", METHOD_GET, SCOPE_OPEN, &health_handler, false },
+    { "/live", METHOD_GET, SCOPE_OPEN, &health_handler, false },
+    { "/livez", METHOD_GET, SCOPE_OPEN, &health_handler, false },
+    { "/ready", METHOD_GET, SCOPE_OPEN, &ready_handler, false },
+    { "/readyz", METHOD_GET, SCOPE_OPEN, &ready_handler, false },
+    { "/version", METHOD_GET, SCOPE_OPEN, &version_handler, false },
+    { "/metrics", METHOD_GET, SCOPE_METRICS, &metrics_handler, false },
+    { NULL, 0, 0, NULL, false },
+};
+
+static bool cut_base(struct slice *path, struct slice base)
+{
+    if (!slice_starts(*path, base)) return false;
+    if (path->size > base.size && path->data[base.size] != '/') return false;
+    *path = slice_from(*path, base.size);
+    return true;
+}
+
+static enum base_path take_base(struct slice *path)
+{
+    enum base_path base = BASE_NONE;
+
+    if (cut_base(path, SLICE("/beta"))) base = BASE_BETA;
+    else if (cut_base(path, SLICE("/anthropic"))) base = BASE_ANTHROPIC;
+    if (cut_base(path, SLICE("/v1")) && base == BASE_NONE) base = BASE_V1;
+    return base;
+}
+
+static bool path_matches(struct slice pattern, struct slice path, struct slice *tail)
+{
+    if (pattern.data[pattern.size - 1] != '*') return slice_equal(pattern, path);
+    pattern.size--;
+    if (!slice_starts(path, pattern) || path.size == pattern.size) return false;
+    *tail = slice_from(path, pattern.size);
+    return true;
+}
+
+struct route_match route_find(const struct route *table, enum method method, struct slice path)
+{
+    struct route_match match = { .base = take_base(&path) };
+
+    if (path.size > 1 && path.data[path.size - 1] == '/') path.size--;
+    for (const struct route *route = table; route->path; route++) {
+        if (!path_matches(slice_of(route->path), path, &match.tail)) continue;
+        match.allow |= (uint16_t)route->method;
+        if (route->method == method) match.route = route;
+    }
+    return match;
+}
