@@ -46,17 +46,20 @@ void *cpu_take(struct cpu_dev *cpu, size_t bytes);
 enum { LANES = 16 };  // outputs that a packed weight keeps side by side
 
 /* WEIGHT_VECTOR: data is float [rows, cols]. WEIGHT_TABLE: data is the mapped file's.
- * WEIGHT_LINEAR: packed as weight.c says; read by gemm alone. */
+ * WEIGHT_LINEAR: packed as weight.c draws it; read by the products alone. */
 struct weight {
     enum weight_use use;
     enum dtype type;  // of what data holds; I8: e2m1
     uint32_t rows, cols;
     void *data;
-    uint32_t row_groups;  // LINEAR: of LANES rows each, the last one padded
-    uint32_t words;       // LINEAR: 32-bit words of one row, padded
-    uint8_t *scale;  // LINEAR e2m1: e8m0 [row_groups, cols / 32, LANES]; e4m3: [blocks, blocks]
-    size_t bytes;    // owned
-    bool mapped;     // data belongs to the file
+    bool mapped;           // data belongs to the file
+    uint32_t row_groups;   // LINEAR: of LANES rows each, the last one padded
+    uint32_t words;        // LINEAR: 32-bit words of one row, padded
+    uint32_t block;        // LINEAR: columns that share one scale, and one chain of additions
+    uint32_t blocks;       // LINEAR: of them in a row
+    uint32_t scale_lanes;  // LINEAR: 1 (all rows of a group share a scale) or LANES
+    uint8_t *scale;        // LINEAR: e8m0 [row_groups, blocks, scale_lanes]; NULL: all are 1
+    size_t bytes;          // owned
 };
 
 static inline const float *weight_floats(const struct weight *weight)
