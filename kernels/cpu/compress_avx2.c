@@ -1,0 +1,2 @@
+/* compress_avx2.c - compress.c for AVX2 */
+#include "kernels/cpu/compress.c"

@@ -1,0 +1,2 @@
+/* compress_avx512.c - compress.c for AVX-512 */
+#include "kernels/cpu/compress.c"

@@ -1,0 +1,2 @@
+/* indexer_avx2.c - indexer.c for AVX2 */
+#include "kernels/cpu/indexer.c"

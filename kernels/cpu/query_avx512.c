@@ -1,0 +1,2 @@
+/* query_avx512.c - query.c for AVX-512 */
+#include "kernels/cpu/query.c"

@@ -1,0 +1,2 @@
+/* rmsnorm_avx2.c - rmsnorm.c for AVX2 */
+#include "kernels/cpu/rmsnorm.c"
