@@ -4,7 +4,7 @@
  * in order, then the lanes' tree. Weights: exp(score - largest), summed by 16 lanes over the keys.
  * Output: each channel sums over the keys in order, window first.
  */
-#include "kernels/cpu/rows.h"
+#include "kernels/cpu/vectors.h"
 #include "kernels/cpu/share.h"
 
 /* How many heads, keys and vectors of channels go side by side: what the registers hold. */

@@ -5,7 +5,7 @@
  * sum over a block is the same wherever chunks were cut. Only when every entry is out are the
  * chunk's last rows kept, since they take the place of rows that the entries were made of.
  */
-#include "kernels/cpu/rows.h"
+#include "kernels/cpu/vectors.h"
 #include "kernels/cpu/share.h"
 
 enum { ROWS_MOST = 128 };

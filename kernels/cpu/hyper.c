@@ -4,7 +4,7 @@
  * A row's products with fn are sums of 16 lanes over the channels in order; those of eight rows of fn
  * run side by side.
  */
-#include "kernels/cpu/rows.h"
+#include "kernels/cpu/vectors.h"
 #include "kernels/cpu/share.h"
 
 enum {

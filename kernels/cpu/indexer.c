@@ -4,7 +4,7 @@
  * in integers of a quarter; the four groups follow in order, in fp32; then the release's roundings.
  * Sixteen keys stand side by side. Exact: fp32 dot products.
  */
-#include "kernels/cpu/rows.h"
+#include "kernels/cpu/vectors.h"
 #include "kernels/cpu/share.h"
 
 enum { GROUPS = INDEX_DIM / INDEX_GROUP };

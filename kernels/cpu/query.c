@@ -1,5 +1,5 @@
 /* query.c - the two ends of attention's input: heads of the query, and window rows of keys. */
-#include "kernels/cpu/rows.h"
+#include "kernels/cpu/vectors.h"
 #include "kernels/cpu/share.h"
 
 /* ---- query --------------------------------------------------------------------------------------- */

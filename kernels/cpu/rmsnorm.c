@@ -1,5 +1,5 @@
 /* rmsnorm.c - out[t] = in[t] * weight * rsqrt(mean(in[t]^2) + eps) */
-#include "kernels/cpu/rows.h"
+#include "kernels/cpu/vectors.h"
 #include "kernels/cpu/share.h"
 
 struct rmsnorm_job {

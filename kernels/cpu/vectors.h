@@ -1,11 +1,11 @@
-/* rows.h - what one thread does to one vector: norm, rope, the quantisers and the rows of KV memory.
+/* vectors.h - what one thread does to one vector: norm, rope, the quantisers and the rows of KV memory.
  *
  * Written in lanes.h, so compiled for each instruction set with the same bits. Dimensions are
  * multiples of 16. A row of KV memory: official 584 bytes (448 e4m3, 64 bf16, 7 e8m0, 0), an index
  * key 68 bytes (128 e2m1, 4 e8m0); exact F32.
  */
-#ifndef KERNELS_CPU_ROWS_H
-#define KERNELS_CPU_ROWS_H
+#ifndef KERNELS_CPU_VECTORS_H
+#define KERNELS_CPU_VECTORS_H
 
 #include "kernels/cpu/lanes.h"
 #include "kernels/ops.h"
