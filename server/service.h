@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 struct engine;         // engine/engine.h
+struct generation;     // engine/shape.h
 struct options;        // config/options.h
 struct prompt_format;  // engine/text/prompt.h: dialect and policy
 struct tokenizer;      // engine/text/tokenizer.h
@@ -25,13 +26,14 @@ struct service {
     const struct options *options;
     struct requests *requests;  // the loop thread's
     struct load_progress *loading;
-    struct engine *engine;               // the loop thread's
-    const struct tokenizer *tokenizer;   // any thread
-    const struct vocab *vocab;           // any thread
-    const struct prompt_format *format;  // any thread
-    struct tool_memory *tool_memory;     // guards itself
-    const char *model_name;              // the served name; aliases are the options'
-    uint64_t started_unix_s;             // `created` of the model list
+    struct engine *engine;                // the loop thread's
+    const struct tokenizer *tokenizer;    // any thread
+    const struct vocab *vocab;            // any thread
+    const struct prompt_format *format;   // any thread
+    const struct generation *generation;  // sampling defaults of the checkpoint; any thread
+    struct tool_memory *tool_memory;      // guards itself
+    const char *model_name;               // the served name; aliases are the options'
+    uint64_t started_unix_s;              // `created` of the model list
     uint32_t context_tokens;
     char fingerprint[32];  // system_fingerprint: build, weights and configuration
 };
