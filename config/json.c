@@ -236,6 +236,7 @@ bool js_next(const struct json *object, struct js_member *member)
 void js_add_escaped(struct buf *out, struct slice text)
 {
     size_t plain = 0;  // start of the run not yet copied
+    if (text.size == 0) return;
     for (size_t i = 0; i < text.size; i++) {
         unsigned char c = (unsigned char)text.data[i];
         if (c >= 0x20 && c != '"' && c != '\\') continue;

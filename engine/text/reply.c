@@ -304,6 +304,14 @@ static enum reply_state start_state(enum reply_start start)
     return state[start];
 }
 
+/* A quotation that turns back into text must fit whatever the limit. */
+static size_t block_limit(const struct reply_options *options)
+{
+    size_t least = options->prefill.size + REPLY_PROSE_MOST + 2 * MARKER_ATTRS_MOST;
+    size_t limit = options->block_limit ? options->block_limit : REPLY_BLOCK_LIMIT;
+    return limit > least ? limit : least;
+}
+
 enum status reply_open(const struct reply_options *options, struct reply **out)
 {
     *out = NULL;
@@ -321,7 +329,7 @@ enum status reply_open(const struct reply_options *options, struct reply **out)
     reply->state = start_state(options->start);
     reply->tools_on = options->tools && options->tools->count && options->start != REPLY_IN_RAW;
     reply->fresh = !options->continued && options->start != REPLY_IN_RAW;
-    buf_init(&reply->block.text, options->block_limit ? options->block_limit : REPLY_BLOCK_LIMIT);
+    buf_init(&reply->block.text, block_limit(options));
     if (options->start == REPLY_IN_BLOCK) {
         must(reply->tools_on);
         buf_add_slice(&reply->block.text, options->prefill);

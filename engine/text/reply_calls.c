@@ -273,12 +273,16 @@ bool reply_call_wants(const struct reply *reply, const struct marker *marker)
     return false;
 }
 
+static size_t prose_limit(const struct reply *reply)
+{
+    return reply->block.prefill + REPLY_PROSE_MOST;
+}
+
 /* Text between the opener and the first call, up to the point where it must be prose. */
 static size_t take_prose(struct reply *reply, struct slice text)
 {
     struct buf *block = &reply->block.text;
-    size_t limit = reply->block.prefill + REPLY_PROSE_MOST;
-    size_t take = block->size < limit ? limit - block->size : 0;
+    size_t take = block->size < prose_limit(reply) ? prose_limit(reply) - block->size : 0;
 
     if (take >= text.size) {
         buf_add_slice(block, text);
@@ -340,4 +344,6 @@ void reply_call_marker(struct reply *reply, const struct marker *marker, struct 
     default:
         break;
     }
+    bool prose = reply->state == IN_BLOCK && reply->calls == 0;
+    if (prose && reply->block.text.size >= prose_limit(reply)) block_back_to_text(reply);
 }
