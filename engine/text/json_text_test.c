@@ -34,7 +34,7 @@ static void valid_json_is_accepted(void **unused)
     };
     (void)unused;
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
-        if (!json_text_valid(slice_of(texts[i]))) fail_msg("refused: %s", texts[i]);
+        assert_string_equal(json_text_valid(slice_of(texts[i])) ? texts[i] : "refused", texts[i]);
 }
 
 static void anything_else_is_refused(void **unused)
@@ -87,7 +87,7 @@ static void anything_else_is_refused(void **unused)
     };
     (void)unused;
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
-        if (json_text_valid(slice_of(texts[i]))) fail_msg("accepted: %s", texts[i]);
+        assert_string_equal(json_text_valid(slice_of(texts[i])) ? "accepted" : texts[i], texts[i]);
 }
 
 static void depth_is_bounded(void **unused)
@@ -124,8 +124,9 @@ static void agrees_with_the_library(void **unused)
         if (library) js_free(root);
         else if (strstr(err.text, "too big") || strstr(err.text, "overflow")) continue;
         valid += library;
-        if (json_text_valid((struct slice){ text, size }) != library)
-            fail_msg("the library says %d of: %.*s", library, (int)size, text);
+        bool ours = json_text_valid((struct slice){ text, size });
+        if (ours != library) print_error("%d, %d: %.*s\n", ours, library, (int)size, text);
+        assert_int_equal(ours, library);
     }
     assert_true(valid > 1000);
 }
@@ -138,7 +139,8 @@ static void keys_of_the_outer_object_are_walked(void **unused)
     struct slice key;
     size_t count = 0;
     (void)unused;
-    for (size_t at = 0; json_text_next_key(SLICE(text), &at, &key); count++) {
+    for (size_t at = 0; json_text_next_key((struct slice){ text, sizeof text - 1 }, &at, &key);
+         count++) {
         assert_true(count < 3);
         assert_true(slice_equal(key, slice_of(want[count])));
     }
