@@ -55,10 +55,10 @@ struct row {
 // clang-format off
 static const struct row top_rows[] = {
     { "embed.weight", FORM_BF16, D_VOCAB, D_HIDDEN, WEIGHT_TABLE, PART_EMBED, FILL_SPREAD, 1, TOP(embed), ALWAYS },
-    { "hc_head_fn", FORM_F32, D_STREAMS, D_STREAMS_HIDDEN, WEIGHT_VECTOR, PART_HYPER, FILL_SCALED, 1, TOP(hc_head.fn), ALWAYS },
-    { "hc_head_base", FORM_F32, D_NONE, D_STREAMS, WEIGHT_VECTOR, PART_HYPER, FILL_SPREAD, .5f, TOP(hc_head.base), ALWAYS },
-    { "hc_head_scale", FORM_F32, D_NONE, D_ONE, WEIGHT_VECTOR, PART_HYPER, FILL_MIX, 1, TOP(hc_head.scale), ALWAYS },
-    { "norm.weight", FORM_BF16, D_NONE, D_HIDDEN, WEIGHT_VECTOR, PART_HEAD, FILL_NORM, 1, TOP(norm), ALWAYS },
+    { "hc_head_fn", FORM_F32, D_STREAMS, D_STREAMS_HIDDEN, WEIGHT_VECTOR, PART_NORM, FILL_SCALED, 1, TOP(hc_head.fn), ALWAYS },
+    { "hc_head_base", FORM_F32, D_NONE, D_STREAMS, WEIGHT_VECTOR, PART_NORM, FILL_SPREAD, .5f, TOP(hc_head.base), ALWAYS },
+    { "hc_head_scale", FORM_F32, D_NONE, D_ONE, WEIGHT_VECTOR, PART_NORM, FILL_MIX, 1, TOP(hc_head.scale), ALWAYS },
+    { "norm.weight", FORM_BF16, D_NONE, D_HIDDEN, WEIGHT_VECTOR, PART_NORM, FILL_NORM, 1, TOP(norm), ALWAYS },
     { "head.weight", FORM_BF16, D_VOCAB, D_HIDDEN, WEIGHT_LINEAR, PART_HEAD, FILL_SCALED, 1, TOP(head), ALWAYS },
 };
 
@@ -69,10 +69,10 @@ static const struct row layer_rows[] = {
     { "attn_norm.weight", FORM_BF16, D_NONE, D_HIDDEN, WEIGHT_VECTOR, PART_NORM, FILL_NORM, 1, LAYER(attn_norm), ALWAYS },
     { "attn.attn_sink", FORM_F32, D_NONE, D_HEADS, WEIGHT_VECTOR, PART_ATTENTION, FILL_SPREAD, 1, LAYER(attn_sink), ALWAYS },
     { "attn.wq_a", FORM_FP8, D_Q_RANK, D_HIDDEN, WEIGHT_LINEAR, PART_ATTENTION, FILL_SCALED, 1, LAYER(wq_a), ALWAYS },
-    { "attn.q_norm.weight", FORM_BF16, D_NONE, D_Q_RANK, WEIGHT_VECTOR, PART_NORM, FILL_NORM, 1, LAYER(q_norm), ALWAYS },
+    { "attn.q_norm.weight", FORM_BF16, D_NONE, D_Q_RANK, WEIGHT_VECTOR, PART_ATTENTION, FILL_NORM, 1, LAYER(q_norm), ALWAYS },
     { "attn.wq_b", FORM_FP8, D_QUERY, D_Q_RANK, WEIGHT_LINEAR, PART_ATTENTION, FILL_SCALED, 1, LAYER(wq_b), ALWAYS },
     { "attn.wkv", FORM_FP8, D_HEAD_DIM, D_HIDDEN, WEIGHT_LINEAR, PART_ATTENTION, FILL_SCALED, 1, LAYER(wkv), ALWAYS },
-    { "attn.kv_norm.weight", FORM_BF16, D_NONE, D_HEAD_DIM, WEIGHT_VECTOR, PART_NORM, FILL_NORM, 1, LAYER(kv_norm), ALWAYS },
+    { "attn.kv_norm.weight", FORM_BF16, D_NONE, D_HEAD_DIM, WEIGHT_VECTOR, PART_ATTENTION, FILL_NORM, 1, LAYER(kv_norm), ALWAYS },
     { "attn.wo_a", FORM_FP8, D_GROUP_RANKS, D_GROUP_HEADS, WEIGHT_LINEAR, PART_ATTENTION, FILL_SCALED, 1, LAYER(wo_a), ALWAYS },
     { "attn.wo_b", FORM_FP8, D_HIDDEN, D_GROUP_RANKS, WEIGHT_LINEAR, PART_ATTENTION, FILL_SCALED, 1, LAYER(wo_b), ALWAYS },
     { "attn.compressor.ape", FORM_F32, D_RATIO, D_COMPRESS, WEIGHT_VECTOR, PART_COMPRESSOR, FILL_SPREAD, .5f, LAYER(compressor.ape), COMPRESSED },

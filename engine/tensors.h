@@ -12,12 +12,12 @@
 /* Parts of the model, as the memory table of `fathomd plan` names them. */
 enum tensor_part {
     PART_EMBED,
-    PART_HEAD,  // head and final norm
-    PART_ATTENTION,
+    PART_HEAD,
+    PART_ATTENTION,  // projections, their norms, sinks
     PART_COMPRESSOR,
     PART_INDEXER,
     PART_HYPER,
-    PART_NORM,
+    PART_NORM,  // of layers, before the head, and the mixing of streams there
     PART_ROUTER,
     PART_TID2EID,
     PART_EXPERTS,

@@ -10,6 +10,7 @@ static const struct verb {
     { "options", verb_options },
     { "tokenize", verb_tokenize },
     { "parse", verb_parse },
+    { "plan", verb_plan },
     { 0 },
 };
 
