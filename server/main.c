@@ -11,6 +11,7 @@ static const struct verb {
     { "tokenize", verb_tokenize },
     { "parse", verb_parse },
     { "plan", verb_plan },
+    { "make-model", verb_make_model },
     { 0 },
 };
 

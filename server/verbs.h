@@ -3,12 +3,13 @@
 #ifndef SERVER_VERBS_H
 #define SERVER_VERBS_H
 
-int verb_serve(int argc, char **argv);     // the daemon; the default verb
-int verb_tokenize(int argc, char **argv);  // {"text"} -> {"ids"}
-int verb_encode(int argc, char **argv);    // messages -> {"name","prompt","ids"}
-int verb_parse(int argc, char **argv);     // model output -> reasoning, content, calls
-int verb_golden(int argc, char **argv);    // the forward pass against golden files
-int verb_plan(int argc, char **argv);      // the memory table, from headers alone
-int verb_options(int argc, char **argv);   // the option table as a document
+int verb_serve(int argc, char **argv);       // the daemon; the default verb
+int verb_tokenize(int argc, char **argv);    // {"text"} -> {"ids"}
+int verb_encode(int argc, char **argv);      // messages -> {"name","prompt","ids"}
+int verb_parse(int argc, char **argv);       // model output -> reasoning, content, calls
+int verb_golden(int argc, char **argv);      // the forward pass against golden files
+int verb_plan(int argc, char **argv);        // the memory table, from headers alone
+int verb_make_model(int argc, char **argv);  // a checkpoint of random or no data
+int verb_options(int argc, char **argv);     // the option table as a document
 
 #endif
