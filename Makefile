@@ -50,7 +50,7 @@ $(BUILD)/libfathom.a: $(LIB_OBJ)
 
 # Kernels choose their instructions at run time; the suffix says which ones a file may use.
 $(BUILD)/%_avx2.o: ARCH := -O3 -mavx2 -mfma -mf16c
-$(BUILD)/%_avx512.o: ARCH := -O3 -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq
+$(BUILD)/%_avx512.o: ARCH := -O3 -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vbmi
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)

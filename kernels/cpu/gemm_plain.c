@@ -69,9 +69,3 @@ void gemm_plain(const struct gemm *gemm, uint32_t group, uint32_t count, float *
         for (uint32_t tile = 0; tile < tiles_count(gemm->in); tile++)
             for (uint32_t t = 0; t < tile_width(gemm->in, tile); t++) one_token(gemm, g, tile, t);
 }
-
-gemm_work *gemm_for(enum isa isa)
-{
-    (void)isa;
-    return gemm_plain;
-}
