@@ -324,6 +324,7 @@ static const char *door_refusal(const struct requests *requests, enum refusal *r
 {
     switch (requests->door) {
     case DOOR_OPEN:
+    case DOOR_LEAVING:
         break;
     case DOOR_LOADING:
         *refusal = REFUSE_LOADING;

@@ -28,8 +28,8 @@ struct requests_setup {
     void *context;
 };
 
-/* Why new work is refused. */
-enum requests_door { DOOR_LOADING, DOOR_OPEN, DOOR_DRAINING, DOOR_FAILED };
+/* Whether new work is welcome. LEAVING: still, but /ready says no, so that balancers go elsewhere. */
+enum requests_door { DOOR_LOADING, DOOR_OPEN, DOOR_LEAVING, DOOR_DRAINING, DOOR_FAILED };
 
 CHECKED enum status requests_open(const struct requests_setup *setup, struct requests **requests,
                                   struct err *err);
