@@ -38,19 +38,33 @@ struct symbol {
 
 /* ---- setting up ---- */
 
-static inline uint32_t pair_hash(uint64_t pair)
+static inline uint64_t pair_hash(uint64_t pair)
 {
-    return (uint32_t)((pair * 0x9e3779b97f4a7c15u) >> 32);
+    return pair * 0x9e3779b97f4a7c15u;
 }
 
-static inline const struct pair_slot *find_pair(const struct tokenizer *tokenizer, uint32_t left,
-                                                uint32_t right)
+/* The place of a pair's bit among `maybe`'s, 8 for each slot of the table. */
+static inline uint64_t pair_bit(const struct tokenizer *tokenizer, uint64_t hash)
 {
-    uint64_t pair = (uint64_t)left << 32 | right;
-    uint32_t at = pair_hash(pair) & tokenizer->pair_mask;
+    return hash >> 35 & ((uint64_t)tokenizer->pair_mask << 3 | 7);
+}
+
+static struct pair_slot *find_slot(const struct tokenizer *tokenizer, uint64_t pair, uint64_t hash)
+{
+    uint32_t at = (uint32_t)(hash >> 32) & tokenizer->pair_mask;
     while (tokenizer->pair[at].pair != pair && tokenizer->pair[at].pair != NO_PAIR)
         at = (at + 1) & tokenizer->pair_mask;
     return &tokenizer->pair[at];
+}
+
+/* Most neighbours do not merge, and one bit says so without touching the table, which is larger
+ * than the near caches. */
+static inline uint32_t pair_rank(const struct tokenizer *tokenizer, uint32_t left, uint32_t right)
+{
+    uint64_t pair = (uint64_t)left << 32 | right, hash = pair_hash(pair);
+    uint64_t bit = pair_bit(tokenizer, hash);
+    if (!(tokenizer->maybe[bit / 64] >> (bit % 64) & 1)) return NO_RANK;
+    return find_slot(tokenizer, pair, hash)->rank;
 }
 
 static enum status fill_pairs(struct tokenizer *tokenizer)
@@ -60,17 +74,17 @@ static enum status fill_pairs(struct tokenizer *tokenizer)
     while (slots < 2 * vocab->merge_count) slots *= 2;
     tokenizer->pair_mask = slots - 1;
     tokenizer->pair = malloc(slots * sizeof *tokenizer->pair);
-    if (!tokenizer->pair) return NO_MEMORY;
+    tokenizer->maybe = calloc(slots / 8, sizeof *tokenizer->maybe);
+    if (!tokenizer->pair || !tokenizer->maybe) return NO_MEMORY;
     for (uint32_t i = 0; i < slots; i++)
         tokenizer->pair[i] = (struct pair_slot){ .pair = NO_PAIR, .rank = NO_RANK };
 
     for (uint32_t i = 0; i < vocab->merge_count; i++) {
         const struct vocab_merge *merge = &vocab->merge[i];
-        const struct pair_slot *found = find_pair(tokenizer, merge->left, merge->right);
-        tokenizer->pair[found - tokenizer->pair] = (struct pair_slot){
-            .pair = (uint64_t)merge->left << 32 | merge->right,
-            .rank = i,
-        };
+        uint64_t pair = (uint64_t)merge->left << 32 | merge->right, hash = pair_hash(pair);
+        uint64_t bit = pair_bit(tokenizer, hash);
+        *find_slot(tokenizer, pair, hash) = (struct pair_slot){ .pair = pair, .rank = i };
+        tokenizer->maybe[bit / 64] |= 1ull << (bit % 64);
     }
     return OK;
 }
@@ -101,6 +115,7 @@ enum status tokenizer_init(struct tokenizer *tokenizer, const struct vocab *voca
 void tokenizer_release(struct tokenizer *tokenizer)
 {
     free(tokenizer->pair);
+    free(tokenizer->maybe);
     char_table_close(tokenizer->chars);
     *tokenizer = (struct tokenizer){ 0 };
 }
@@ -137,7 +152,7 @@ static void merge_short(const struct tokenizer *tokenizer, struct slice piece, s
     uint32_t id[SHORT_PIECE], rank[SHORT_PIECE];  // rank[i]: of id[i] with id[i + 1]
     uint32_t count = (uint32_t)piece.size;
     for (uint32_t i = 0; i < count; i++) id[i] = tokenizer->vocab->byte_id[(uint8_t)piece.data[i]];
-    for (uint32_t i = 0; i + 1 < count; i++) rank[i] = find_pair(tokenizer, id[i], id[i + 1])->rank;
+    for (uint32_t i = 0; i + 1 < count; i++) rank[i] = pair_rank(tokenizer, id[i], id[i + 1]);
 
     while (count > 1) {
         uint32_t best = 0;
@@ -150,9 +165,9 @@ static void merge_short(const struct tokenizer *tokenizer, struct slice piece, s
         memmove(&id[best + 1], &id[best + 2], (count - best - 1) * sizeof *id);
         if (best + 1 < count) {
             memmove(&rank[best], &rank[best + 1], (count - best - 1) * sizeof *rank);
-            rank[best] = find_pair(tokenizer, id[best], id[best + 1])->rank;
+            rank[best] = pair_rank(tokenizer, id[best], id[best + 1]);
         }
-        if (best > 0) rank[best - 1] = find_pair(tokenizer, id[best - 1], id[best])->rank;
+        if (best > 0) rank[best - 1] = pair_rank(tokenizer, id[best - 1], id[best]);
     }
     if (id_list_reserve(out, count))
         for (uint32_t i = 0; i < count; i++) id_list_add(out, id[i]);
@@ -210,8 +225,7 @@ static void rank_pair(const struct tokenizer *tokenizer, struct tokenizer_scratc
 {
     struct symbol *symbol = scratch->symbol;
     uint32_t next = symbol[at].next;
-    symbol[at].rank =
-        next == end ? NO_RANK : find_pair(tokenizer, symbol[at].id, symbol[next].id)->rank;
+    symbol[at].rank = next == end ? NO_RANK : pair_rank(tokenizer, symbol[at].id, symbol[next].id);
     if (symbol[at].rank != NO_RANK)
         heap_add(scratch->heap, heap_count, (uint64_t)symbol[at].rank << 32 | at);
 }

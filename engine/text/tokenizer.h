@@ -18,6 +18,7 @@
 struct tokenizer {
     const struct vocab *vocab;  // borrowed; outlives the tokenizer
     struct pair_slot *pair;     // hash table: two neighbours to what they become; owned
+    uint64_t *maybe;            // a bit where a pair of its hash is in `pair`; owned
     uint32_t pair_mask;         // slots - 1
     struct added_range {
         uint32_t from, to;     // in vocab->added
