@@ -16,7 +16,7 @@ static void use(const struct vocab *vocab)
     id_list_init(&ids, 0);
     must(tokenizer_init(&tokenizer, vocab) == OK);
     must(tokenizer_scratch_init(&scratch) == OK);
-    must(tokenizer_encode_marked(&tokenizer, &scratch, SLICE(text), &ids) == OK);
+    must(tokenizer_encode_marked(&tokenizer, &scratch, slice_of(text), &ids) == OK);
     size_t bytes = 0;
     for (size_t i = 0; i < ids.count; i++) bytes += vocab_bytes(vocab, ids.id[i]).size;
     must(bytes == sizeof text - 1);
