@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <unistd.h>
-#include "config/buf.h"
 #include "engine/random_tensor.h"
 #include "engine/tensors.h"
 
@@ -37,7 +36,7 @@ static void add_dspark(struct buf *out, const struct shape *s)
     buf_addf(out, "],\n");
 }
 
-static void add_config(struct buf *out, const struct shape *s)
+void model_config(const struct shape *s, struct buf *out)
 {
     buf_addf(out, "{\n \"architectures\": [\"DeepseekV4ForCausalLM\"],\n"
                   " \"model_type\": \"deepseek_v4\",\n");
@@ -151,7 +150,7 @@ static enum status write_config(struct writer *w)
     struct buf text;
 
     buf_init(&text, 0);
-    add_config(&text, w->options->shape);
+    model_config(w->options->shape, &text);
     enum status status = write_text(w, "config.json", &text);
     buf_clear(&text);
     buf_addf(&text,

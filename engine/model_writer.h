@@ -8,6 +8,7 @@
 #ifndef ENGINE_MODEL_WRITER_H
 #define ENGINE_MODEL_WRITER_H
 
+#include "config/buf.h"
 #include "engine/shape.h"
 
 struct model_writer_options {
@@ -25,6 +26,9 @@ struct model_written {
 /* IO_FAILED or NO_MEMORY with a sentence; what was written so far stays. */
 CHECKED enum status model_write(const struct model_writer_options *options,
                                 struct model_written *written, struct err *err);
+
+/* The config.json of a shape. */
+void model_config(const struct shape *shape, struct buf *out);
 
 /* The shape of a release by name: flash, pro, flash-base, pro-base, flash-0731, pro-0813. False:
  * there is none of this name. */
