@@ -19,7 +19,12 @@
 #include "server/request.h"
 #include "server/service.h"
 
-enum { STOP_STRINGS_MOST = 16, STOP_STRING_BYTES_MOST = 1024, USER_ID_BYTES_MOST = 512 };
+enum {
+    STOP_STRINGS_MOST = 16,
+    STOP_TOKENS_MOST = 16,
+    STOP_STRING_BYTES_MOST = 1024,
+    USER_ID_BYTES_MOST = 512
+};
 
 /* What the client wants to see: all that stream.c needs to know. Its texts are in the arena. */
 struct answer_options {

@@ -1,0 +1,425 @@
+/* openai_in.c - the request as a whole: its known fields, who asks for which model, and whether it
+ * thinks. Messages, tools and sampling have files of their own. */
+#include "server/openai_in.h"
+#include <pthread.h>
+#include <strings.h>
+#include <sys/random.h>
+#include "config/hash.h"
+#include "config/options.h"
+#include "server/openai_parts.h"
+
+#define MAX_EFFORT_CONTEXT 393216u  // tokens; the model card asks for so many for effort max
+
+/* Every known field. Those with a rule of their own are read elsewhere and only known here. */
+enum field_kind {
+    ELSEWHERE,
+    ANY,        // accepted whatever it holds, and ignored
+    BOOL,       // checked and ignored
+    TEXT,       // checked and ignored
+    OBJECT,     // checked and ignored
+    NOT_TRUE,   // a feature that is not there: false is fine
+    NOT_THERE,  // the same: only null is fine
+};
+
+static const struct field_row {
+    const char *key;
+    enum field_kind kind;
+} field_rows[] = {
+    { "model", ELSEWHERE },
+    { "messages", ELSEWHERE },
+    { "stream", ELSEWHERE },
+    { "stream_options", ELSEWHERE },
+    { "max_tokens", ELSEWHERE },
+    { "max_completion_tokens", ELSEWHERE },
+    { "temperature", ELSEWHERE },
+    { "top_p", ELSEWHERE },
+    { "top_k", ELSEWHERE },
+    { "min_p", ELSEWHERE },
+    { "frequency_penalty", ELSEWHERE },
+    { "presence_penalty", ELSEWHERE },
+    { "repetition_penalty", ELSEWHERE },
+    { "repeat_penalty", ELSEWHERE },
+    { "stop", ELSEWHERE },
+    { "stop_token_ids", ELSEWHERE },
+    { "ignore_eos", ELSEWHERE },
+    { "min_tokens", ELSEWHERE },
+    { "seed", ELSEWHERE },
+    { "n", ELSEWHERE },
+    { "logprobs", ELSEWHERE },
+    { "top_logprobs", ELSEWHERE },
+    { "logit_bias", ELSEWHERE },
+    { "response_format", ELSEWHERE },
+    { "tools", ELSEWHERE },
+    { "tool_choice", ELSEWHERE },
+    { "parallel_tool_calls", ELSEWHERE },
+    { "thinking", ELSEWHERE },
+    { "reasoning_effort", ELSEWHERE },
+    { "chat_template_kwargs", ELSEWHERE },
+    { "include_reasoning", ELSEWHERE },
+    { "user_id", ELSEWHERE },
+    { "user", ELSEWHERE },
+    { "safety_identifier", ELSEWHERE },
+    { "cache_salt", ELSEWHERE },
+    { "priority", ELSEWHERE },
+    { "modalities", ELSEWHERE },
+    { "continue_final_message", ELSEWHERE },
+    { "add_generation_prompt", ELSEWHERE },
+    { "think", BOOL },
+    { "separate_reasoning", BOOL },
+    { "store", BOOL },
+    { "prompt_cache_key", TEXT },
+    { "prompt_cache_retention", TEXT },
+    { "service_tier", TEXT },
+    { "verbosity", TEXT },
+    { "request_id", TEXT },
+    { "metadata", OBJECT },
+    { "prediction", OBJECT },
+    { "web_search_options", OBJECT },
+    { "moderation", ANY },
+    { "echo", NOT_TRUE },
+    { "return_token_ids", NOT_TRUE },
+    { "return_tokens_as_token_ids", NOT_TRUE },
+    { "audio", NOT_THERE },
+    { "functions", NOT_THERE },
+    { "function_call", NOT_THERE },
+    { "structured_outputs", NOT_THERE },
+    { "guided_json", NOT_THERE },
+    { "guided_regex", NOT_THERE },
+    { "guided_choice", NOT_THERE },
+    { "guided_grammar", NOT_THERE },
+    { "regex", NOT_THERE },
+    { "grammar", NOT_THERE },
+};
+
+enum status refuse_memory(struct refused *refused)
+{
+    refused->refusal = REFUSE_FULL;
+    refused->param[0] = '\0';
+    return fail(&refused->err, NO_MEMORY, "no memory for this request now");
+}
+
+static const struct field_row *row_of(struct slice key)
+{
+    for (size_t i = 0; i < sizeof field_rows / sizeof *field_rows; i++)
+        if (slice_equal(key, slice_of(field_rows[i].key))) return &field_rows[i];
+    return NULL;
+}
+
+static enum status check_row(const struct fields *top, const struct field_row *row)
+{
+    const struct json *node;
+    bool truth = false;
+    struct slice text;
+    enum status status = OK;
+
+    switch (row->kind) {
+    case ELSEWHERE:
+    case ANY:
+        break;
+    case BOOL:
+        status = field_bool(top, row->key, &truth);
+        break;
+    case TEXT:
+        status = field_text(top, row->key, 0, &text);
+        break;
+    case OBJECT:
+        status = field_get(top, row->key, JS_OBJECT, &node);
+        break;
+    case NOT_TRUE:
+        status = field_bool(top, row->key, &truth);
+        if (truth)
+            status = refuse_field_as(top, REFUSE_UNSUPPORTED, row->key,
+                                     "found true, wanted false: this server cannot do it");
+        break;
+    case NOT_THERE:
+        node = js_get(top->object, row->key);
+        if (js_kind(node) != JS_NULL)
+            status = refuse_field_as(top, REFUSE_UNSUPPORTED, row->key,
+                                     "found a value, wanted none: this server cannot do it");
+        break;
+    }
+    return status;
+}
+
+static enum status check_known_fields(struct openai_reader *r)
+{
+    struct js_member member = { 0 };
+    enum status status = OK;
+
+    while (status == OK && js_next(r->top.object, &member)) {
+        const struct field_row *row = row_of(member.key);
+        if (row) {
+            status = check_row(&r->top, row);
+        } else if (r->service->options->strict_fields) {
+            char key[64];
+            snprintf(key, sizeof key, "%.*s", member.key.size < 60 ? (int)member.key.size : 60,
+                     member.key.data);
+            status = refuse_field(&r->top, key, "found an unknown field, wanted none");
+        }
+    }
+    return status;
+}
+
+/* --- model --- */
+
+static bool is_served(const struct service *service, struct slice name)
+{
+    const char *rest = service->options->model_aliases;
+    struct slice alias;
+
+    if (slice_equal(name, slice_of(service->model_name))) return true;
+    while (options_next_item(&rest, &alias))
+        if (slice_equal(name, alias)) return true;
+    return service->options->accept_any_model;
+}
+
+static enum status read_model(struct openai_reader *r)
+{
+    struct answer_options *answer = &r->out->answer;
+    struct slice name = slice_of(r->service->model_name);
+    enum status status = field_text(&r->top, "model", 0, &name);
+
+    if (status != OK) return status;
+    if (!is_served(r->service, name))
+        return refuse_field_as(&r->top, REFUSE_MODEL, "model",
+                               "found a model that is not served here, wanted %s or an alias of "
+                               "GET /v1/models",
+                               r->service->model_name);
+    answer->model = arena_copy(r->arena, name);
+    answer->usage_on_finish = slice_starts(name, SLICE("deepseek"));
+    return answer->model.data ? OK : refuse_memory(r->top.refused);
+}
+
+/* --- thinking --- */
+
+static const struct effort_row {
+    const char *word;
+    bool thinking;
+    enum chat_effort effort;
+} efforts[] = {
+    { "none", false, CHAT_EFFORT_HIGH }, { "minimal", true, CHAT_EFFORT_LOW },
+    { "low", true, CHAT_EFFORT_LOW },    { "medium", true, CHAT_EFFORT_HIGH },
+    { "high", true, CHAT_EFFORT_HIGH },  { "xhigh", true, CHAT_EFFORT_HIGH },
+    { "max", true, CHAT_EFFORT_MAX },    { "ultra", true, CHAT_EFFORT_MAX },
+};
+
+/* Three ways to say it, strongest first: the thinking object, a switch in chat_template_kwargs, the
+ * effort; then the model's name, and thinking when nobody says anything. -1 = unsaid. */
+struct thinking_said {
+    int object, template, effort, name;
+};
+
+static enum status read_effort(struct openai_reader *r, const struct fields *at, int *thinking)
+{
+    const struct json *node = js_get(at->object, "reasoning_effort");
+    const char *words[sizeof efforts / sizeof *efforts + 1] = { NULL };
+    struct chat *chat = &r->out->chat;
+    int64_t score = 0;
+    int index = -1;
+    enum status status;
+
+    if (node && (js_kind(node) == JS_INT || js_kind(node) == JS_REAL)) {
+        if (!r->service->format->dialect->effort_scores)
+            return refuse_field(at, "reasoning_effort",
+                                "found a number, wanted a word: this "
+                                "model's prompts know no scores");
+        status = field_int(at, "reasoning_effort", (struct int_range){ 1, 100 }, &score);
+        chat->effort = CHAT_EFFORT_SCORE;
+        chat->effort_score = (uint32_t)score;
+        *thinking = 1;
+        return status;
+    }
+    for (size_t i = 0; i < sizeof efforts / sizeof *efforts; i++) words[i] = efforts[i].word;
+    if ((status = field_word(at, "reasoning_effort", words, &index)) != OK || index < 0)
+        return status;
+    chat->effort = efforts[index].effort;
+    *thinking = efforts[index].thinking;
+    return OK;
+}
+
+static enum status read_template(struct openai_reader *r, struct thinking_said *said)
+{
+    const struct json *node;
+    bool value, drop = true;
+    enum status status = field_get(&r->top, "chat_template_kwargs", JS_OBJECT, &node);
+
+    if (status != OK || !node) return status;
+    struct fields at = { node, "chat_template_kwargs.", r->top.refused };
+    static const char *const switches[] = { "thinking", "enable_thinking" };
+    for (size_t i = 0; i < 2; i++) {
+        const struct json *found;
+        if ((status = field_get(&at, switches[i], JS_BOOL, &found)) != OK) return status;
+        if (!found) continue;
+        value = js_bool(found);
+        said->template = said->template == 0 ? 0 : value;
+    }
+    if ((status = field_bool(&at, "drop_thinking", &drop)) != OK) return status;
+    r->out->chat.keep_reasoning = !drop;
+    return read_effort(r, &at, &said->effort);
+}
+
+static enum status read_thinking_object(struct openai_reader *r, struct thinking_said *said)
+{
+    static const char *const types[] = { "disabled", "enabled", "adaptive", NULL };
+    const struct json *node;
+    int64_t budget = 0;
+    int type = 1;
+    enum status status = field_get(&r->top, "thinking", JS_OBJECT, &node);
+
+    if (status != OK || !node) return status;
+    struct fields at = { node, "thinking.", r->top.refused };
+    if ((status = field_word(&at, "type", types, &type)) != OK) return status;
+    said->object = type > 0;
+    status = field_int(&at, "budget_tokens", (struct int_range){ 1, INT32_MAX }, &budget);
+    r->out->sampling.think_budget = (uint32_t)budget;
+    return status;
+}
+
+static enum status read_thinking(struct openai_reader *r)
+{
+    struct thinking_said said = { -1, -1, -1, -1 };
+    struct slice model = r->out->answer.model;
+    struct chat *chat = &r->out->chat;
+    bool show = true;
+    enum status status;
+
+    if (slice_equal(model, SLICE("deepseek-chat"))) said.name = 0;
+    if (slice_equal(model, SLICE("deepseek-reasoner"))) said.name = 1;
+    if ((status = read_template(r, &said)) != OK) return status;
+    if ((status = read_effort(r, &r->top, &said.effort)) != OK) return status;
+    if ((status = read_thinking_object(r, &said)) != OK) return status;
+    if ((status = field_bool(&r->top, "include_reasoning", &show)) != OK) return status;
+
+    int verdict = said.object >= 0     ? said.object
+                  : said.template >= 0 ? said.template
+                  : said.effort >= 0   ? said.effort
+                                       : said.name;
+    r->asked_to_think = verdict > 0;
+    chat->thinking = verdict != 0;
+    if (!chat->thinking) r->out->sampling.think_budget = 0;
+    if (chat->effort == CHAT_EFFORT_MAX && r->service->context_tokens < MAX_EFFORT_CONTEXT)
+        chat->effort = CHAT_EFFORT_HIGH;  // such reasoning would not fit
+    r->out->answer.thinking = chat->thinking;
+    r->out->answer.hide_reasoning = !show;
+    return OK;
+}
+
+/* --- the rest --- */
+
+static enum status read_stream(struct openai_reader *r)
+{
+    struct answer_options *answer = &r->out->answer;
+    const struct json *node;
+    bool ignored;
+    enum status status;
+
+    if ((status = field_bool(&r->top, "stream", &answer->stream)) != OK) return status;
+    if ((status = field_get(&r->top, "stream_options", JS_OBJECT, &node)) != OK) return status;
+    if (!node) return OK;
+    if (!answer->stream)
+        return refuse_field(&r->top, "stream_options",
+                            "found an object, wanted stream: true with "
+                            "it");
+    struct fields at = { node, "stream_options.", r->top.refused };
+    if ((status = field_bool(&at, "include_usage", &answer->include_usage)) != OK) return status;
+    if ((status = field_bool(&at, "include_obfuscation", &ignored)) != OK) return status;
+    return field_bool(&at, "continuous_usage_stats", &ignored);
+}
+
+static enum status read_modalities(struct openai_reader *r)
+{
+    const struct json *list;
+    enum status status = field_get(&r->top, "modalities", JS_ARRAY, &list);
+
+    if (status != OK || !list) return status;
+    for (size_t i = 0; i < js_count(list); i++) {
+        const struct json *word = js_at(list, i);
+        if (js_kind(word) != JS_STRING || !slice_equal(js_string(word), SLICE("text")))
+            return refuse_field_as(&r->top, REFUSE_UNSUPPORTED, "modalities",
+                                   "found something else, wanted text alone");
+    }
+    return OK;
+}
+
+static uint64_t tenant_key;
+static pthread_once_t tenant_key_once = PTHREAD_ONCE_INIT;
+
+static void make_tenant_key(void)
+{
+    while (getrandom(&tenant_key, sizeof tenant_key, 0) != (ssize_t)sizeof tenant_key) continue;
+}
+
+/* Who asks, as a number that nobody outside can aim at: the key is this process's secret. Each part
+ * goes in with its kind and length, so that no two lists of parts make the same bytes. */
+static enum status read_tenant(struct openai_reader *r)
+{
+    static const char *const keys[] = { "user_id", "safety_identifier", "user", "cache_salt" };
+    struct slice part[4] = { 0 };
+    struct buf bytes;
+    enum status status;
+
+    for (size_t i = 0; i < 4; i++) {
+        size_t most = i == 0 ? USER_ID_BYTES_MOST : 0;
+        if ((status = field_text(&r->top, keys[i], most, &part[i])) != OK) return status;
+    }
+    pthread_once(&tenant_key_once, make_tenant_key);
+    buf_init(&bytes, 0);
+    struct slice user = part[0].size ? part[0] : part[1].size ? part[1] : part[2];
+    buf_addf(&bytes, "user %zu ", user.size);
+    buf_add_slice(&bytes, user);
+    buf_addf(&bytes, "salt %zu ", part[3].size);
+    buf_add_slice(&bytes, part[3]);
+    status = buf_status(&bytes) == OK ? OK : refuse_memory(r->top.refused);
+    r->out->sampling.tenant = hash64(bytes.data, bytes.size, tenant_key);
+    buf_release(&bytes);
+    return status;
+}
+
+static enum status read_continuation(struct openai_reader *r)
+{
+    bool header = true;
+    enum status status = field_bool(&r->top, "continue_final_message", &r->continue_final);
+    if (status == OK) status = field_bool(&r->top, "add_generation_prompt", &header);
+    r->no_header = !header;
+    return status;
+}
+
+static enum status read_request(struct openai_reader *r)
+{
+    /* Order matters where one rule needs what another has read. */
+    static enum status (*const steps[])(struct openai_reader *) = {
+        check_known_fields, read_model,           read_stream,          read_modalities,
+        read_continuation,  read_thinking,        openai_read_messages, openai_read_tools,
+        openai_read_format, openai_read_sampling, read_tenant,
+    };
+    enum status status = OK;
+    for (size_t i = 0; i < sizeof steps / sizeof *steps && status == OK; i++) status = steps[i](r);
+    return status;
+}
+
+enum status openai_chat_read(const struct service *service, enum base_path base, struct slice body,
+                             struct arena *arena, struct chat_request *chat,
+                             struct refused *refused)
+{
+    struct openai_reader r = { .service = service, .base = base, .arena = arena, .out = chat };
+
+    *chat = (struct chat_request){ 0 };
+    *refused = (struct refused){ .refusal = REFUSE_BAD_REQUEST };
+    enum status status = js_parse((char *)(uintptr_t)body.data, body.size, &js_request_limits,
+                                  &chat->root, &refused->err);
+    if (status == NO_MEMORY) return refuse_memory(refused);
+    if (status != OK) return status;
+    r.top = (struct fields){ chat->root, "", refused };
+    if (js_kind(chat->root) != JS_OBJECT)
+        status = refuse_field(&r.top, NULL, "found %s, wanted a JSON object",
+                              js_kind_name(js_kind(chat->root)));
+    else status = read_request(&r);
+    if (status != OK) openai_chat_release(chat);
+    return status;
+}
+
+void openai_chat_release(struct chat_request *chat)
+{
+    js_free(chat->root);
+    chat->root = NULL;
+}

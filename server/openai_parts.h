@@ -1,0 +1,40 @@
+/* openai_parts.h - the pieces of openai_in.c; private to server/openai_*.c. */
+#ifndef SERVER_OPENAI_PARTS_H
+#define SERVER_OPENAI_PARTS_H
+
+#include "config/options.h"
+#include "engine/text/prompt.h"
+#include "server/openai_in.h"
+
+enum {
+    MESSAGES_MOST = 8192,
+    TOOLS_MOST = 256,
+    CALLS_MOST = 1024,      // of one message
+    TOOL_NAME_MOST = 128,   // bytes
+    LOGIT_BIAS_MOST = 1024  // entries
+};
+
+struct openai_reader {
+    const struct service *service;
+    enum base_path base;
+    struct arena *arena;
+    struct chat_request *out;
+    struct fields top;  // the request itself
+    bool continue_final;
+    bool no_header;       // add_generation_prompt: false
+    bool asked_to_think;  // by a field or by the model's name, not by default
+};
+
+CHECKED enum status refuse_memory(struct refused *refused);
+
+/* openai_messages.c: messages, with prefix and continue_final_message. */
+CHECKED enum status openai_read_messages(struct openai_reader *r);
+
+/* openai_tools.c: tools, tool_choice and response_format. Thinking must be known by then. */
+CHECKED enum status openai_read_tools(struct openai_reader *r);
+CHECKED enum status openai_read_format(struct openai_reader *r);
+
+/* openai_sampling.c: every number that steers sampling, stop, logit_bias, logprobs, n, limits. */
+CHECKED enum status openai_read_sampling(struct openai_reader *r);
+
+#endif
