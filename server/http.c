@@ -356,7 +356,8 @@ static enum MHD_Result proceed(struct exchange *x)
     return MHD_YES;
 }
 
-void http_wake(void *context, struct request *request)
+/* The request has something for its client. */
+static void wake(void *context, struct request *request)
 {
     struct exchange *x = request->exchange;
     (void)context;
@@ -722,6 +723,7 @@ enum status http_open(const struct http_setup *setup, struct http **http, struct
         return fail(err, IO_FAILED, "http: the library's descriptor cannot be watched");
     }
     loop_on_turn(setup->loop, on_turn, made);
+    requests_on_wake(setup->requests, wake, made);
     *http = made;
     return OK;
 }

@@ -37,9 +37,6 @@ struct http_setup {
 
 CHECKED enum status http_open(const struct http_setup *setup, struct http **http, struct err *err);
 
-/* What struct requests_setup's wake leads to; context is the struct http. */
-void http_wake(void *context, struct request *request);
-
 /* Accepts no more connections; each answer from now on closes its own. */
 void http_quiesce(struct http *http);
 

@@ -1,4 +1,5 @@
-/* main.c - picks the verb. */
+/* main.c - picks the verb; without one, serves. */
+#include <stdio.h>
 #include <string.h>
 #include "server/verbs.h"
 
@@ -12,12 +13,15 @@ static const struct verb {
     { "parse", verb_parse },
     { "plan", verb_plan },
     { "make-model", verb_make_model },
+    { "serve", verb_serve },
     { 0 },
 };
 
 int main(int argc, char **argv)
 {
-    for (const struct verb *verb = verbs; argc > 1 && verb->name; verb++)
+    if (argc < 2 || argv[1][0] == '-') return verb_serve(argc - 1, argv + 1);
+    for (const struct verb *verb = verbs; verb->name; verb++)
         if (strcmp(argv[1], verb->name) == 0) return verb->run(argc - 2, argv + 2);
+    fprintf(stderr, "fathomd: there is no verb %s; try `fathomd --help`\n", argv[1]);
     return 2;
 }

@@ -45,6 +45,8 @@ struct track {
 struct requests {
     struct requests_setup setup;
     const struct options *options;
+    void (*wake)(void *context, struct request *request);
+    void *wake_context;
     struct prep *prep;
     enum requests_door door;
     uint64_t next_number;
@@ -214,8 +216,7 @@ static void settle_touched(struct requests *requests)
         note_output(track);
         if (request->broken) request->outcome = OUTCOME_SLOW_CLIENT;
         if (request->done || request->broken) stop_all_jobs(track);
-        if (request->stream || request->done)
-            requests->setup.wake(requests->setup.context, request);
+        if (request->stream || request->done) requests->wake(requests->wake_context, request);
     }
     requests->touched_count = 0;
 }
@@ -602,6 +603,13 @@ close_prep:
 free_made:
     free(made);
     return status;
+}
+
+void requests_on_wake(struct requests *requests,
+                      void (*wake)(void *context, struct request *request), void *context)
+{
+    requests->wake = wake;
+    requests->wake_context = context;
 }
 
 enum status requests_begin(struct requests *requests, struct err *err)

@@ -21,11 +21,6 @@ struct requests;
 struct requests_setup {
     struct loop *loop;
     const struct service *service;  // its engine may still be NULL: loading
-
-    /* The transport is told that the request has something for it: begun, out, done or broken. It
-     * must not call back into requests from here. */
-    void (*wake)(void *context, struct request *request);
-    void *context;
 };
 
 /* Whether new work is welcome. LEAVING: still, but /ready says no, so that balancers go elsewhere. */
@@ -33,6 +28,11 @@ enum requests_door { DOOR_LOADING, DOOR_OPEN, DOOR_LEAVING, DOOR_DRAINING, DOOR_
 
 CHECKED enum status requests_open(const struct requests_setup *setup, struct requests **requests,
                                   struct err *err);
+
+/* Who is told that a request has something for its client: begun, out, done or broken. It must not
+ * call back into requests from there. Before the first requests_take. */
+void requests_on_wake(struct requests *requests,
+                      void (*wake)(void *context, struct request *request), void *context);
 
 /* Every request must have been left. Waits for the workers and takes the engine's last events. */
 void requests_close(struct requests *requests);

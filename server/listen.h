@@ -1,0 +1,18 @@
+/* listen.h - the listening socket: an address from the options, or one that systemd opened. */
+#ifndef SERVER_LISTEN_H
+#define SERVER_LISTEN_H
+
+#include <stdbool.h>
+#include "config/status.h"
+
+struct listening {
+    int fd;         // listening, not blocking; the caller's
+    bool loopback;  // only this machine can connect
+    char url[80];   // http://127.0.0.1:8000
+};
+
+/* Binds `address` ("127.0.0.1:8000", "[::1]:0", "localhost:8000"), or takes the first descriptor
+ * that systemd passed (LISTEN_FDS). BAD_INPUT, IO_FAILED: err names the address. */
+CHECKED enum status listen_open(const char *address, struct listening *listening, struct err *err);
+
+#endif

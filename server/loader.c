@@ -1,0 +1,135 @@
+/* loader.c - options to engine options, and the thread that waits for the weights. */
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+#include "config/clock.h"
+#include "config/log.h"
+#include "engine/scripted.h"
+#include "server/loader.h"
+#include "server/notify.h"
+
+#define REPORT_NS (2 * NS_PER_S)
+
+struct loader {
+    struct loader_setup setup;
+    pthread_t thread;
+    int done_fd;
+    uint64_t started_ns, reported_ns;  // the thread's
+    struct engine *engine;             // the thread's until done_fd rings, as are the next two
+    enum status status;
+    struct err err;
+};
+
+/* From the loading thread, at every few tensors. */
+static void note_progress(void *user, uint64_t done, uint64_t total)
+{
+    struct loader *loader = user;
+    struct load_progress *progress = loader->setup.progress;
+    uint64_t now = now_ns();
+
+    atomic_store(&progress->stage, "weights");
+    atomic_store(&progress->total, total);
+    atomic_store(&progress->done, done);
+    if (now - loader->reported_ns < REPORT_NS) return;
+    loader->reported_ns = now;
+
+    double seconds = (double)(now - loader->started_ns) / (double)NS_PER_S;
+    char status[160];
+    struct log_line line;
+    log_begin(&line, OPT_LOG_LEVEL_INFO, "loading");
+    log_int(&line, "bytes", (int64_t)done);
+    log_int(&line, "of", (int64_t)total);
+    log_real(&line, "gb_per_s", (double)done / seconds / 1e9);
+    log_end(&line);
+    snprintf(status, sizeof status, "EXTEND_TIMEOUT_USEC=30000000\nSTATUS=loading, %.0f %%",
+             total ? 100.0 * (double)done / (double)total : 0.0);
+    notify(status);
+}
+
+static enum status open_scripted(struct loader *loader)
+{
+    const struct options *options = loader->setup.options;
+    struct scripted_options scripted = {
+        .script = options->script,
+        .context = options->context ? (uint32_t)options->context : loader->setup.model_context,
+        .most_seqs = (uint32_t)options->max_seqs,
+        .queue = (uint32_t)options->queue_length,
+    };
+    return scripted_open(&scripted, &loader->engine, &loader->err);
+}
+
+static enum status open_model(struct loader *loader)
+{
+    const struct options *options = loader->setup.options;
+    static const enum isa isas[] = { [OPT_ISA_AUTO] = ISA_AUTO,
+                                     [OPT_ISA_PLAIN] = ISA_PLAIN,
+                                     [OPT_ISA_AVX2] = ISA_AVX2,
+                                     [OPT_ISA_AVX512] = ISA_AVX512 };
+    struct engine_options engine = {
+        .model = options->model,
+        .backend = options->backend == OPT_BACKEND_CUDA ? "cuda" : "cpu",
+        .dev = { .numerics =
+                     options->numerics == OPT_NUMERICS_EXACT ? NUMERICS_EXACT : NUMERICS_OFFICIAL,
+                 .threads = (uint32_t)options->threads,
+                 .isa = isas[options->isa] },
+        .context = (uint32_t)options->context,
+        .step_tokens = (uint32_t)options->max_batch_tokens,
+        .most_seqs = (uint32_t)options->max_seqs,
+        .queue = (uint32_t)options->queue_length,
+        .kv_bytes = options->kv_memory_bytes,
+        .progress = note_progress,
+        .user = loader,
+    };
+    return engine_open(&engine, &loader->engine, &loader->err);
+}
+
+static void *load(void *context)
+{
+    struct loader *loader = context;
+
+    loader->started_ns = loader->reported_ns = now_ns();
+    loader->status = loader->setup.options->backend == OPT_BACKEND_SCRIPTED ? open_scripted(loader)
+                                                                            : open_model(loader);
+    must(write(loader->done_fd, &(uint64_t){ 1 }, 8) == 8);
+    return NULL;
+}
+
+enum status loader_open(const struct loader_setup *setup, struct loader **loader, struct err *err)
+{
+    struct loader *made = calloc(1, sizeof *made);
+
+    if (!made) return fail(err, NO_MEMORY, "loader: no memory");
+    made->setup = *setup;
+    made->done_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (made->done_fd < 0) {
+        free(made);
+        return fail(err, IO_FAILED, "eventfd: %s", strerror(errno));
+    }
+    int failed = pthread_create(&made->thread, NULL, load, made);
+    if (failed) {
+        close(made->done_fd);
+        free(made);
+        return fail(err, IO_FAILED, "loader thread: %s", strerror(failed));
+    }
+    *loader = made;
+    return OK;
+}
+
+int loader_event_fd(const struct loader *loader)
+{
+    return loader->done_fd;
+}
+
+enum status loader_close(struct loader *loader, struct engine **engine, struct err *err)
+{
+    pthread_join(loader->thread, NULL);
+    enum status status = loader->status;
+    *engine = loader->engine;
+    if (err) *err = loader->err;
+    close(loader->done_fd);
+    free(loader);
+    return status;
+}

@@ -1,0 +1,410 @@
+/* verb_serve.c - the daemon: start in order, run, stop in reverse.
+ *
+ *   options -> text side -> socket -> loop -> requests -> http -> loader ... engine -> ready
+ *
+ *   LOADING -> OPEN --SIGTERM--> LEAVING --drain_delay--> DRAINING --idle, or drain_timeout--> out
+ *                \--SIGINT---------------------------------^  (a person at a terminal waits for
+ *                                                              no balancer)
+ *   A second signal cuts the running requests short at once.
+ *
+ * Exit codes: 0 clean, 1 failed while running, 2 wrong use or configuration.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "config/clock.h"
+#include "config/hash.h"
+#include "config/log.h"
+#include "server/auth.h"
+#include "server/http.h"
+#include "server/listen.h"
+#include "server/loader.h"
+#include "server/notify.h"
+#include "server/routes.h"
+#include "server/text_side.h"
+#include "server/tool_memory.h"
+#include "server/verbs.h"
+
+#define TOOL_MEMORY_BYTES ((size_t)64 << 20)
+#define TICK_NS (250 * (uint64_t)NS_PER_MS)
+#define DRAIN_TICK_NS (10 * (uint64_t)NS_PER_MS)
+#define CUT_WAIT_NS (5 * NS_PER_S)  // for replies that were cut short to reach their readers
+
+struct daemon {
+    struct options options;
+    struct text_side text;
+    struct listening listening;
+    struct auth *auth;
+    struct loop *loop;
+    struct load_progress progress;
+    struct service service;
+    struct requests *requests;
+    struct http *http;
+    struct loader *loader;  // NULL once it is done
+    int signal_fd;
+    uint64_t signal_watch, loader_watch;
+    struct timer tick;
+    uint64_t started_ns;
+    uint64_t phase_ns;  // when the present phase of stopping ends
+    unsigned signals;
+    bool cut;
+    int code;
+};
+
+/* ---- stopping ---- */
+
+static void next_tick(struct daemon *daemon, uint64_t after_ns)
+{
+    must(loop_timer_set(daemon->loop, &daemon->tick, loop_now_ns(daemon->loop) + after_ns) == OK);
+}
+
+static void drain(struct daemon *daemon)
+{
+    log_say(OPT_LOG_LEVEL_INFO, "draining", "no new work; %u requests may finish",
+            requests_count(daemon->requests).work);
+    requests_set_door(daemon->requests, DOOR_DRAINING);
+    http_quiesce(daemon->http);
+    daemon->phase_ns = loop_now_ns(daemon->loop) + daemon->options.drain_timeout_ns;
+}
+
+static void cut(struct daemon *daemon)
+{
+    log_say(OPT_LOG_LEVEL_WARN, "cutting", "%u requests are cut short",
+            requests_count(daemon->requests).work);
+    daemon->cut = true;
+    requests_cut(daemon->requests);
+    daemon->phase_ns = loop_now_ns(daemon->loop) + CUT_WAIT_NS;
+}
+
+static void begin_to_stop(struct daemon *daemon, bool at_once)
+{
+    notify("STOPPING=1");
+    if (!daemon->service.engine) return loop_stop(daemon->loop);  // nothing runs yet
+    requests_set_door(daemon->requests, DOOR_LEAVING);
+    daemon->phase_ns = loop_now_ns(daemon->loop) + (at_once ? 0 : daemon->options.drain_delay_ns);
+    next_tick(daemon, 0);
+}
+
+static void on_signal(void *context, uint32_t events)
+{
+    struct daemon *daemon = context;
+    struct signalfd_siginfo info;
+    (void)events;
+
+    if (read(daemon->signal_fd, &info, sizeof info) != sizeof info) return;
+    log_say(OPT_LOG_LEVEL_INFO, "signal", "%s", strsignal((int)info.ssi_signo));
+    if (info.ssi_signo == SIGHUP) return;  // nothing is reread yet
+    if (daemon->signals++ == 0) return begin_to_stop(daemon, info.ssi_signo == SIGINT);
+    if (requests_door(daemon->requests) == DOOR_LEAVING) drain(daemon);
+    if (!daemon->cut) cut(daemon);
+}
+
+/* Moves the stop along; true while there is something to wait for. */
+static bool stopping_goes_on(struct daemon *daemon)
+{
+    uint64_t now = loop_now_ns(daemon->loop);
+    enum requests_door door = requests_door(daemon->requests);
+
+    if (door == DOOR_LEAVING && now >= daemon->phase_ns) drain(daemon);
+    else if (door == DOOR_LEAVING) return true;
+    if (requests_count(daemon->requests).taken == 0) return false;
+    if (now < daemon->phase_ns) return true;
+    if (daemon->cut) return false;
+    cut(daemon);
+    return true;
+}
+
+static void on_tick(void *context)
+{
+    struct daemon *daemon = context;
+    struct engine_stats stats = { 0 };
+
+    notify("WATCHDOG=1");  // the loop turns
+    if (daemon->service.engine) engine_stats(daemon->service.engine, &stats);
+    if (stats.failed && requests_door(daemon->requests) != DOOR_FAILED) {
+        log_say(OPT_LOG_LEVEL_ERROR, "engine", "the engine has failed; the daemon ends");
+        daemon->code = 1;
+        requests_set_door(daemon->requests, DOOR_FAILED);
+        daemon->signals++;
+        daemon->phase_ns = loop_now_ns(daemon->loop) + CUT_WAIT_NS;  // balancers see it in /ready
+    }
+    if (daemon->code && loop_now_ns(daemon->loop) >= daemon->phase_ns)
+        return loop_stop(daemon->loop);
+    if (daemon->signals && !daemon->code) {
+        if (!stopping_goes_on(daemon)) return loop_stop(daemon->loop);
+        return next_tick(daemon, DRAIN_TICK_NS);
+    }
+    next_tick(daemon, TICK_NS);
+}
+
+/* ---- starting ---- */
+
+static void say_ready(struct daemon *daemon)
+{
+    struct engine_stats stats;
+    struct log_line line;
+
+    engine_stats(daemon->service.engine, &stats);
+    daemon->service.context_tokens = stats.context;
+    log_begin(&line, OPT_LOG_LEVEL_INFO, "ready");
+    log_text(&line, "url", slice_of(daemon->listening.url));
+    log_text(&line, "model", slice_of(daemon->service.model_name));
+    log_int(&line, "context", stats.context);
+    log_int(&line, "kv_blocks", stats.blocks);
+    log_ms(&line, "ms", now_ns() - daemon->started_ns);
+    log_end(&line);
+    notify("READY=1\nSTATUS=ready");
+}
+
+static void on_loaded(void *context, uint32_t events)
+{
+    struct daemon *daemon = context;
+    struct err err = { "" };
+    (void)events;
+
+    loop_unwatch(daemon->loop, daemon->loader_watch);
+    enum status status = loader_close(daemon->loader, &daemon->service.engine, &err);
+    daemon->loader = NULL;
+    if (status == OK) status = requests_begin(daemon->requests, &err);
+    if (status == OK) return say_ready(daemon);
+    log_say(OPT_LOG_LEVEL_ERROR, "model", "%s", err.text);
+    daemon->code = status == BAD_INPUT || status == TOO_LONG ? 2 : 1;
+    loop_stop(daemon->loop);
+}
+
+/* Same binary, same checkpoint, same options: the same answers. */
+static void set_fingerprint(struct daemon *daemon)
+{
+    struct buf text;
+
+    buf_init(&text, 0);
+    buf_add_string(&text, FATHOM_VERSION " ");
+    buf_add_string(&text, daemon->options.model);
+    buf_addf(&text, " %d %d %d", daemon->options.backend, daemon->options.numerics,
+             daemon->text.format.policy);
+    snprintf(daemon->service.fingerprint, sizeof daemon->service.fingerprint, "fp_%016llx",
+             (unsigned long long)hash64(text.data, text.size, daemon->text.vocab.size));
+    buf_release(&text);
+}
+
+static enum status set_service(struct daemon *daemon)
+{
+    daemon->service.options = &daemon->options;
+    daemon->service.loading = &daemon->progress;
+    daemon->service.tokenizer = &daemon->text.tokenizer;
+    daemon->service.vocab = &daemon->text.vocab;
+    daemon->service.format = &daemon->text.format;
+    daemon->service.generation = &daemon->text.generation;
+    daemon->service.model_name = daemon->text.model_name;
+    daemon->service.started_unix_s = (uint64_t)time(NULL);
+    daemon->service.context_tokens = daemon->text.model_context;
+    set_fingerprint(daemon);
+    return tool_memory_open(TOOL_MEMORY_BYTES, &daemon->service.tool_memory);
+}
+
+/* What the process takes from itself before it listens to anybody. Signals are blocked here, before
+ * the first thread, so that only signalfd sees them. */
+static enum status harden(struct daemon *daemon, struct err *err)
+{
+    sigset_t set;
+
+    umask(077);
+    signal(SIGPIPE, SIG_IGN);
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    setrlimit(RLIMIT_CORE, &(struct rlimit){ 0, 0 });
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+        files.rlim_cur = files.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &files);
+    }
+    if (geteuid() == 0 && !daemon->options.allow_root)
+        log_say(OPT_LOG_LEVEL_WARN, "root", "running as root; a user of its own is safer");
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    daemon->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+    return daemon->signal_fd < 0 ? fail(err, IO_FAILED, "signalfd: %s", strerror(errno)) : OK;
+}
+
+/* Everybody on the network could use the machine: that takes a word of the operator's. */
+static enum status check_exposure(const struct daemon *daemon, struct err *err)
+{
+    if (daemon->listening.loopback || daemon->auth || daemon->options.insecure) return OK;
+    return fail(err, BAD_INPUT,
+                "listen: %s can be reached from other machines and no keys are set; wanted --keys "
+                "FILE, or --insecure",
+                daemon->options.listen);
+}
+
+static enum status start_loading(struct daemon *daemon, struct err *err)
+{
+    struct loader_setup setup = { .options = &daemon->options,
+                                  .model_context = daemon->text.model_context,
+                                  .progress = &daemon->progress };
+    enum status status = loader_open(&setup, &daemon->loader, err);
+
+    if (status != OK) return status;
+    return loop_watch(daemon->loop, loader_event_fd(daemon->loader), EPOLLIN, on_loaded, daemon,
+                      &daemon->loader_watch);
+}
+
+static enum status start_front(struct daemon *daemon, struct err *err)
+{
+    struct requests_setup requests = { .loop = daemon->loop, .service = &daemon->service };
+    enum status status = requests_open(&requests, &daemon->requests, err);
+
+    if (status != OK) return status;
+    daemon->service.requests = daemon->requests;
+    struct http_setup http = { .loop = daemon->loop,
+                               .requests = daemon->requests,
+                               .options = &daemon->options,
+                               .routes = routes,
+                               .auth = daemon->auth,
+                               .listen_fd = daemon->listening.fd,
+                               .loopback = daemon->listening.loopback };
+    return http_open(&http, &daemon->http, err);
+}
+
+static void stop(struct daemon *daemon)
+{
+    struct engine *engine = NULL;
+
+    loop_timer_clear(daemon->loop, &daemon->tick);
+    http_close(daemon->http);
+    requests_close(daemon->requests);
+    if (daemon->loader) {  // stopped while loading
+        loop_unwatch(daemon->loop, daemon->loader_watch);
+        if (loader_close(daemon->loader, &engine, NULL) == OK) engine_close(engine);
+    }
+    if (daemon->service.engine) engine_close(daemon->service.engine);
+}
+
+static int serve(struct daemon *daemon)
+{
+    struct err err = { "" };
+    enum status status;
+
+    daemon->code = 2;
+    if ((status = harden(daemon, &err)) != OK) goto say;
+    if ((status = text_side_open(&daemon->text, &daemon->options, &err)) != OK) goto say;
+    if (daemon->options.keys[0] &&
+        (status = auth_open(daemon->options.keys, &daemon->auth, &err)) != OK)
+        goto release_text;
+    if ((status = listen_open(daemon->options.listen, &daemon->listening, &err)) != OK)
+        goto close_auth;
+    if ((status = check_exposure(daemon, &err)) != OK) goto close_auth;
+    if ((status = loop_open(&daemon->loop, &err)) != OK) goto close_auth;
+    daemon->code = 1;
+    if ((status = set_service(daemon)) != OK) goto close_loop;
+    status = loop_watch(daemon->loop, daemon->signal_fd, EPOLLIN, on_signal, daemon,
+                        &daemon->signal_watch);
+    if (status == OK) status = start_front(daemon, &err);
+    if (status == OK) status = start_loading(daemon, &err);
+    if (status == OK) {
+        daemon->code = 0;
+        daemon->tick = (struct timer){ .due = on_tick, .context = daemon };
+        next_tick(daemon, TICK_NS);
+        loop_run(daemon->loop);
+    }
+    stop(daemon);
+    tool_memory_close(daemon->service.tool_memory);
+close_loop:
+    loop_close(daemon->loop);
+close_auth:
+    auth_close(daemon->auth);
+release_text:
+    text_side_release(&daemon->text);
+say:
+    if (status != OK) log_say(OPT_LOG_LEVEL_ERROR, "start", "%s", err.text);
+    else log_say(OPT_LOG_LEVEL_INFO, "stopped", "exit code %d", daemon->code);
+    return daemon->code;
+}
+
+/* ---- what is asked instead of serving ---- */
+
+static int print(void (*add)(struct buf *out))
+{
+    struct buf out;
+
+    buf_init(&out, 0);
+    add(&out);
+    fwrite(out.data, 1, out.size, stdout);
+    buf_release(&out);
+    return 0;
+}
+
+static void add_version(struct buf *out)
+{
+    buf_addf(out, "fathomd %s, libmicrohttpd %s\n", FATHOM_VERSION, http_library_version());
+}
+
+static int print_config(const struct options *options)
+{
+    struct buf out;
+
+    buf_init(&out, 0);
+    options_add_config(options, &out);
+    fwrite(out.data, 1, out.size, stdout);
+    buf_release(&out);
+    return 0;
+}
+
+/* Opens what serving would open, but no device and no socket. */
+static int check_config(const struct options *options)
+{
+    struct text_side text;
+    struct auth *auth = NULL;
+    struct err err = { "" };
+    enum status status = text_side_open(&text, options, &err);
+
+    if (status == OK) {
+        text_side_release(&text);
+        if (options->keys[0]) status = auth_open(options->keys, &auth, &err);
+        auth_close(auth);
+    }
+    if (status != OK) fprintf(stderr, "fathomd: %s\n", err.text);
+    return status == OK ? 0 : 2;
+}
+
+int verb_serve(int argc, char **argv)
+{
+    struct daemon *daemon = calloc(1, sizeof *daemon);  // large; the requests point into it
+    struct err err = { "" };
+    int code;
+
+    if (!daemon) return 1;
+    daemon->started_ns = now_ns();
+    if (options_load(argc, argv, &daemon->options, &err) != OK) {
+        fprintf(stderr, "fathomd: %s\nTry `fathomd --help`.\n", err.text);
+        free(daemon);
+        return 2;
+    }
+    switch (daemon->options.ask) {
+    case ASK_HELP:
+        code = print(options_add_help);
+        break;
+    case ASK_VERSION:
+        code = print(add_version);
+        break;
+    case ASK_PRINT_CONFIG:
+        code = print_config(&daemon->options);
+        break;
+    case ASK_CHECK_CONFIG:
+        code = check_config(&daemon->options);
+        break;
+    default:
+        log_open(daemon->options.log_level, daemon->options.log_format, STDERR_FILENO);
+        code = serve(daemon);
+    }
+    options_release(&daemon->options);
+    free(daemon);
+    return code;
+}
