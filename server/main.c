@@ -9,6 +9,7 @@ static const struct verb {
 } verbs[] = {
     { "encode", verb_encode },
     { "options", verb_options },
+    { "golden", verb_golden },
     { "tokenize", verb_tokenize },
     { "parse", verb_parse },
     { "plan", verb_plan },

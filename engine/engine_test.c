@@ -1,0 +1,215 @@
+/* engine_test.c - whatever the traffic, a job gets the tokens that it gets alone, and what ends
+ * gives everything back. A small random model, few blocks, so that preemption is at work. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+#include <poll.h>
+#include <string.h>
+#include <unistd.h>
+#include "engine/engine.h"
+
+enum { JOBS = 60, MOST_TOKENS = 700, VOCAB = 256 };
+
+struct answer {
+    uint32_t token[MOST_TOKENS];
+    uint32_t tokens;
+    bool started, ended;
+    enum finish finish;
+};
+
+static struct answer alone[JOBS], together[JOBS];
+
+static struct engine *open_engine(uint32_t seqs, uint64_t kv_bytes)
+{
+    struct engine *engine = NULL;
+    struct err err = { "" };
+    struct engine_options options = {
+        .model = "engine/testdata/small",
+        .random_weights = true,
+        .random_seed = 3,
+        .backend = "cpu",
+        .dev = { .numerics = NUMERICS_OFFICIAL, .threads = 2 },
+        .context = 1024,
+        .step_tokens = 192,
+        .most_seqs = seqs,
+        .queue = 1000,
+        .kv_bytes = kv_bytes,
+    };
+    if (engine_open(&options, &engine, &err) != OK) print_error("%s\n", err.text);
+    assert_non_null(engine);
+    return engine;
+}
+
+/* The i-th job, always the same: lengths, parameters and seeds of every kind. */
+static struct job *make_job(uint32_t i)
+{
+    struct job *job = calloc(1, sizeof *job);
+    uint32_t random = i * 2654435761u + 12345;
+    assert_non_null(job);
+    *job = (struct job){
+        .id = 1000 + i,
+        .prompt_tokens = 1 + random % (i % 5 == 0 ? 500 : 60),
+        .max_tokens = 1 + random / 7 % (i % 7 == 0 ? 200 : 40),
+        .sampling = { .temperature = i % 3 ? 0.8f : 0,
+                      .top_p = 0.95f,
+                      .repetition = 1,
+                      .seed = i * 77 },
+        .stop_token = { 1 },
+        .stop_tokens = 1,
+    };
+    if (i % 4 == 0) job->sampling.frequency = 0.5f;
+    if (i % 6 == 0) job->sampling.logprobs = 3;
+    if (i % 9 == 0) job->min_tokens = 5;
+    job->prompt = calloc(job->prompt_tokens, sizeof *job->prompt);
+    assert_non_null(job->prompt);
+    for (uint32_t t = 0; t < job->prompt_tokens; t++)
+        job->prompt[t] = (random = random * 1664525 + 1013904223) / 256 % VOCAB;
+    return job;
+}
+
+static void submit(struct engine *engine, uint32_t i)
+{
+    struct err err = { "" };
+    assert_int_equal(engine_submit(engine, make_job(i), &err), OK);
+}
+
+/* Waits for news and files it; returns how many jobs ended. */
+static uint32_t collect(struct engine *engine, struct answer *answer)
+{
+    struct pollfd ready = { .fd = engine_event_fd(engine), .events = POLLIN };
+    struct event event[64];
+    uint32_t ended = 0, count;
+    uint64_t rings;
+    assert_int_equal(poll(&ready, 1, 30000), 1);
+    assert_int_equal(read(ready.fd, &rings, sizeof rings), sizeof rings);
+    while ((count = engine_take_events(engine, event, 64)) > 0)
+        for (uint32_t i = 0; i < count; i++) {
+            struct answer *a = &answer[event[i].job - 1000];
+            assert_false(a->ended);
+            if (event[i].kind == EVENT_STARTED) {
+                assert_false(a->started);
+                a->started = true;
+            } else if (event[i].kind == EVENT_TOKENS) {
+                assert_true(a->started);
+                for (uint32_t t = 0; t < event[i].count; t++)
+                    a->token[a->tokens++] = event[i].token[t];
+            } else if (event[i].kind == EVENT_END) {
+                a->ended = true;
+                a->finish = event[i].finish;
+                ended++;
+            }
+            free(event[i].logprob);
+        }
+    return ended;
+}
+
+static void expect_empty(struct engine *engine)
+{
+    struct engine_stats stats;
+    engine_stats(engine, &stats);
+    assert_int_equal(stats.running, 0);
+    assert_int_equal(stats.waiting, 0);
+    assert_int_equal(stats.blocks_used, 0);
+    assert_int_equal(stats.pages_used, 0);
+}
+
+static void run_alone(void)
+{
+    struct engine *engine = open_engine(1, 0);
+    for (uint32_t i = 0; i < JOBS; i++) {
+        submit(engine, i);
+        while (!collect(engine, alone)) continue;
+        assert_true(alone[i].finish == FINISH_STOP || alone[i].finish == FINISH_LENGTH);
+    }
+    expect_empty(engine);
+    engine_close(engine);
+}
+
+static void tokens_do_not_depend_on_company_or_preemption(void **unused)
+{
+    (void)unused;
+    struct engine *engine = open_engine(12, 12u << 20);
+    struct engine_stats stats;
+    run_alone();
+    for (uint32_t i = 0; i < JOBS; i++) submit(engine, i);
+    for (uint32_t ended = 0; ended < JOBS;) ended += collect(engine, together);
+    for (uint32_t i = 0; i < JOBS; i++) {
+        assert_int_equal(together[i].finish, alone[i].finish);
+        assert_int_equal(together[i].tokens, alone[i].tokens);
+        assert_memory_equal(together[i].token, alone[i].token,
+                            alone[i].tokens * sizeof *alone[i].token);
+    }
+    engine_stats(engine, &stats);
+    print_message("preempted %llu times in %llu steps, %u blocks\n",
+                  (unsigned long long)stats.preempted, (unsigned long long)stats.steps,
+                  stats.blocks);
+    expect_empty(engine);
+    engine_close(engine);
+}
+
+static void cancelled_jobs_end_once_and_give_everything_back(void **unused)
+{
+    (void)unused;
+    struct engine *engine = open_engine(8, 12u << 20);
+    srand(5);
+    for (uint32_t round = 0; round < 40; round++) {
+        memset(together, 0, sizeof together);
+        uint32_t ended = 0;
+        for (uint32_t i = 0; i < 20; i++) submit(engine, i);
+        while (ended < 20) {
+            for (uint32_t i = 0; i < 20; i++)
+                if (rand() % 4 == 0) engine_cancel(engine, 1000 + i);
+            ended += collect(engine, together);
+        }
+        expect_empty(engine);
+    }
+    engine_close(engine);
+}
+
+static void job_beyond_the_context_is_refused(void **unused)
+{
+    (void)unused;
+    struct engine *engine = open_engine(2, 0);
+    struct err err = { "" };
+    struct job *job = make_job(0);
+    job->max_tokens = 1024 - job->prompt_tokens + 1;
+    assert_int_equal(engine_submit(engine, job, &err), TOO_LONG);
+    assert_non_null(strstr(err.text, "1025"));
+    assert_non_null(strstr(err.text, "1024"));
+    job_free(job);
+    engine_close(engine);
+}
+
+static void spent_thinking_budget_forces_the_end_tag(void **unused)
+{
+    (void)unused;
+    struct engine *engine = open_engine(2, 0);
+    struct err err = { "" };
+    struct job *job = make_job(1);
+    memset(together, 0, sizeof together);
+    job->id = 1000;
+    job->stop_tokens = 0;
+    job->max_tokens = 20;
+    job->think_budget = 7;
+    job->think_end = 99;
+    job->sampling.bias = calloc(1, sizeof *job->sampling.bias);  // never of its own accord
+    *(struct token_bias *)(uintptr_t)job->sampling.bias = (struct token_bias){ 99, -100 };
+    job->sampling.bias_count = 1;
+    assert_int_equal(engine_submit(engine, job, &err), OK);
+    while (!collect(engine, together)) continue;
+    assert_int_equal(together[0].tokens, 20);
+    for (uint32_t i = 0; i < 20; i++) assert_true((together[0].token[i] == 99) == (i == 7));
+    engine_close(engine);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(tokens_do_not_depend_on_company_or_preemption),
+        cmocka_unit_test(cancelled_jobs_end_once_and_give_everything_back),
+        cmocka_unit_test(job_beyond_the_context_is_refused),
+        cmocka_unit_test(spent_thinking_budget_forces_the_end_tag),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
