@@ -54,8 +54,9 @@ struct stream_setup {
     struct reply_options reply;
 };
 
-/* Sets request->reply and request->stream's half of it. request->service gives vocab, fingerprint
- * and tool memory (which may be NULL). NO_MEMORY leaves request->reply NULL. */
+/* Makes request->reply; request->stream is set already, and the jobs will be prompts x choices.
+ * request->service gives vocab, fingerprint and tool memory (which may be NULL). NO_MEMORY leaves
+ * request->reply NULL. */
 CHECKED enum status stream_open(struct request *request, const struct stream_setup *setup);
 
 /* The handler's callbacks (request.h). */

@@ -405,3 +405,8 @@ bool reply_in_reasoning(const struct reply *reply)
 {
     return reply->state == IN_REASONING;
 }
+
+bool reply_in_content(const struct reply *reply)
+{
+    return reply->state == IN_CONTENT || reply->state == IN_RAW;
+}

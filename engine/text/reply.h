@@ -98,4 +98,7 @@ uint32_t reply_calls(const struct reply *reply);  // calls announced so far
 /* Still in reasoning (at the end: it was never closed). */
 bool reply_in_reasoning(const struct reply *reply);
 
+/* In content, or raw text: what comes next is content unless it becomes a marker. */
+bool reply_in_content(const struct reply *reply);
+
 #endif

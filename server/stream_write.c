@@ -1,0 +1,292 @@
+/* stream_write.c - chunks, or the answer in one piece, from the same calls.
+ *
+ *     data: {head...,"choices":[{"index":0,"delta":{...},"logprobs":...,"finish_reason":...}]}
+ *           rendered once           ^ from here on it differs
+ */
+#include "config/json.h"
+#include "server/errors.h"
+#include "server/service.h"
+#include "server/sse.h"
+#include "server/stream_state.h"
+
+static bool is_chat(const struct stream *stream)
+{
+    return stream->setup.kind == STREAM_CHAT;
+}
+
+static bool shows_reasoning(const struct stream *stream)
+{
+    return is_chat(stream) && stream->setup.thinking && !stream->setup.hide_reasoning;
+}
+
+void write_head(struct stream *stream)
+{
+    bool chunks = stream->request->stream;
+    struct out_head head = {
+        .id = stream->id,
+        .object = !is_chat(stream) ? "text_completion"
+                  : chunks         ? "chat.completion.chunk"
+                                   : "chat.completion",
+        .created = stream->created,
+        .model = stream->setup.model,
+        .fingerprint = stream->request->service->fingerprint,
+    };
+
+    if (chunks) sse_begin(&stream->head);
+    out_head(&stream->head, &head);
+    buf_add_string(&stream->head, ",\"choices\":[");
+    if (chunks) buf_add_string(&stream->head, "{\"index\":");
+}
+
+static void add_usage(const struct stream *stream, struct buf *out)
+{
+    struct out_usage usage = { .cached_tokens = stream->cached_tokens };
+    for (uint32_t p = 0; p < stream->setup.prompts; p++)
+        usage.prompt_tokens += stream->setup.prompt[p].tokens;
+    for (uint32_t c = 0; c < stream->choice_count; c++) {
+        usage.completion_tokens += stream->choice[c].tokens;
+        usage.reasoning_tokens += stream->choice[c].reasoning_tokens;
+    }
+    out_usage(out, &usage);
+}
+
+/* What was gathered of the content's log-probabilities, or null. */
+static void add_logprobs(struct choice *choice, struct buf *out, bool content)
+{
+    const struct stream_setup *setup = &choice->stream->setup;
+
+    buf_add_string(out, ",\"logprobs\":");
+    if (!setup->logprobs || !content) {
+        buf_add_string(out, "null");
+    } else if (setup->kind == STREAM_COMPLETION) {
+        out_legacy_take(&choice->legacy, out);
+    } else {
+        buf_add_string(out, "{\"content\":[");
+        buf_add_slice(out, buf_slice(&choice->logprobs));
+        buf_add_string(out, "],\"refusal\":null}");
+        choice->logprobs.size = 0;
+    }
+}
+
+static void add_finish(const struct choice *choice, struct buf *out)
+{
+    buf_add_string(out, ",\"finish_reason\":");
+    if (choice->finish) buf_addf(out, "\"%s\"}", choice->finish);
+    else buf_add_string(out, "null}");
+}
+
+/* ---- chunks ---- */
+
+static struct buf *chunk_begin(struct choice *choice)
+{
+    struct buf *out = &choice->stream->request->out;
+
+    buf_add_slice(out, buf_slice(&choice->stream->head));
+    buf_addf(out, is_chat(choice->stream) ? "%u,\"delta\":{" : "%u,\"text\":\"", choice->index);
+    return out;
+}
+
+static void chunk_end(struct choice *choice, bool content)
+{
+    const struct stream *stream = choice->stream;
+    struct buf *out = &stream->request->out;
+    bool last = choice->finish && stream->live == 0;
+
+    buf_add_byte(out, is_chat(stream) ? '}' : '"');
+    add_logprobs(choice, out, content);
+    add_finish(choice, out);
+    buf_add_byte(out, ']');
+    if (last && stream->setup.deepseek_usage) {
+        buf_add_string(out, ",\"usage\":");
+        add_usage(stream, out);
+    } else if (stream->setup.include_usage) {
+        buf_add_string(out, ",\"usage\":null");
+    }
+    buf_add_byte(out, '}');
+    sse_end(out);
+}
+
+void write_role(struct choice *choice)
+{
+    if (!choice->stream->request->stream || !is_chat(choice->stream)) return;
+    struct buf *out = chunk_begin(choice);
+    buf_add_string(out, "\"role\":\"assistant\",");
+    if (shows_reasoning(choice->stream)) {
+        buf_add_string(out, "\"content\":null,\"reasoning_content\":\"\"");
+        if (choice->stream->setup.reasoning_both) buf_add_string(out, ",\"reasoning\":\"\"");
+    } else {
+        buf_add_string(out, "\"content\":\"\"");
+    }
+    chunk_end(choice, false);
+}
+
+void write_gathered(struct choice *choice)
+{
+    if (choice->field == FIELD_NONE) return;
+    struct slice text = buf_slice(&choice->gathered[choice->field]);
+    struct buf *out = chunk_begin(choice);
+
+    if (!is_chat(choice->stream)) {
+        buf_add_slice(out, text);
+    } else if (choice->field == FIELD_REASONING) {
+        buf_add_string(out, "\"content\":null,\"reasoning_content\":\"");
+        buf_add_slice(out, text);
+        if (choice->stream->setup.reasoning_both) {
+            buf_add_string(out, "\",\"reasoning\":\"");
+            buf_add_slice(out, text);
+        }
+        buf_add_byte(out, '"');
+    } else if (choice->field == FIELD_CONTENT) {
+        buf_add_string(out, "\"content\":\"");
+        buf_add_slice(out, text);
+        buf_add_byte(out, '"');
+    } else {
+        buf_addf(out, "\"tool_calls\":[{\"index\":%u,\"function\":{\"arguments\":\"", choice->call);
+        buf_add_slice(out, text);
+        buf_add_string(out, "\"}}]");
+    }
+    chunk_end(choice, choice->field == FIELD_CONTENT);
+    choice->gathered[choice->field].size = 0;
+    choice->field = FIELD_NONE;
+}
+
+void write_text(struct choice *choice, enum field field, struct slice text)
+{
+    if (text.size == 0) return;
+    if (field == FIELD_REASONING && !shows_reasoning(choice->stream)) return;
+    if (choice->stream->request->stream && choice->field != field) {
+        write_gathered(choice);
+        choice->field = field;
+    }
+    js_add_escaped(&choice->gathered[field], text);
+}
+
+void write_call_begin(struct choice *choice, uint32_t call, struct slice id, struct slice name)
+{
+    bool chunks = choice->stream->request->stream;
+
+    if (chunks) write_gathered(choice);  // of the call before
+    choice->call = call;
+    choice->call_open = true;
+    if (chunks) {
+        struct buf *out = chunk_begin(choice);
+        buf_add_string(out, "\"tool_calls\":[");
+        out_call_begin(out, choice->call, id, name);
+        out_call_end(out);
+        buf_add_byte(out, ']');
+        chunk_end(choice, false);
+        return;
+    }
+    struct buf *calls = &choice->gathered[FIELD_ARGUMENTS];
+    if (calls->size) buf_add_byte(calls, ',');
+    out_call_begin(calls, -1, id, name);
+}
+
+void write_call_end(struct choice *choice)
+{
+    if (!choice->call_open) return;
+    choice->call_open = false;
+    if (!choice->stream->request->stream) out_call_end(&choice->gathered[FIELD_ARGUMENTS]);
+}
+
+/* ---- the answer in one piece ---- */
+
+static void add_string(struct buf *out, const char *before, const struct buf *escaped)
+{
+    buf_add_string(out, before);
+    buf_add_byte(out, '"');
+    buf_add_slice(out, buf_slice(escaped));
+    buf_add_byte(out, '"');
+}
+
+static void add_message(struct choice *choice, struct buf *out)
+{
+    const struct stream_setup *setup = &choice->stream->setup;
+    const struct buf *content = &choice->gathered[FIELD_CONTENT];
+    const struct buf *reasoning = &choice->gathered[FIELD_REASONING];
+    const struct buf *calls = &choice->gathered[FIELD_ARGUMENTS];
+
+    buf_add_string(out, ",\"message\":{\"role\":\"assistant\"");
+    if (calls->size && !content->size) buf_add_string(out, ",\"content\":null");
+    else add_string(out, ",\"content\":", content);
+    if (shows_reasoning(choice->stream)) {
+        add_string(out, ",\"reasoning_content\":", reasoning);
+        if (setup->reasoning_both) add_string(out, ",\"reasoning\":", reasoning);
+    }
+    if (calls->size) {
+        buf_add_string(out, ",\"tool_calls\":[");
+        buf_add_slice(out, buf_slice(calls));
+        buf_add_byte(out, ']');
+    }
+    buf_add_byte(out, '}');
+}
+
+static void write_answer(struct stream *stream)
+{
+    struct buf *out = &stream->request->out;
+
+    buf_add_slice(out, buf_slice(&stream->head));
+    for (uint32_t i = 0; i < stream->choice_count; i++) {
+        struct choice *choice = &stream->choice[i];
+        buf_addf(out, "%s{\"index\":%u", i ? "," : "", choice->index);
+        if (is_chat(stream)) add_message(choice, out);
+        else add_string(out, ",\"text\":", &choice->gathered[FIELD_CONTENT]);
+        add_logprobs(choice, out, true);
+        add_finish(choice, out);
+    }
+    buf_add_string(out, "],\"usage\":");
+    add_usage(stream, out);
+    buf_add_byte(out, '}');
+}
+
+/* ---- the end ---- */
+
+/* {head...,"choices":[],"usage":{...}}: the head without the choice that it opens. */
+static void write_usage_chunk(struct stream *stream)
+{
+    struct buf *out = &stream->request->out;
+    struct slice head = buf_slice(&stream->head);
+
+    head.size -= strlen("{\"index\":");
+    buf_add_slice(out, head);
+    buf_add_string(out, "],\"usage\":");
+    add_usage(stream, out);
+    buf_add_byte(out, '}');
+    sse_end(out);
+}
+
+void write_finish(struct choice *choice)
+{
+    struct stream *stream = choice->stream;
+
+    write_call_end(choice);
+    if (stream->request->stream) {
+        write_gathered(choice);
+        chunk_begin(choice);
+        chunk_end(choice, false);
+    }
+    if (stream->live) return;
+
+    if (!stream->request->stream) {
+        write_answer(stream);
+    } else {
+        if (stream->setup.include_usage) write_usage_chunk(stream);
+        sse_done(&stream->request->out);
+    }
+    stream->request->done = true;
+}
+
+void write_error(struct stream *stream, const char *message)
+{
+    struct request *request = stream->request;
+
+    if (request->stream) {
+        sse_begin(&request->out);
+        error_add(&request->out, REFUSE_ENGINE, NULL, message);
+        sse_end(&request->out);
+        request->outcome = OUTCOME_ERROR;
+        request->done = true;
+    } else {
+        request_refuse(request, REFUSE_ENGINE, NULL, message);
+    }
+}
