@@ -275,14 +275,13 @@ static enum status start_front(struct daemon *daemon, struct err *err)
 
 static void stop(struct daemon *daemon)
 {
-    struct engine *engine = NULL;
-
     loop_timer_clear(daemon->loop, &daemon->tick);
     http_close(daemon->http);
     requests_close(daemon->requests);
-    if (daemon->loader) {  // stopped while loading
-        loop_unwatch(daemon->loop, daemon->loader_watch);
-        if (loader_close(daemon->loader, &engine, NULL) == OK) engine_close(engine);
+    if (daemon->loader) {
+        /* Still loading: nobody was served and nothing is held, so there is nothing to wait for. */
+        log_say(OPT_LOG_LEVEL_INFO, "stopped", "while the model was being loaded");
+        _exit(daemon->code);
     }
     if (daemon->service.engine) engine_close(daemon->service.engine);
 }
