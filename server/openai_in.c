@@ -10,21 +10,7 @@
 
 #define MAX_EFFORT_CONTEXT 393216u  // tokens; the model card asks for so many for effort max
 
-/* Every known field. Those with a rule of their own are read elsewhere and only known here. */
-enum field_kind {
-    ELSEWHERE,
-    ANY,        // accepted whatever it holds, and ignored
-    BOOL,       // checked and ignored
-    TEXT,       // checked and ignored
-    OBJECT,     // checked and ignored
-    NOT_TRUE,   // a feature that is not there: false is fine
-    NOT_THERE,  // the same: only null is fine
-};
-
-static const struct field_row {
-    const char *key;
-    enum field_kind kind;
-} field_rows[] = {
+static const struct field_row chat_fields[] = {
     { "model", ELSEWHERE },
     { "messages", ELSEWHERE },
     { "stream", ELSEWHERE },
@@ -89,6 +75,7 @@ static const struct field_row {
     { "guided_grammar", NOT_THERE },
     { "regex", NOT_THERE },
     { "grammar", NOT_THERE },
+    { NULL, ELSEWHERE },
 };
 
 enum status refuse_memory(struct refused *refused)
@@ -98,10 +85,10 @@ enum status refuse_memory(struct refused *refused)
     return fail(&refused->err, NO_MEMORY, "no memory for this request now");
 }
 
-static const struct field_row *row_of(struct slice key)
+static const struct field_row *row_of(const struct field_row *rows, struct slice key)
 {
-    for (size_t i = 0; i < sizeof field_rows / sizeof *field_rows; i++)
-        if (slice_equal(key, slice_of(field_rows[i].key))) return &field_rows[i];
+    for (; rows->key; rows++)
+        if (slice_equal(key, slice_of(rows->key))) return rows;
     return NULL;
 }
 
@@ -141,13 +128,13 @@ static enum status check_row(const struct fields *top, const struct field_row *r
     return status;
 }
 
-static enum status check_known_fields(struct openai_reader *r)
+enum status openai_check_fields(struct openai_reader *r, const struct field_row *rows)
 {
     struct js_member member = { 0 };
     enum status status = OK;
 
     while (status == OK && js_next(r->top.object, &member)) {
-        const struct field_row *row = row_of(member.key);
+        const struct field_row *row = row_of(rows, member.key);
         if (row) {
             status = check_row(&r->top, row);
         } else if (r->service->options->strict_fields) {
@@ -173,7 +160,7 @@ static bool is_served(const struct service *service, struct slice name)
     return service->options->accept_any_model;
 }
 
-static enum status read_model(struct openai_reader *r)
+enum status openai_read_model(struct openai_reader *r)
 {
     struct answer_options *answer = &r->out->answer;
     struct slice name = slice_of(r->service->model_name);
@@ -306,7 +293,7 @@ static enum status read_thinking(struct openai_reader *r)
 
 /* --- the rest --- */
 
-static enum status read_stream(struct openai_reader *r)
+enum status openai_read_stream(struct openai_reader *r)
 {
     struct answer_options *answer = &r->out->answer;
     const struct json *node;
@@ -351,7 +338,7 @@ static void make_tenant_key(void)
 
 /* Who asks, as a number that nobody outside can aim at: the key is this process's secret. Each part
  * goes in with its kind and length, so that no two lists of parts make the same bytes. */
-static enum status read_tenant(struct openai_reader *r)
+enum status openai_read_tenant(struct openai_reader *r)
 {
     static const char *const keys[] = { "user_id", "safety_identifier", "user", "cache_salt" };
     struct slice part[4] = { 0 };
@@ -384,16 +371,41 @@ static enum status read_continuation(struct openai_reader *r)
     return status;
 }
 
+static enum status check_chat_fields(struct openai_reader *r)
+{
+    return openai_check_fields(r, chat_fields);
+}
+
 static enum status read_request(struct openai_reader *r)
 {
     /* Order matters where one rule needs what another has read. */
     static enum status (*const steps[])(struct openai_reader *) = {
-        check_known_fields, read_model,           read_stream,          read_modalities,
+        check_chat_fields,  openai_read_model,    openai_read_stream,   read_modalities,
         read_continuation,  read_thinking,        openai_read_messages, openai_read_tools,
-        openai_read_format, openai_read_sampling, read_tenant,
+        openai_read_format, openai_read_sampling, openai_read_tenant,
     };
     enum status status = OK;
     for (size_t i = 0; i < sizeof steps / sizeof *steps && status == OK; i++) status = steps[i](r);
+    return status;
+}
+
+enum status openai_read_body(struct openai_reader *r, struct slice body,
+                             enum status (*read)(struct openai_reader *r), struct refused *refused)
+{
+    struct chat_request *chat = r->out;
+
+    *chat = (struct chat_request){ 0 };
+    *refused = (struct refused){ .refusal = REFUSE_BAD_REQUEST };
+    enum status status = js_parse((char *)(uintptr_t)body.data, body.size, &js_request_limits,
+                                  &chat->root, &refused->err);
+    if (status == NO_MEMORY) return refuse_memory(refused);
+    if (status != OK) return status;
+    r->top = (struct fields){ chat->root, "", refused };
+    if (js_kind(chat->root) != JS_OBJECT)
+        status = refuse_field(&r->top, NULL, "found %s, wanted a JSON object",
+                              js_kind_name(js_kind(chat->root)));
+    else status = read(r);
+    if (status != OK) openai_chat_release(chat);
     return status;
 }
 
@@ -402,20 +414,7 @@ enum status openai_chat_read(const struct service *service, enum base_path base,
                              struct refused *refused)
 {
     struct openai_reader r = { .service = service, .base = base, .arena = arena, .out = chat };
-
-    *chat = (struct chat_request){ 0 };
-    *refused = (struct refused){ .refusal = REFUSE_BAD_REQUEST };
-    enum status status = js_parse((char *)(uintptr_t)body.data, body.size, &js_request_limits,
-                                  &chat->root, &refused->err);
-    if (status == NO_MEMORY) return refuse_memory(refused);
-    if (status != OK) return status;
-    r.top = (struct fields){ chat->root, "", refused };
-    if (js_kind(chat->root) != JS_OBJECT)
-        status = refuse_field(&r.top, NULL, "found %s, wanted a JSON object",
-                              js_kind_name(js_kind(chat->root)));
-    else status = read_request(&r);
-    if (status != OK) openai_chat_release(chat);
-    return status;
+    return openai_read_body(&r, body, read_request, refused);
 }
 
 void openai_chat_release(struct chat_request *chat)

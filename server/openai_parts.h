@@ -14,6 +14,23 @@ enum {
     LOGIT_BIAS_MOST = 1024  // entries
 };
 
+/* Every field that an endpoint knows. Those with a rule of their own are read elsewhere and only
+ * known here. */
+enum field_kind {
+    ELSEWHERE,
+    ANY,        // accepted whatever it holds, and ignored
+    BOOL,       // checked and ignored
+    TEXT,       // checked and ignored
+    OBJECT,     // checked and ignored
+    NOT_TRUE,   // a feature that is not there: false is fine
+    NOT_THERE,  // the same: only null is fine
+};
+
+struct field_row {
+    const char *key;  // NULL ends the table
+    enum field_kind kind;
+};
+
 struct openai_reader {
     const struct service *service;
     enum base_path base;
@@ -23,9 +40,20 @@ struct openai_reader {
     bool continue_final;
     bool no_header;       // add_generation_prompt: false
     bool asked_to_think;  // by a field or by the model's name, not by default
+    bool completion;      // POST /v1/completions: logprobs is a number there
 };
 
 CHECKED enum status refuse_memory(struct refused *refused);
+
+/* openai_in.c: the frame (an object, read by `read`; pair with openai_chat_release), and the fields
+ * that several endpoints have. */
+CHECKED enum status openai_read_body(struct openai_reader *r, struct slice body,
+                                     enum status (*read)(struct openai_reader *r),
+                                     struct refused *refused);
+CHECKED enum status openai_check_fields(struct openai_reader *r, const struct field_row *rows);
+CHECKED enum status openai_read_model(struct openai_reader *r);
+CHECKED enum status openai_read_stream(struct openai_reader *r);
+CHECKED enum status openai_read_tenant(struct openai_reader *r);
 
 /* openai_messages.c: messages, with prefix and continue_final_message. */
 CHECKED enum status openai_read_messages(struct openai_reader *r);

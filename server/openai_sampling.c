@@ -232,7 +232,7 @@ enum status openai_read_sampling(struct openai_reader *r)
     if (s->max_tokens && s->min_tokens > s->max_tokens)
         return refuse_field(&r->top, "min_tokens", "found %u, wanted at most max_tokens, %llu",
                             s->min_tokens, (unsigned long long)s->max_tokens);
-    if ((status = read_logprobs(r, &said)) != OK) return status;
+    if (!r->completion && (status = read_logprobs(r, &said)) != OK) return status;
     if ((status = read_stop(r)) != OK) return status;
     if ((status = read_stop_tokens(r)) != OK) return status;
     return read_bias(r);
