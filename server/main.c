@@ -8,6 +8,7 @@ static const struct verb {
     int (*run)(int argc, char **argv);
 } verbs[] = {
     { "encode", verb_encode },
+    { "golden", verb_golden },
     { "options", verb_options },
     { "golden", verb_golden },
     { "tokenize", verb_tokenize },
