@@ -11,71 +11,71 @@
 #define MAX_EFFORT_CONTEXT 393216u  // tokens; the model card asks for so many for effort max
 
 static const struct field_row chat_fields[] = {
-    { "model", ELSEWHERE },
-    { "messages", ELSEWHERE },
-    { "stream", ELSEWHERE },
-    { "stream_options", ELSEWHERE },
-    { "max_tokens", ELSEWHERE },
-    { "max_completion_tokens", ELSEWHERE },
-    { "temperature", ELSEWHERE },
-    { "top_p", ELSEWHERE },
-    { "top_k", ELSEWHERE },
-    { "min_p", ELSEWHERE },
-    { "frequency_penalty", ELSEWHERE },
-    { "presence_penalty", ELSEWHERE },
-    { "repetition_penalty", ELSEWHERE },
-    { "repeat_penalty", ELSEWHERE },
-    { "stop", ELSEWHERE },
-    { "stop_token_ids", ELSEWHERE },
-    { "ignore_eos", ELSEWHERE },
-    { "min_tokens", ELSEWHERE },
-    { "seed", ELSEWHERE },
-    { "n", ELSEWHERE },
-    { "logprobs", ELSEWHERE },
-    { "top_logprobs", ELSEWHERE },
-    { "logit_bias", ELSEWHERE },
-    { "response_format", ELSEWHERE },
-    { "tools", ELSEWHERE },
-    { "tool_choice", ELSEWHERE },
-    { "parallel_tool_calls", ELSEWHERE },
-    { "thinking", ELSEWHERE },
-    { "reasoning_effort", ELSEWHERE },
-    { "chat_template_kwargs", ELSEWHERE },
-    { "include_reasoning", ELSEWHERE },
-    { "user_id", ELSEWHERE },
-    { "user", ELSEWHERE },
-    { "safety_identifier", ELSEWHERE },
-    { "cache_salt", ELSEWHERE },
-    { "priority", ELSEWHERE },
-    { "modalities", ELSEWHERE },
-    { "continue_final_message", ELSEWHERE },
-    { "add_generation_prompt", ELSEWHERE },
-    { "think", BOOL },
-    { "separate_reasoning", BOOL },
-    { "store", BOOL },
-    { "prompt_cache_key", TEXT },
-    { "prompt_cache_retention", TEXT },
-    { "service_tier", TEXT },
-    { "verbosity", TEXT },
-    { "request_id", TEXT },
-    { "metadata", OBJECT },
-    { "prediction", OBJECT },
-    { "web_search_options", OBJECT },
-    { "moderation", ANY },
-    { "echo", NOT_TRUE },
-    { "return_token_ids", NOT_TRUE },
-    { "return_tokens_as_token_ids", NOT_TRUE },
-    { "audio", NOT_THERE },
-    { "functions", NOT_THERE },
-    { "function_call", NOT_THERE },
-    { "structured_outputs", NOT_THERE },
-    { "guided_json", NOT_THERE },
-    { "guided_regex", NOT_THERE },
-    { "guided_choice", NOT_THERE },
-    { "guided_grammar", NOT_THERE },
-    { "regex", NOT_THERE },
-    { "grammar", NOT_THERE },
-    { NULL, ELSEWHERE },
+    { "model", KNOWN_ELSEWHERE },
+    { "messages", KNOWN_ELSEWHERE },
+    { "stream", KNOWN_ELSEWHERE },
+    { "stream_options", KNOWN_ELSEWHERE },
+    { "max_tokens", KNOWN_ELSEWHERE },
+    { "max_completion_tokens", KNOWN_ELSEWHERE },
+    { "temperature", KNOWN_ELSEWHERE },
+    { "top_p", KNOWN_ELSEWHERE },
+    { "top_k", KNOWN_ELSEWHERE },
+    { "min_p", KNOWN_ELSEWHERE },
+    { "frequency_penalty", KNOWN_ELSEWHERE },
+    { "presence_penalty", KNOWN_ELSEWHERE },
+    { "repetition_penalty", KNOWN_ELSEWHERE },
+    { "repeat_penalty", KNOWN_ELSEWHERE },
+    { "stop", KNOWN_ELSEWHERE },
+    { "stop_token_ids", KNOWN_ELSEWHERE },
+    { "ignore_eos", KNOWN_ELSEWHERE },
+    { "min_tokens", KNOWN_ELSEWHERE },
+    { "seed", KNOWN_ELSEWHERE },
+    { "n", KNOWN_ELSEWHERE },
+    { "logprobs", KNOWN_ELSEWHERE },
+    { "top_logprobs", KNOWN_ELSEWHERE },
+    { "logit_bias", KNOWN_ELSEWHERE },
+    { "response_format", KNOWN_ELSEWHERE },
+    { "tools", KNOWN_ELSEWHERE },
+    { "tool_choice", KNOWN_ELSEWHERE },
+    { "parallel_tool_calls", KNOWN_ELSEWHERE },
+    { "thinking", KNOWN_ELSEWHERE },
+    { "reasoning_effort", KNOWN_ELSEWHERE },
+    { "chat_template_kwargs", KNOWN_ELSEWHERE },
+    { "include_reasoning", KNOWN_ELSEWHERE },
+    { "user_id", KNOWN_ELSEWHERE },
+    { "user", KNOWN_ELSEWHERE },
+    { "safety_identifier", KNOWN_ELSEWHERE },
+    { "cache_salt", KNOWN_ELSEWHERE },
+    { "priority", KNOWN_ELSEWHERE },
+    { "modalities", KNOWN_ELSEWHERE },
+    { "continue_final_message", KNOWN_ELSEWHERE },
+    { "add_generation_prompt", KNOWN_ELSEWHERE },
+    { "think", KNOWN_BOOL },
+    { "separate_reasoning", KNOWN_BOOL },
+    { "store", KNOWN_BOOL },
+    { "prompt_cache_key", KNOWN_TEXT },
+    { "prompt_cache_retention", KNOWN_TEXT },
+    { "service_tier", KNOWN_TEXT },
+    { "verbosity", KNOWN_TEXT },
+    { "request_id", KNOWN_TEXT },
+    { "metadata", KNOWN_OBJECT },
+    { "prediction", KNOWN_OBJECT },
+    { "web_search_options", KNOWN_OBJECT },
+    { "moderation", KNOWN_ANY },
+    { "echo", KNOWN_NOT_TRUE },
+    { "return_token_ids", KNOWN_NOT_TRUE },
+    { "return_tokens_as_token_ids", KNOWN_NOT_TRUE },
+    { "audio", KNOWN_NOT_THERE },
+    { "functions", KNOWN_NOT_THERE },
+    { "function_call", KNOWN_NOT_THERE },
+    { "structured_outputs", KNOWN_NOT_THERE },
+    { "guided_json", KNOWN_NOT_THERE },
+    { "guided_regex", KNOWN_NOT_THERE },
+    { "guided_choice", KNOWN_NOT_THERE },
+    { "guided_grammar", KNOWN_NOT_THERE },
+    { "regex", KNOWN_NOT_THERE },
+    { "grammar", KNOWN_NOT_THERE },
+    { NULL, KNOWN_ELSEWHERE },
 };
 
 enum status refuse_memory(struct refused *refused)
@@ -100,25 +100,25 @@ static enum status check_row(const struct fields *top, const struct field_row *r
     enum status status = OK;
 
     switch (row->kind) {
-    case ELSEWHERE:
-    case ANY:
+    case KNOWN_ELSEWHERE:
+    case KNOWN_ANY:
         break;
-    case BOOL:
+    case KNOWN_BOOL:
         status = field_bool(top, row->key, &truth);
         break;
-    case TEXT:
+    case KNOWN_TEXT:
         status = field_text(top, row->key, 0, &text);
         break;
-    case OBJECT:
+    case KNOWN_OBJECT:
         status = field_get(top, row->key, JS_OBJECT, &node);
         break;
-    case NOT_TRUE:
+    case KNOWN_NOT_TRUE:
         status = field_bool(top, row->key, &truth);
         if (truth)
             status = refuse_field_as(top, REFUSE_UNSUPPORTED, row->key,
                                      "found true, wanted false: this server cannot do it");
         break;
-    case NOT_THERE:
+    case KNOWN_NOT_THERE:
         node = js_get(top->object, row->key);
         if (js_kind(node) != JS_NULL)
             status = refuse_field_as(top, REFUSE_UNSUPPORTED, row->key,

@@ -17,13 +17,13 @@ enum {
 /* Every field that an endpoint knows. Those with a rule of their own are read elsewhere and only
  * known here. */
 enum field_kind {
-    ELSEWHERE,
-    ANY,        // accepted whatever it holds, and ignored
-    BOOL,       // checked and ignored
-    TEXT,       // checked and ignored
-    OBJECT,     // checked and ignored
-    NOT_TRUE,   // a feature that is not there: false is fine
-    NOT_THERE,  // the same: only null is fine
+    KNOWN_ELSEWHERE,
+    KNOWN_ANY,        // accepted whatever it holds, and ignored
+    KNOWN_BOOL,       // checked and ignored
+    KNOWN_TEXT,       // checked and ignored
+    KNOWN_OBJECT,     // checked and ignored
+    KNOWN_NOT_TRUE,   // a feature that is not there: false is fine
+    KNOWN_NOT_THERE,  // the same: only null is fine
 };
 
 struct field_row {
