@@ -8,5 +8,6 @@ extern const struct handler health_handler;   // health.c
 extern const struct handler ready_handler;    // health.c
 extern const struct handler version_handler;  // health.c
 extern const struct handler metrics_handler;  // metrics_page.c
+extern const struct handler chat_handler;     // chat.c
 
 #endif

@@ -10,6 +10,7 @@ const struct route routes[] = {
     { "/readyz", METHOD_GET, SCOPE_OPEN, &ready_handler, false },
     { "/version", METHOD_GET, SCOPE_OPEN, &version_handler, false },
     { "/metrics", METHOD_GET, SCOPE_METRICS, &metrics_handler, false },
+    { "/chat/completions", METHOD_POST, SCOPE_API, &chat_handler, true },
     { NULL, 0, 0, NULL, false },
 };
 

@@ -1,0 +1,215 @@
+/* jobs.c - the last step of prep. */
+#include "server/jobs.h"
+#include <float.h>
+#include <pthread.h>
+#include "config/hash.h"
+#include "config/options.h"
+
+static pthread_key_t scratch_key;
+static pthread_once_t scratch_once = PTHREAD_ONCE_INIT;
+static bool scratch_key_made;
+
+static void scratch_free(void *scratch)
+{
+    tokenizer_scratch_release(scratch);
+    free(scratch);
+}
+
+static void make_scratch_key(void)
+{
+    scratch_key_made = pthread_key_create(&scratch_key, scratch_free) == 0;
+}
+
+struct tokenizer_scratch *jobs_scratch(void)
+{
+    pthread_once(&scratch_once, make_scratch_key);
+    if (!scratch_key_made) return NULL;
+    struct tokenizer_scratch *scratch = pthread_getspecific(scratch_key);
+    if (scratch) return scratch;
+    scratch = malloc(sizeof *scratch);
+    if (!scratch) return NULL;
+    if (tokenizer_scratch_init(scratch) == OK) {
+        if (pthread_setspecific(scratch_key, scratch) == 0) return scratch;
+        tokenizer_scratch_release(scratch);
+    }
+    free(scratch);
+    return NULL;
+}
+
+uint32_t jobs_prompt_most(const struct service *service)
+{
+    return service->context_tokens - 1;
+}
+
+/* The tokens of output that must fit; a request that names a number gets no fewer. */
+static uint64_t wanted_output(const struct sampling_request *sampling)
+{
+    if (sampling->max_tokens) return sampling->max_tokens;
+    return sampling->min_tokens > 1 ? sampling->min_tokens : 1;
+}
+
+enum status jobs_refuse_long(const struct service *service, uint64_t prompt_tokens,
+                             const struct sampling_request *sampling, struct refused *refused)
+{
+    unsigned long long output = wanted_output(sampling);
+
+    refused->refusal = REFUSE_CONTEXT;
+    /* Which of the two is too long; a prompt's field is the caller's to name. */
+    bool fits = prompt_tokens && prompt_tokens < service->context_tokens;
+    snprintf(refused->param, sizeof refused->param, "%s", fits ? "max_tokens" : "");
+    if (prompt_tokens == 0)
+        return fail(&refused->err, BAD_INPUT,
+                    "the prompt has more than %u tokens and the answer may take %llu, wanted at "
+                    "most %u together",
+                    jobs_prompt_most(service), output, service->context_tokens);
+    return fail(
+        &refused->err, BAD_INPUT,
+        "the prompt has %llu tokens and the answer may take %llu, wanted at most %u together",
+        (unsigned long long)prompt_tokens, output, service->context_tokens);
+}
+
+static enum status refuse_memory_now(struct refused *refused)
+{
+    refused->refusal = REFUSE_FULL;
+    refused->param[0] = '\0';
+    return fail(&refused->err, NO_MEMORY, "no memory for this request now");
+}
+
+static void add_stop(const struct vocab *vocab, struct job *job, struct slice text)
+{
+    uint32_t id = vocab_find(vocab, text);
+    if (id != VOCAB_NONE && job->stop_tokens < JOB_STOP_TOKENS_MOST)
+        job->stop_token[job->stop_tokens++] = id;
+}
+
+static void set_stops(const struct vocab *vocab, const struct jobs_setup *setup, struct job *job)
+{
+    const struct sampling_request *sampling = setup->sampling;
+    if (!sampling->ignore_eos) {
+        add_stop(vocab, job, SLICE("<｜end▁of▁sentence｜>"));
+        if (setup->chat) {
+            add_stop(vocab, job, SLICE("<｜User｜>"));
+            add_stop(vocab, job, SLICE("<｜Assistant｜>"));
+        }
+    }
+    for (uint32_t i = 0; i < sampling->stop_token_count; i++)
+        if (job->stop_tokens < JOB_STOP_TOKENS_MOST)
+            job->stop_token[job->stop_tokens++] = sampling->stop_token[i];
+}
+
+/* What the request asks for, which check_room has found to fit; else what the options and the context
+ * leave. */
+static uint32_t most_output(const struct service *service, const struct sampling_request *sampling,
+                            uint32_t prompt_tokens)
+{
+    uint64_t room = service->context_tokens - prompt_tokens;
+    uint64_t most = (uint64_t)service->options->max_output_tokens;  // 0 = no such limit
+
+    if (sampling->max_tokens) return (uint32_t)sampling->max_tokens;
+    if (most && most < sampling->min_tokens) most = sampling->min_tokens;
+    return (uint32_t)(most && most < room ? most : room);
+}
+
+/* Choices of one request differ, and the first is the one that the seed alone gives. */
+static uint64_t choice_seed(uint64_t seed, uint32_t choice)
+{
+    return choice ? hash64(&choice, sizeof choice, seed) : seed;
+}
+
+/* A client's smallest number may be 0 as a float, which the sampler must not see. */
+static float above_zero(double value)
+{
+    return (float)value > 0 ? (float)value : FLT_MIN;
+}
+
+static bool set_sampling(const struct jobs_setup *setup, uint32_t choice, struct sampling *out)
+{
+    const struct sampling_request *from = setup->sampling;
+    struct token_bias *bias = NULL;
+
+    if (from->bias_count) {
+        bias = malloc(from->bias_count * sizeof *bias);
+        if (!bias) return false;
+        memcpy(bias, from->bias, from->bias_count * sizeof *bias);
+    }
+    *out = (struct sampling){
+        .temperature = (float)from->temperature,
+        .top_p = above_zero(from->top_p),
+        .min_p = (float)from->min_p,
+        .top_k = from->top_k,
+        .repetition = above_zero(from->repetition),
+        .frequency = (float)from->frequency,
+        .presence = (float)from->presence,
+        .seed = choice_seed(from->seed, choice),
+        .logprobs = setup->logprobs ? setup->top_logprobs + 1 : 0,
+        .bias = bias,
+        .bias_count = from->bias_count,
+    };
+    return true;
+}
+
+/* NULL: no memory. */
+static struct job *make_job(const struct service *service, const struct jobs_setup *setup,
+                            const struct jobs_prompt *prompt, uint32_t choice)
+{
+    const struct sampling_request *sampling = setup->sampling;
+    struct job *job = calloc(1, sizeof *job);
+    if (!job) return NULL;
+    job->prompt = malloc(prompt->tokens * sizeof *job->prompt);
+    if (!job->prompt || !set_sampling(setup, choice, &job->sampling)) {
+        job_free(job);
+        return NULL;
+    }
+    memcpy(job->prompt, prompt->id, prompt->tokens * sizeof *job->prompt);
+    job->prompt_tokens = prompt->tokens;
+    job->stable_tokens = prompt->stable_tokens;
+    job->max_tokens = most_output(service, sampling, prompt->tokens);
+    job->min_tokens = sampling->min_tokens;
+    job->prompt_logprobs = setup->prompt_logprobs;
+    job->tenant = sampling->tenant;
+    job->priority = sampling->priority;
+    job->think_end = vocab_find(service->vocab, SLICE("</think>"));
+    if (job->think_end != VOCAB_NONE) job->think_budget = sampling->think_budget;
+    set_stops(service->vocab, setup, job);
+    return job;
+}
+
+static enum status check_room(const struct service *service, const struct jobs_setup *setup,
+                              struct refused *refused)
+{
+    for (uint32_t p = 0; p < setup->prompts; p++) {
+        uint64_t prompt = setup->prompt[p].tokens;
+        must(prompt > 0);
+        if (prompt >= service->context_tokens ||
+            wanted_output(setup->sampling) > service->context_tokens - prompt)
+            return jobs_refuse_long(service, prompt, setup->sampling, refused);
+    }
+    return OK;
+}
+
+enum status jobs_make(struct request *request, const struct jobs_setup *setup,
+                      struct refused *refused)
+{
+    uint32_t count = setup->prompts * setup->choices;
+    must(count > 0 && count <= REQUEST_JOBS_MOST);
+    enum status status = check_room(request->service, setup, refused);
+    if (status != OK) return status;
+    request->job = arena_array(&request->arena, count, sizeof(struct job *));
+    if (!request->job) return refuse_memory_now(refused);
+
+    uint32_t made = 0, tokens = 0;
+    for (; made < count; made++) {
+        const struct jobs_prompt *prompt = &setup->prompt[made / setup->choices];
+        request->job[made] = make_job(request->service, setup, prompt, made % setup->choices);
+        if (!request->job[made]) break;
+        tokens += prompt->tokens;
+    }
+    if (made < count) {
+        while (made--) job_free(request->job[made]);
+        request->job = NULL;
+        return refuse_memory_now(refused);
+    }
+    request->job_count = count;
+    request->prompt_tokens = tokens;
+    return OK;
+}
