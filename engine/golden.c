@@ -318,7 +318,8 @@ static enum status by_layer(struct golden *g, struct sequence *s)
         if (s->mtp) {
             memmove(s->token, s->token + 1, (s->tokens - 1) * sizeof *s->token);
             status = probe_draft(&probe, s->token, s->got_mtp, g->err);
-            say_tokens(g, "MTP", s->got_mtp, s->mtp, s->tokens - 1, s->vocab);
+            say(g, "MTP logits", relative(s->got_mtp, s->mtp, (uint64_t)(s->tokens - 1) * s->vocab),
+                DRAFT_LIMIT);
         }
     }
     probe_close(&probe);
