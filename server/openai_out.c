@@ -49,7 +49,7 @@ void out_call_end(struct buf *out)
 static void add_logprob(struct buf *out, float logprob)
 {
     bool never = isnan(logprob) || logprob < -9999.0f;
-    buf_addf(out, "%.7g", never ? -9999.0 : logprob > 0 ? 0.0 : (double)logprob);
+    buf_addf(out, "%.7g", never ? -9999.0 : logprob >= 0 ? 0.0 : (double)logprob);
 }
 
 /* A token's bytes as a JSON string; parts of characters become U+FFFD. */

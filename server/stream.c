@@ -139,6 +139,7 @@ static CHECKED enum status choice_finish(struct choice *choice, enum ending endi
     status = reply_finish(choice->reply, ending != ENDS_ALONE, &finish);
     if (status != OK) return status;
 
+    if (request->stream) write_gathered(choice);
     bool cut = ending == ENDS_CUT && finish == REPLY_FINISH_LENGTH;
     choice->finish = cut ? "insufficient_system_resource" : row[finish].name;
     if (!cut) request->outcome = row[finish].outcome;
@@ -162,8 +163,11 @@ static CHECKED enum status choice_token(struct choice *choice, uint32_t token,
     enum status status = reply_feed(choice->reply, buf_slice(&choice->text));
     if (status != OK) return status;
 
-    if (!reply_in_content(choice->reply)) choice->waiting.count = 0;  // it was a tag
-    else if (was_content && choice->sample) sample_wait(choice, choice->sample);
+    if (choice->sample) {  // its text is held back, or was a tag or newlines that were dropped
+        bool holds = reply_holds(choice->reply) || choice->detok.held;
+        if (!reply_in_content(choice->reply) || !holds) choice->waiting.count = 0;
+        else if (was_content) sample_wait(choice, choice->sample);
+    }
     choice->sample = NULL;
     return reply_ended(choice->reply) ? choice_finish(choice, ENDS_ALONE) : OK;
 }

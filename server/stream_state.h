@@ -72,7 +72,7 @@ void write_call_end(struct choice *choice);
 /* Sends the chunk being gathered, if any. */
 void write_gathered(struct choice *choice);
 
-/* The last chunk of a choice, and after the last choice everything that ends the answer. */
+/* The last chunk of a choice (nothing is being gathered), and after the last choice everything that ends the answer. */
 void write_finish(struct choice *choice);
 
 /* Ends a stream that cannot be ended well. */

@@ -261,7 +261,6 @@ void write_finish(struct choice *choice)
 
     write_call_end(choice);
     if (stream->request->stream) {
-        write_gathered(choice);
         chunk_begin(choice);
         chunk_end(choice, false);
     }

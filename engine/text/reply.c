@@ -410,3 +410,8 @@ bool reply_in_content(const struct reply *reply)
 {
     return reply->state == IN_CONTENT || reply->state == IN_RAW;
 }
+
+bool reply_holds(const struct reply *reply)
+{
+    return reply->in.size || reply->tail_size || reply->newlines || stop_match_holds(&reply->stop);
+}

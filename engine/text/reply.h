@@ -101,4 +101,7 @@ bool reply_in_reasoning(const struct reply *reply);
 /* In content, or raw text: what comes next is content unless it becomes a marker. */
 bool reply_in_content(const struct reply *reply);
 
+/* Some text was neither sent nor dropped yet. */
+bool reply_holds(const struct reply *reply);
+
 #endif

@@ -104,6 +104,11 @@ bool stop_match_feed(struct stop_match *match, struct slice text, struct buf *ou
     return false;
 }
 
+bool stop_match_holds(const struct stop_match *match)
+{
+    return held(match).size > 0;
+}
+
 void stop_match_finish(struct stop_match *match, struct buf *out)
 {
     buf_add_slice(out, held(match));

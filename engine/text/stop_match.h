@@ -28,6 +28,9 @@ void stop_match_release(struct stop_match *match);
  * all after it are left out, and the match is over. */
 bool stop_match_feed(struct stop_match *match, struct slice text, struct buf *out);
 
+/* Is there text held back? */
+bool stop_match_holds(const struct stop_match *match);
+
 /* No more text comes: appends what was held back. */
 void stop_match_finish(struct stop_match *match, struct buf *out);
 
