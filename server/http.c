@@ -363,7 +363,8 @@ static void wake(void *context, struct request *request)
     (void)context;
 
     if (!x) return;
-    if (!request->body) give_body_room(x);  // prep has freed it
+    if (!request->body) give_body_room(x);            // prep has freed it
+    if (request->broken) shutdown(x->fd, SHUT_RDWR);  // the library may be stuck in a full socket
     resume(x);
 }
 

@@ -184,7 +184,9 @@ static int wait_ms(const struct loop *loop, uint64_t most_ns)
 
 static void call_due_timers(struct loop *loop)
 {
-    while (loop->timer_count && loop->timer[0]->due_ns <= loop->now_ns) {
+    /* One that sets itself again for a time already past waits for the next turn. */
+    for (uint32_t most = loop->timer_count; most > 0 && loop->timer_count > 0; most--) {
+        if (loop->timer[0]->due_ns > loop->now_ns) break;
         struct timer *timer = loop->timer[0];
         loop_timer_clear(loop, timer);
         timer->due(timer->context);

@@ -252,7 +252,7 @@ static void timer_set(struct track *track)
     const struct options *options = track->owner->options;
     uint64_t due_ns = UINT64_MAX;
 
-    if (track->left || request->done) return;
+    if (track->left || request->done || request->broken) return;
     if (request->deadline_ns) due_ns = request->deadline_ns;
     if (track->stage == STAGE_RUNNING && request->stream) {
         if (!request->begun) due_ns = sooner(due_ns, track->submitted_ns + START_BY_NS);
