@@ -59,6 +59,7 @@ struct weight {
     uint32_t blocks;       // LINEAR: of them in a row
     uint32_t scale_lanes;  // LINEAR: 1 (all rows of a group share a scale) or LANES
     uint8_t *scale;        // LINEAR: e8m0 [row_groups, blocks, scale_lanes]; NULL: all are 1
+    uint32_t *rare;        // LINEAR e4m3: [row_groups, blocks], see weight.c
     size_t bytes;          // owned
 };
 

@@ -5,7 +5,6 @@
  * side by side in all scratch below.
  */
 #include "kernels/cpu/gemm.h"
-#include "kernels/cpu/math.h"
 
 struct slot {
     uint32_t token;
@@ -35,7 +34,7 @@ struct experts_run {
     float *down;    // [slots, d]
     struct item *item;
     uint32_t items;
-    gemm_work *work;
+    const struct product_kernels *kernels;
     float *panels;        // [threads, panel_floats]
     size_t panel_floats;  // PANEL_FLOATS, then two [most slots of a crew, up_columns]
     uint32_t up_columns;
@@ -137,7 +136,7 @@ static void put_input(void *context, uint32_t s, uint32_t thread)
     const struct experts_run *run = context;
     const struct crew *crew = &run->crew[run->crew_of[s]];
     (void)thread;
-    tiles_put(run->cpu, &crew->in, s - crew->first, mat_row(&run->args->in, run->slot[s].token));
+    run->kernels->put(&crew->in, s - crew->first, mat_row(&run->args->in, run->slot[s].token));
 }
 
 static void put_hidden(void *context, uint32_t s, uint32_t thread)
@@ -145,22 +144,7 @@ static void put_hidden(void *context, uint32_t s, uint32_t thread)
     const struct experts_run *run = context;
     const struct crew *crew = &run->crew[run->crew_of[s]];
     (void)thread;
-    tiles_put(run->cpu, &crew->hidden, s - crew->first, run->hidden + (size_t)s * run->args->inter);
-}
-
-/* w * silu(gate) * up, clamped first: the gate from above alone. */
-static void swiglu(const struct experts_run *run, const struct slot *slot, const float *gate,
-                   const float *up, float *out, uint32_t count)
-{
-    float limit = run->args->limit;
-    bool official = is_official(run->cpu);
-
-    for (uint32_t i = 0; i < count; i++) {
-        float g = gate[i] > limit ? limit : gate[i];
-        float u = up[i] > limit ? limit : up[i] < -limit ? -limit : up[i];
-        float h = slot->weight * (silu_f32(g) * u);
-        out[i] = official ? round_bf16(h) : h;
-    }
+    run->kernels->put(&crew->hidden, s - crew->first, run->hidden + (size_t)s * run->args->inter);
 }
 
 static void up_item(void *context, uint32_t index, uint32_t thread)
@@ -181,14 +165,19 @@ static void up_item(void *context, uint32_t index, uint32_t thread)
 
     gemm.weight = crew->w1;
     gemm.out = gate;
-    run->work(&gemm, 0, item.groups, panel);
+    run->kernels->gemm(&gemm, 0, item.groups, panel);
     gemm.weight = crew->w3;
     gemm.out = up;
-    run->work(&gemm, 0, item.groups, panel);
+    run->kernels->gemm(&gemm, 0, item.groups, panel);
     for (uint32_t i = 0; i < crew->slots; i++)
-        swiglu(run, &run->slot[crew->first + i], gate + (size_t)i * run->up_columns,
-               up + (size_t)i * run->up_columns,
-               run->hidden + (size_t)(crew->first + i) * inter + first, rows);
+        run->kernels->swiglu(
+            &(struct swiglu){ .gate = gate + (size_t)i * run->up_columns,
+                              .up = up + (size_t)i * run->up_columns,
+                              .out = run->hidden + (size_t)(crew->first + i) * inter + first,
+                              .count = rows,
+                              .weight = run->slot[crew->first + i].weight,
+                              .limit = run->args->limit,
+                              .official = is_official(run->cpu) });
 }
 
 static void down_item(void *context, uint32_t index, uint32_t thread)
@@ -204,25 +193,21 @@ static void down_item(void *context, uint32_t index, uint32_t thread)
                          .rows = dim,
                          .round = is_official(run->cpu) };
 
-    run->work(&gemm, item.group, item.groups, run->panels + thread * run->panel_floats);
+    run->kernels->gemm(&gemm, item.group, item.groups, run->panels + thread * run->panel_floats);
 }
 
 static void combine(void *context, uint32_t token, uint32_t thread)
 {
     const struct experts_run *run = context;
-    uint32_t dim = run->args->in.cols, each = run->args->topk + 1;
-    const uint32_t *place = run->place + (size_t)token * each;
-    float *out = mat_row(&run->args->out, token);
-    bool official = is_official(run->cpu);
+    uint32_t each = run->args->topk + 1;
     (void)thread;
 
-    memset(out, 0, dim * sizeof *out);
-    for (uint32_t i = 0; i < each; i++) {
-        const float *down = run->down + (size_t)place[i] * dim;
-        for (uint32_t c = 0; c < dim; c++) out[c] += down[c];
-    }
-    if (official)
-        for (uint32_t c = 0; c < dim; c++) out[c] = round_bf16(out[c]);
+    run->kernels->row_sum(&(struct row_sum){ .rows = run->down,
+                                             .row = run->place + (size_t)token * each,
+                                             .row_count = each,
+                                             .out = mat_row(&run->args->out, token),
+                                             .count = run->args->in.cols,
+                                             .official = is_official(run->cpu) });
 }
 
 /* A few rows are done sooner by the caller than by waking others. */
@@ -236,8 +221,9 @@ static void for_rows(const struct experts_run *run, uint32_t rows, pool_work *wo
 void cpu_experts(struct dev *dev, const struct experts_args *args)
 {
     struct cpu_dev *cpu = cpu_of(dev);
-    struct experts_run run = { .cpu = cpu, .args = args, .work = gemm_for(cpu->isa) };
+    struct experts_run run = { .cpu = cpu, .args = args, .kernels = product_kernels(cpu->isa) };
 
+    must(args->in.cols % LANES == 0 && args->inter % LANES == 0);
     if (args->in.rows == 0) return;
     cpu_scratch_begin(cpu);
     if (!sort_slots(cpu, &run) || !take_scratch(cpu, &run)) return;

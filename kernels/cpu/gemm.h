@@ -14,6 +14,7 @@
 #define KERNELS_CPU_GEMM_H
 
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/mixture.h"
 #include "kernels/cpu/tiles.h"
 
 enum {
@@ -50,7 +51,15 @@ static inline uint64_t gemm_group_work(const struct gemm *gemm)
     return (uint64_t)gemm->in->tokens * gemm->in->cols * LANES;
 }
 
-gemm_work *gemm_for(enum isa isa);
+/* What products are made with on this device. */
+struct product_kernels {
+    gemm_work *gemm;
+    tiles_put *put;
+    swiglu_work *swiglu;
+    row_sum_work *row_sum;
+};
+
+const struct product_kernels *product_kernels(enum isa isa);
 
 uint32_t weight_word_columns(enum dtype type);
 

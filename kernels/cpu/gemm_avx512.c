@@ -13,12 +13,14 @@
 #include <immintrin.h>
 #include "kernels/cpu/gemm.h"
 
+#define UNROLL _Pragma("GCC unroll 16")
 #define INLINE static inline __attribute__((always_inline))
 
 enum { DIRECT_TOKENS = 3, MAX_TOTALS = 24 };
 
 enum kind { KIND_F32, KIND_BF16, KIND_E4M3, KIND_E4M3_RAW, KIND_E2M1 };
 
+#define E4M3_KEEP ((int)0x87f00000u)
 #define E4M3_FACTOR 0x1p-8f  // KIND_E4M3 decodes to value * this; exact numbers, so nothing is lost
 
 INLINE uint32_t columns_of(enum kind kind)
@@ -53,7 +55,7 @@ INLINE __m512 decode(enum kind kind, __m512i word, int j)
     default:
         break;
     }
-    const __m512i keep = _mm512_set1_epi32((int)0x87f00000u), sign = _mm512_set1_epi32(1 << 31);
+    const __m512i keep = _mm512_set1_epi32(E4M3_KEEP), sign = _mm512_set1_epi32(1 << 31);
     __m512i x = _mm512_multishift_epi64_epi8(e4m3_fields(j), word);
     __mmask16 subnormal = _mm512_testn_epi32_mask(x, _mm512_set1_epi32(0x07800000));
     __m512i bits = _mm512_ternarylogic_epi32(x, keep, _mm512_set1_epi32(0x38000000), 0xea);
@@ -61,6 +63,15 @@ INLINE __m512 decode(enum kind kind, __m512i word, int j)
     __m512 y = _mm512_castsi512_ps(bits);  // subnormal: (1 + M/8) 2^-15 for M/8 2^-14
     y = _mm512_mask_fmsub_ps(y, subnormal, _mm512_set1_ps(2), _mm512_castsi512_ps(least));
     return kind == KIND_E4M3 ? y : _mm512_mul_ps(y, _mm512_set1_ps(1 / E4M3_FACTOR));
+}
+
+/* The same for a word without subnormal codes: value * 2^-120, in two steps. The activations of
+ * KIND_E4M3 make up for it, whose magnitudes are known; for KIND_E4M3_RAW the weight does. */
+INLINE __m512 decode_common(enum kind kind, __m512i word, int j)
+{
+    __m512i x = _mm512_multishift_epi64_epi8(e4m3_fields(j), word);
+    __m512 y = _mm512_castsi512_ps(_mm512_and_si512(x, _mm512_set1_epi32(E4M3_KEEP)));
+    return kind == KIND_E4M3 ? y : _mm512_mul_ps(y, _mm512_set1_ps(0x1p120f));
 }
 
 INLINE __m512 rounded(__m512 x)
@@ -115,47 +126,82 @@ static struct part part_of(const struct gemm *gemm, uint32_t tile)
 
 /* ---- few tokens ---------------------------------------------------------------------------- */
 
+/* One chunk of 16 columns. common: no subnormal codes in it, if of type e4m3. */
+INLINE void direct_chunk(const uint32_t *word, size_t apart, const float *value, __m512 *sum,
+                         const enum kind kind, const uint32_t R, const uint32_t W,
+                         const bool common)
+{
+    const uint32_t per = columns_of(kind);
+
+    UNROLL for (uint32_t c = 0; c < TILE_COLUMNS; c++)
+    {
+        __m512 x[DIRECT_TOKENS];
+        UNROLL for (uint32_t t = 0; t < W; t++)
+        {
+            x[t] = _mm512_set1_ps(value[t * TILE_COLUMNS + c]);
+            if (common && kind == KIND_E4M3)
+                x[t] = _mm512_mul_ps(x[t], _mm512_set1_ps(0x1p120f * E4M3_FACTOR));
+        }
+        UNROLL for (uint32_t r = 0; r < R; r++)
+        {
+            __m512i some = _mm512_loadu_si512(word + r * apart + c / per * LANES);
+            __m512 w = common ? decode_common(kind, some, (int)(c % per))
+                              : decode(kind, some, (int)(c % per));
+            UNROLL for (uint32_t t = 0; t < W; t++) sum[r * W + t] =
+                _mm512_fmadd_ps(x[t], w, sum[r * W + t]);
+        }
+    }
+}
+
 /* R row groups times W tokens, R * W chains. */
 INLINE void direct(const struct gemm *gemm, const struct part *part, uint32_t group,
                    const enum kind kind, const uint32_t R, const uint32_t W)
 {
+    const bool e4m3 = kind == KIND_E4M3 || kind == KIND_E4M3_RAW;
     const struct weight *weight = gemm->weight;
-    const uint32_t per = columns_of(kind), row_group = gemm->first_group + group;
+    const uint32_t row_group = gemm->first_group + group, chunk_words = 16 / columns_of(kind);
     const size_t apart = (size_t)weight->words * LANES;
+    /* Short rows: the next row groups are what comes next in memory, else more of these. */
+    const size_t ahead = R * apart <= 16384 ? R * apart : 1024;
     const uint32_t *word = (const uint32_t *)weight->data + row_group * apart;
     const float *value = part->value;
     __m512 total[MAX_TOTALS], sum[MAX_TOTALS];
 
-    for (uint32_t i = 0; i < R * W; i++) total[i] = _mm512_setzero_ps();
+    UNROLL for (uint32_t i = 0; i < R * W; i++) total[i] = _mm512_setzero_ps();
     for (uint32_t block = 0, left = weight->words; block < weight->blocks; block++) {
-        uint32_t words = left < weight->block / per ? left : weight->block / per;
-        left -= words;
-        for (uint32_t i = 0; i < R * W; i++) sum[i] = _mm512_setzero_ps();
-        for (; words > 0; words--, word += LANES, value += per * W) {
-            for (uint32_t r = 0; r < R; r++) _mm_prefetch(word + r * apart + 256, _MM_HINT_T0);
-            for (uint32_t j = 0; j < per; j++)
-                for (uint32_t r = 0; r < R; r++) {
-                    __m512 w = decode(kind, _mm512_loadu_si512(word + r * apart), (int)j);
-                    for (uint32_t t = 0; t < W; t++)
-                        sum[r * W + t] =
-                            _mm512_fmadd_ps(_mm512_set1_ps(value[j * W + t]), w, sum[r * W + t]);
-                }
+        uint32_t chunks =
+            (left < weight->block / columns_of(kind) ? left : weight->block / columns_of(kind)) /
+            chunk_words;
+        uint32_t rare = 0;
+        left -= chunks * chunk_words;
+        if (e4m3)
+            for (uint32_t r = 0; r < R; r++)
+                rare |= weight->rare[(size_t)(row_group + r) * weight->blocks + block];
+        UNROLL for (uint32_t i = 0; i < R * W; i++) sum[i] = _mm512_setzero_ps();
+        for (; chunks > 0; chunks--, word += chunk_words * LANES, value += TILE_COLUMNS * W) {
+            UNROLL for (uint32_t r = 0; r < R; r++)
+                UNROLL for (uint32_t i = 0; i < chunk_words; i++)
+                    _mm_prefetch(word + r * apart + ahead + i * LANES, _MM_HINT_T1);
+            if (e4m3 && (rare & 15) == 0) direct_chunk(word, apart, value, sum, kind, R, W, true);
+            else direct_chunk(word, apart, value, sum, kind, R, W, false);
+            rare >>= 4;
         }
         const uint32_t quant_group = block * weight->block / QUANT_COLUMNS;
-        for (uint32_t r = 0; r < R; r++) {
+        UNROLL for (uint32_t r = 0; r < R; r++)
+        {
             __m512 scale = weight_scale(kind, weight, row_group + r, block);
-            for (uint32_t t = 0; t < W; t++) {
+            UNROLL for (uint32_t t = 0; t < W; t++)
+            {
                 float own = part->scale ? part->scale[quant_group * W + t] : 1.0f;
                 total[r * W + t] = _mm512_fmadd_ps(
                     sum[r * W + t], _mm512_mul_ps(_mm512_set1_ps(own), scale), total[r * W + t]);
             }
         }
     }
-    for (uint32_t r = 0; r < R; r++)
-        for (uint32_t t = 0; t < W; t++)
-            _mm512_mask_storeu_ps(part->out + t * gemm->stride + (group + r) * LANES,
-                                  wanted_rows(gemm, group + r),
-                                  gemm->round ? rounded(total[r * W + t]) : total[r * W + t]);
+    UNROLL for (uint32_t r = 0; r < R; r++) UNROLL for (uint32_t t = 0; t < W; t++)
+        _mm512_mask_storeu_ps(part->out + t * gemm->stride + (group + r) * LANES,
+                              wanted_rows(gemm, group + r),
+                              gemm->round ? rounded(total[r * W + t]) : total[r * W + t]);
 }
 
 INLINE void direct_kind(const struct gemm *gemm, uint32_t group, uint32_t count,
@@ -193,28 +239,31 @@ INLINE void times_panel(const struct panel *panel, const struct part *part, floa
     const float *value = part->value + (size_t)panel->first_column * W, *weight = panel->value;
     __m512 sum[MAX_TOTALS];
 
-    for (uint32_t i = 0; i < R * W; i++) sum[i] = _mm512_setzero_ps();
-    for (uint32_t col = panel->columns; col > 0; col--, value += W, weight += R * LANES) {
-        __m512 w[PANEL_GROUPS];
-        for (uint32_t r = 0; r < R; r++) w[r] = _mm512_load_ps(weight + r * LANES);
-        for (uint32_t t = 0; t < W; t++) {
-            __m512 x = _mm512_set1_ps(value[t]);
-            for (uint32_t r = 0; r < R; r++)
-                sum[t * R + r] = _mm512_fmadd_ps(x, w[r], sum[t * R + r]);
+    UNROLL for (uint32_t i = 0; i < R * W; i++) sum[i] = _mm512_setzero_ps();
+    for (uint32_t chunk = panel->columns / TILE_COLUMNS; chunk > 0; chunk--) {
+        for (uint32_t c = 0; c < TILE_COLUMNS; c++, value++, weight += R * LANES) {
+            __m512 w[PANEL_GROUPS];
+            UNROLL for (uint32_t r = 0; r < R; r++) w[r] = _mm512_load_ps(weight + r * LANES);
+            UNROLL for (uint32_t t = 0; t < W; t++)
+            {
+                __m512 x = _mm512_set1_ps(value[t * TILE_COLUMNS]);
+                UNROLL for (uint32_t r = 0; r < R; r++) sum[t * R + r] =
+                    _mm512_fmadd_ps(x, w[r], sum[t * R + r]);
+            }
         }
+        value += (W - 1) * TILE_COLUMNS;
     }
     const float *scale =
         part->scale ? part->scale + (size_t)(panel->first_column / QUANT_COLUMNS) * W : NULL;
-    for (uint32_t t = 0; t < W; t++, out += stride)
-        for (uint32_t r = 0; r < R; r++) {
-            __m512 s = _mm512_mul_ps(_mm512_set1_ps(scale ? scale[t] : 1.0f), panel->scale[r]);
-            __m512 total = panel->is_first
-                               ? _mm512_setzero_ps()
-                               : _mm512_maskz_loadu_ps(panel->wanted[r], out + r * LANES);
-            total = _mm512_fmadd_ps(sum[t * R + r], s, total);
-            if (panel->round) total = rounded(total);
-            _mm512_mask_storeu_ps(out + r * LANES, panel->wanted[r], total);
-        }
+    UNROLL for (uint32_t t = 0; t < W; t++, out += stride) UNROLL for (uint32_t r = 0; r < R; r++)
+    {
+        __m512 s = _mm512_mul_ps(_mm512_set1_ps(scale ? scale[t] : 1.0f), panel->scale[r]);
+        __m512 total = panel->is_first ? _mm512_setzero_ps()
+                                       : _mm512_maskz_loadu_ps(panel->wanted[r], out + r * LANES);
+        total = _mm512_fmadd_ps(sum[t * R + r], s, total);
+        if (panel->round) total = rounded(total);
+        _mm512_mask_storeu_ps(out + r * LANES, panel->wanted[r], total);
+    }
 }
 
 #define EACH_WIDTH(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12)

@@ -36,7 +36,7 @@ static void one_token(const struct gemm *gemm, uint32_t group, uint32_t tile, ui
     const struct weight *weight = gemm->weight;
     const struct tiles *in = gemm->in;
     uint32_t width = tile_width(in, tile), row_group = gemm->first_group + group;
-    const float *value = in->value + (size_t)tile * in->width * in->cols + t;
+    const float *value = in->value + (size_t)tile * in->width * in->cols + t * TILE_COLUMNS;
     const float *scale = in->scale + (size_t)tile * in->width * tiles_groups(in) + t;
     float total[LANES] = { 0 };
 
@@ -45,8 +45,9 @@ static void one_token(const struct gemm *gemm, uint32_t group, uint32_t tile, ui
         float sum[LANES] = { 0 }, w[LANES];
         for (uint32_t col = first; col < end && col < weight->cols; col++) {
             column(weight, row_group, col, w);
-            for (uint32_t lane = 0; lane < LANES; lane++)
-                sum[lane] = fmaf(value[(size_t)col * width], w[lane], sum[lane]);
+            size_t chunk = (size_t)(col / TILE_COLUMNS) * width * TILE_COLUMNS;
+            float x = value[chunk + col % TILE_COLUMNS];
+            for (uint32_t lane = 0; lane < LANES; lane++) sum[lane] = fmaf(x, w[lane], sum[lane]);
         }
         float input = in->scale ? scale[(size_t)(first / QUANT_COLUMNS) * width] : 1.0f;
         for (uint32_t lane = 0; lane < LANES; lane++) {

@@ -16,7 +16,7 @@ struct linear_run {
     uint32_t first_item[MAX_PRODUCTS + 1];  // items of product i: first_item[i] ..
     uint32_t chunk[MAX_PRODUCTS];           // row groups an item of it does
     uint32_t count;
-    gemm_work *work;
+    const struct product_kernels *kernels;
     float *panels;
 };
 
@@ -28,8 +28,8 @@ static void put_token(void *context, uint32_t token, uint32_t thread)
 
     for (uint32_t group = 0; group < run->groups; group++) {
         const float *part = in + (size_t)group * run->group_cols;
-        if (run->quantised[group].value) tiles_put(run->cpu, &run->quantised[group], token, part);
-        if (run->raw[group].value) tiles_put(run->cpu, &run->raw[group], token, part);
+        if (run->quantised[group].value) run->kernels->put(&run->quantised[group], token, part);
+        if (run->raw[group].value) run->kernels->put(&run->raw[group], token, part);
     }
 }
 
@@ -42,8 +42,8 @@ static void do_item(void *context, uint32_t item, uint32_t thread)
     const struct gemm *gemm = &run->gemm[i];
     uint32_t first = (item - run->first_item[i]) * run->chunk[i];
     uint32_t left = gemm_groups(gemm) - first;
-    run->work(gemm, first, left < run->chunk[i] ? left : run->chunk[i],
-              run->panels + (size_t)thread * PANEL_FLOATS);
+    run->kernels->gemm(gemm, first, left < run->chunk[i] ? left : run->chunk[i],
+                       run->panels + (size_t)thread * PANEL_FLOATS);
 }
 
 static bool wants_quantised(const struct linear_run *run, const struct weight *weight)
@@ -117,7 +117,7 @@ static uint32_t plan_items(struct linear_run *run)
 void cpu_linear(struct dev *dev, const struct linear_args *args)
 {
     struct cpu_dev *cpu = cpu_of(dev);
-    struct linear_run run = { .cpu = cpu, .args = args, .work = gemm_for(cpu->isa) };
+    struct linear_run run = { .cpu = cpu, .args = args, .kernels = product_kernels(cpu->isa) };
     uint32_t tokens = args->in.rows;
 
     if (tokens == 0) return;

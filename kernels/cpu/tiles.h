@@ -1,9 +1,8 @@
 /* tiles.h - the left side of a product: activations cut into tiles of a few tokens.
  *
- * A tile holds up to TILE_TOKENS tokens side by side, [cols][width], so that a kernel finds the next
- * column of every token next to each other. Tile i starts at value + i * width * cols; the last one
- * may hold fewer tokens, and its own width is that number. Columns are padded with zeros to a
- * multiple of 8.
+ * A tile holds up to TILE_TOKENS tokens, 16 columns of each side by side: [cols / 16][width][16].
+ * Tile i starts at value + i * width * cols; the last one may hold fewer tokens, and its own width is
+ * that number. Columns are padded with zeros to a multiple of 16.
  *
  * Quantised (fp8_group of model.md 3): value is an e4m3 number and scale the power of two of its
  * group of 128 columns, scale[tile][group][width], so that real = value * scale. Raw: scale is NULL.
@@ -13,7 +12,7 @@
 
 #include "kernels/cpu/cpu.h"
 
-enum { TILE_TOKENS = 12, QUANT_COLUMNS = 128 };
+enum { TILE_TOKENS = 12, TILE_COLUMNS = 16, QUANT_COLUMNS = 128 };
 
 struct tiles {
     float *value;
@@ -27,10 +26,11 @@ struct tiles {
 CHECKED bool tiles_take(struct cpu_dev *cpu, uint32_t tokens, uint32_t cols, bool quantised,
                         struct tiles *tiles);
 
-/* Writes token number `token` from in[cols], quantising it if the tiles are quantised. Tokens are
+/* Writes token number `token` from in[used], quantising it if the tiles are quantised. Tokens are
  * independent: different threads may write different ones. */
-void tiles_put(const struct cpu_dev *cpu, const struct tiles *tiles, uint32_t token,
-               const float *in);
+typedef void tiles_put(const struct tiles *tiles, uint32_t token, const float *in);
+
+tiles_put tiles_put_plain, tiles_put_avx2, tiles_put_avx512;
 
 static inline uint32_t tiles_count(const struct tiles *tiles)
 {

@@ -10,7 +10,8 @@
  *                                            the lowest exponent bit: see gemm_avx512.c
  *         E2M1  8 columns, lowest nibble first
  *
- * Rows and columns that only fill up a group or a word are zeros.
+ * Rows only there to fill a group, and columns to fill 16, are zeros. For E4M3 `rare` marks the words
+ * of each group and block in which some row has a subnormal value, so that the others go a faster way.
  */
 #include "kernels/cpu/cpu.h"
 
@@ -49,6 +50,21 @@ static uint32_t word_recoded(enum dtype type, uint32_t word)
     return (word & 0x80808080u) | (word & 0x0f0f0f0fu) << 3 | (word >> 4 & 0x07070707u);
 }
 
+/* Some byte's exponent bits are 0 and its mantissa is not. */
+static bool word_has_subnormal(uint32_t word)
+{
+    for (; word; word >>= 8)
+        if ((word & 0x78) == 0 && (word & 7) != 0) return true;
+    return false;
+}
+
+static void mark_rare(const struct weight *weight, uint32_t group, uint32_t word)
+{
+    uint32_t words_a_block = weight->block / 4;
+    weight->rare[(size_t)group * weight->blocks + word / words_a_block] |= 1u
+                                                                           << word % words_a_block;
+}
+
 /* Packs one group of rows; an item of the pool. */
 static void pack_group(void *context, uint32_t group, uint32_t thread)
 {
@@ -70,6 +86,7 @@ static void pack_group(void *context, uint32_t group, uint32_t thread)
             left -= some;
             wrong |= word_is_wrong(weight->type, word);
             out[(size_t)i * LANES + lane] = word_recoded(weight->type, word);
+            if (weight->rare && word_has_subnormal(word)) mark_rare(weight, group, i);
         }
     }
     if (wrong) packing->wrong = 1;
@@ -107,11 +124,11 @@ static enum status plan_linear(const struct weight_source *source, struct weight
                     source->name, dtype_name(source->type));
     per_word = weight_word_columns(source->type);
     weight->row_groups = (source->rows + LANES - 1) / LANES;
-    weight->words = (source->cols + per_word - 1) / per_word;
+    weight->words = (source->cols + 15) / 16 * 16 / per_word;
     weight->block = BLOCK_COLUMNS;
     if (source->scale) {
         uint32_t rows = source->scale_rows, cols = source->scale_cols;
-        if (cols == 0 || BLOCK_COLUMNS % cols != 0 || cols % 8 != 0 || rows == 0 ||
+        if (cols == 0 || BLOCK_COLUMNS % cols != 0 || cols % 16 != 0 || rows == 0 ||
             (rows % LANES != 0 && rows != 1))
             return fail(err, BAD_INPUT,
                         "%s: found scales of %u x %u elements, wanted 128 x 128 "
@@ -140,11 +157,13 @@ static enum status load_linear(struct cpu_dev *cpu, const struct weight_source *
     size_t scales =
         weight->scale_lanes ? (size_t)weight->row_groups * weight->blocks * weight->scale_lanes : 0;
     size_t data = (size_t)weight->row_groups * weight->words * LANES * 4;
-    weight->bytes = data + scales;
-    weight->data = cpu->dev.ops->alloc(&cpu->dev, weight->bytes + 64);  // room to read ahead
+    size_t rare = weight->type == DT_F8_E4M3 ? (size_t)weight->row_groups * weight->blocks * 4 : 0;
+    weight->bytes = data + rare + scales;
+    weight->data = cpu->dev.ops->alloc(&cpu->dev, weight->bytes);
     if (!weight->data) return fail(err, NO_MEMORY, "%s: no memory is left", source->name);
+    if (rare) weight->rare = (uint32_t *)weight->data + data / 4;
     if (scales) {
-        weight->scale = (uint8_t *)weight->data + data;
+        weight->scale = (uint8_t *)weight->data + data + rare;
         if (!pack_scales(source, weight))
             return fail(err, BAD_INPUT, "%s: a scale is NaN (e8m0 code 255)", source->name);
     }
