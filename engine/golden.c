@@ -11,6 +11,7 @@
 #define MEDIAN_LIMIT 2e-3     // official: of the tokens' relative errors
 #define FAR_ERROR 1e-2        // official: a token beyond it is far off,
 #define FAR_SHARE_LIMIT 0.05  // which few may be (a quantiser's or a router's flip)
+#define DRAFT_LIMIT 2e-2      // official: MTP logits lie behind two more products and the head
 
 struct golden {
     const struct golden_options *o;
