@@ -6,6 +6,7 @@
 #include <sys/random.h>
 #include "config/hash.h"
 #include "config/options.h"
+#include "server/models.h"
 #include "server/openai_parts.h"
 
 #define MAX_EFFORT_CONTEXT 393216u  // tokens; the model card asks for so many for effort max
@@ -149,17 +150,6 @@ enum status openai_check_fields(struct openai_reader *r, const struct field_row 
 
 /* --- model --- */
 
-static bool is_served(const struct service *service, struct slice name)
-{
-    const char *rest = service->options->model_aliases;
-    struct slice alias;
-
-    if (slice_equal(name, slice_of(service->model_name))) return true;
-    while (options_next_item(&rest, &alias))
-        if (slice_equal(name, alias)) return true;
-    return service->options->accept_any_model;
-}
-
 enum status openai_read_model(struct openai_reader *r)
 {
     struct answer_options *answer = &r->out->answer;
@@ -167,7 +157,7 @@ enum status openai_read_model(struct openai_reader *r)
     enum status status = field_text(&r->top, "model", 0, &name);
 
     if (status != OK) return status;
-    if (!is_served(r->service, name))
+    if (!models_served(r->service, name) && !r->service->options->accept_any_model)
         return refuse_field_as(&r->top, REFUSE_MODEL, "model",
                                "found a model that is not served here, wanted %s or an alias of "
                                "GET /v1/models",
@@ -396,8 +386,9 @@ enum status openai_read_body(struct openai_reader *r, struct slice body,
 
     *chat = (struct chat_request){ 0 };
     *refused = (struct refused){ .refusal = REFUSE_BAD_REQUEST };
-    enum status status = js_parse((char *)(uintptr_t)body.data, body.size, &js_request_limits,
-                                  &chat->root, &refused->err);
+    enum status status =
+        js_parse((char *)(uintptr_t)body.data, body.size,
+                 r->limits ? r->limits : &js_request_limits, &chat->root, &refused->err);
     if (status == NO_MEMORY) return refuse_memory(refused);
     if (status != OK) return status;
     r->top = (struct fields){ chat->root, "", refused };

@@ -38,9 +38,10 @@ struct openai_reader {
     struct chat_request *out;
     struct fields top;  // the request itself
     bool continue_final;
-    bool no_header;       // add_generation_prompt: false
-    bool asked_to_think;  // by a field or by the model's name, not by default
-    bool completion;      // POST /v1/completions: logprobs is a number there
+    bool no_header;                  // add_generation_prompt: false
+    bool asked_to_think;             // by a field or by the model's name, not by default
+    const struct js_limits *limits;  // NULL: js_request_limits
+    bool completion;                 // POST /v1/completions: logprobs is a number there
 };
 
 CHECKED enum status refuse_memory(struct refused *refused);

@@ -303,7 +303,7 @@ void stream_start(struct request *request)
         const struct stream_prompt *prompt = choice_prompt(choice);
         bool echo_logprobs = prompt->echo.size && stream->setup.logprobs;
         write_role(choice);
-        if (echo_logprobs)
+        if (echo_logprobs && prompt->first_id != NO_TOKEN)
             out_legacy_add(&choice->legacy, request->service->vocab, prompt->first_id, NULL, 0);
         if (!echo_logprobs || prompt->tokens == 1) choice_echo(choice);
     }

@@ -30,7 +30,7 @@ enum stream_kind { STREAM_CHAT, STREAM_COMPLETION };
 
 struct stream_prompt {
     uint32_t tokens;    // of the prompt
-    uint32_t first_id;  // its first token; looked at with echo and logprobs
+    uint32_t first_id;  // its first token; looked at with echo and logprobs; NO_TOKEN: not shown
     struct slice echo;  // COMPLETION: text that comes before the answer; in the arena
 };
 
