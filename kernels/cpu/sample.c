@@ -213,10 +213,11 @@ static void sample_one(void *context, uint32_t r, uint32_t thread)
      * few tokens, so the row is copied only then. */
     char *scratch = run->scratch + thread * run->scratch_bytes;
     float *raw = (float *)(scratch + 2 * (size_t)vocab * sizeof(struct candidate));
-    bool changes = row->bias_count || row->seen_count || row->allowed;
+    bool changes = !row->forced && (row->bias_count || row->seen_count || row->allowed);
     if (row->logprobs && changes) memcpy(raw, logit, vocab * sizeof *raw);
     if (changes) penalise(row, logit, vocab);
-    out->id = row->temperature > 0 ? draw(row, logit, vocab, scratch) : argmax(logit, vocab);
+    if (row->forced) out->id = row->forced_id;
+    else out->id = row->temperature > 0 ? draw(row, logit, vocab, scratch) : argmax(logit, vocab);
     if (row->logprobs) out->logprob = (changes ? raw : logit)[out->id] - whole;
 }
 
