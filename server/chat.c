@@ -180,7 +180,6 @@ static void prep(struct request *request)
         openai_chat_release(&chat);
     }
     if (status == OK) return;
-    for (uint32_t i = 0; i < request->job_count; i++) job_free(request->job[i]);
     request_refuse(request, refused.refusal, refused.param[0] ? refused.param : NULL,
                    refused.err.text);
 }

@@ -100,7 +100,8 @@ struct request {
 
     /* From prep. */
     struct job **job;  // [job_count]: the array in the arena, each job for job_free; the transport
-                       // sets its id and deadline and hands it over: NULL from then on
+                       // sets its id and deadline and hands it over: NULL from then on.
+                       // What was not handed over, it frees
     uint32_t job_count;      // 0 = prep answered by itself
     bool stream;             // the answer is text/event-stream
     void *reply;             // the protocol's own state, ended by handler->release
