@@ -41,7 +41,7 @@ static const struct int_row {
     { "max_tokens", offsetof(struct said, max_tokens), { 1, INT64_MAX } },
     { "max_completion_tokens", offsetof(struct said, max_completion_tokens), { 1, INT64_MAX } },
     { "min_tokens", offsetof(struct said, min_tokens), { 0, INT32_MAX } },
-    { "n", offsetof(struct said, n), { 1, REQUEST_JOBS_MOST } },
+    { "n", offsetof(struct said, n), { 1, INT64_MAX } },  // and the option max_n
     { "top_logprobs", offsetof(struct said, top_logprobs), { 0, 20 } },
     { "priority", offsetof(struct said, priority), { 0, INT32_MAX } },
 };
@@ -224,6 +224,7 @@ enum status openai_read_sampling(struct openai_reader *r)
     enum status status;
 
     if ((status = read_rows(r, &said)) != OK) return status;
+    must(r->service->options->max_n <= REQUEST_JOBS_MOST);
     if (said.n > r->service->options->max_n)
         return refuse_field(&r->top, "n", "found %lld, wanted 1 to %lld", (long long)said.n,
                             (long long)r->service->options->max_n);
