@@ -129,7 +129,7 @@ static void run_alone(void)
 static void tokens_do_not_depend_on_company_or_preemption(void **unused)
 {
     (void)unused;
-    struct engine *engine = open_engine(12, 12u << 20);
+    struct engine *engine = open_engine(12, 24500000);
     struct engine_stats stats;
     run_alone();
     for (uint32_t i = 0; i < JOBS; i++) submit(engine, i);
@@ -151,7 +151,7 @@ static void tokens_do_not_depend_on_company_or_preemption(void **unused)
 static void cancelled_jobs_end_once_and_give_everything_back(void **unused)
 {
     (void)unused;
-    struct engine *engine = open_engine(8, 12u << 20);
+    struct engine *engine = open_engine(8, 18u << 20);
     srand(5);
     for (uint32_t round = 0; round < 40; round++) {
         memset(together, 0, sizeof together);
