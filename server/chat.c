@@ -2,6 +2,7 @@
  *
  *     body -> openai_in -> chat -> prompt -> ids -> jobs, and stream.c for the way back
  */
+#include "server/chat.h"
 #include "config/options.h"
 #include "engine/text/prompt_ids.h"
 #include "server/handlers.h"
@@ -71,20 +72,30 @@ static enum status render(struct request *request, struct chat_request *chat, st
     return status;
 }
 
-static enum status make_jobs(struct request *request, struct chat_request *chat,
-                             const struct prompt *prompt, struct id_list *ids,
-                             struct refused *refused)
+enum status chat_tokens(struct request *request, struct chat_request *chat, struct prompt *prompt,
+                        struct id_list *ids, size_t *stable, struct refused *refused)
 {
     const struct service *service = request->service;
     bool literal = service->options->special_tokens_in_content == OPT_SPECIAL_TOKENS_LITERAL;
     struct tokenizer_scratch *scratch = jobs_scratch();
-    size_t stable = 0;
 
+    enum status status = render(request, chat, prompt, refused);
+    if (status != OK) return status;
     if (!scratch) return no_memory(refused);
-    enum status status = prompt_encode(prompt, literal ? PROMPT_LITERAL : PROMPT_PARSE,
-                                       service->tokenizer, scratch, ids, &stable);
-    if (status == TOO_LONG) return jobs_refuse_long(service, 0, &chat->sampling, refused);
-    if (status != OK) return no_memory(refused);
+    status = prompt_encode(prompt, literal ? PROMPT_LITERAL : PROMPT_PARSE, service->tokenizer,
+                           scratch, ids, stable);
+    if (status == TOO_LONG) {
+        status = jobs_refuse_long(service, 0, &chat->sampling, refused);
+        snprintf(refused->param, sizeof refused->param, "messages");
+        return status;
+    }
+    return status == OK ? OK : no_memory(refused);
+}
+
+static enum status make_jobs(struct request *request, struct chat_request *chat,
+                             const struct prompt *prompt, const struct id_list *ids, size_t stable,
+                             struct refused *refused)
+{
     if (prompt->end != PROMPT_IN_REASONING) chat->sampling.think_budget = 0;
     struct jobs_prompt origin = { .id = ids->id,
                                   .tokens = (uint32_t)ids->count,
@@ -98,7 +109,7 @@ static enum status make_jobs(struct request *request, struct chat_request *chat,
         .top_logprobs = chat->answer.top_logprobs,
         .chat = true,
     };
-    status = jobs_make(request, &setup, refused);
+    enum status status = jobs_make(request, &setup, refused);
     if (status != OK && refused->refusal == REFUSE_CONTEXT && !refused->param[0])
         snprintf(refused->param, sizeof refused->param, "messages");
     return status;
@@ -167,13 +178,14 @@ static void prep(struct request *request)
     struct prompt prompt;
     struct refused refused;
     struct id_list ids;
+    size_t stable = 0;
 
     enum status status =
         openai_chat_read(request->service, request->base, body, &request->arena, &chat, &refused);
     if (status == OK) {
         id_list_init(&ids, jobs_prompt_most(request->service));
-        status = render(request, &chat, &prompt, &refused);
-        if (status == OK) status = make_jobs(request, &chat, &prompt, &ids, &refused);
+        status = chat_tokens(request, &chat, &prompt, &ids, &stable, &refused);
+        if (status == OK) status = make_jobs(request, &chat, &prompt, &ids, stable, &refused);
         if (status == OK) status = open_stream(request, &chat, &prompt, &ids, &refused);
         id_list_release(&ids);
         prompt_release(&prompt);

@@ -12,5 +12,7 @@ extern const struct handler chat_handler;         // chat.c
 extern const struct handler completions_handler;  // completions.c
 extern const struct handler models_handler;       // models.c
 extern const struct handler model_handler;        // models.c
+extern const struct handler tokenize_handler;     // tokenize.c
+extern const struct handler detokenize_handler;   // tokenize.c
 
 #endif
