@@ -1,9 +1,10 @@
 /* compress.c - entries of 4 or 128 tokens out of raw values and gates (model.md 4.5).
  *
- * The rows of a block may lie in this chunk, in the sequence's state, or, where a sequence resumes at
- * a page's end, in the tail of the page before. Emitting first collects pointers to them, so that the
- * sum over a block is the same wherever chunks were cut. Only when every entry is out are the
- * chunk's last rows kept, since they take the place of rows that the entries were made of.
+ * The rows of a block lie in this chunk or in the sequence's state; a chunk that starts at a page's
+ * end first takes the rows before it from the page's tail into the state, since the sequence may be
+ * resuming there. Emitting collects pointers to the rows, so that the sum over a block is the same
+ * wherever chunks were cut. Only when every entry is out are the chunk's last rows kept, since they
+ * take the place of rows that the entries were made of.
  */
 #include "kernels/cpu/vectors.h"
 #include "kernels/cpu/share.h"
@@ -66,10 +67,6 @@ static struct compress_row find_row(const struct compress_args *args, uint32_t s
             ape + half,
         };
     }
-    if (args->tail.base && start % BLOCK_TOKENS == 0) {  // only rows of the block before are asked
-        const float *tail = tail_row(args, seq, position);
-        return (struct compress_row){ tail, tail + args->dim, zeros };
-    }
     const float *state = state_row(args, seq, position) + half;
     return (struct compress_row){ state, state + width, zeros };
 }
@@ -121,6 +118,20 @@ static void emit_entries(void *context, uint32_t from, uint32_t to, uint32_t thr
         row_turn(x, args->dim, &turn, job->official);
         if (args->index) key_write(out, x, args->dim, job->official);
         else entry_write(out, x, args->dim, job->official);
+    }
+}
+
+/* First halves of the four rows before a chunk that starts where a page ends. */
+static void resume_from_tail(const struct compress_args *args, uint32_t seq)
+{
+    uint32_t start = args->batch->position[args->batch->first[seq]], dim = args->dim;
+
+    if (!args->tail.base || start == 0 || start % BLOCK_TOKENS != 0) return;
+    for (uint32_t position = start - 4; position < start; position++) {
+        const float *tail = tail_row(args, seq, position);
+        float *state = state_row(args, seq, position);
+        memcpy(state, tail, dim * sizeof *tail);
+        memcpy(state + width_of(args), tail + dim, dim * sizeof *tail);
     }
 }
 
@@ -188,6 +199,7 @@ void ISA(compress)(struct cpu_dev *cpu, const struct compress_args *args)
         if (first == end) continue;
         uint32_t entry = batch->position[first] / args->ratio;
         uint32_t last = (batch->position[end - 1] + 1) / args->ratio;
+        resume_from_tail(args, seq);
         for (; entry < last; entry++) item[items++] = (struct compress_item){ seq, entry };
     }
     job.item = item;
