@@ -284,19 +284,32 @@ static void times_panel_any(const struct panel *panel, const struct part *part, 
     }
 }
 
-INLINE void fill_panel(const struct gemm *gemm, uint32_t row_group, uint32_t first_word,
-                       uint32_t words, float *panel, const enum kind kind, const uint32_t R)
+/* The values themselves, never KIND_E4M3. */
+INLINE void fill_panel(const struct gemm *gemm, uint32_t row_group, uint32_t block, uint32_t words,
+                       float *panel, const enum kind kind, const uint32_t R)
 {
-    const size_t apart = (size_t)gemm->weight->words * LANES;
-    const uint32_t *word =
-        (const uint32_t *)gemm->weight->data + row_group * apart + (size_t)first_word * LANES;
+    const struct weight *weight = gemm->weight;
+    const uint32_t per = columns_of(kind), chunk_words = TILE_COLUMNS / per;
+    const size_t apart = (size_t)weight->words * LANES;
+    const uint32_t *word = (const uint32_t *)weight->data + row_group * apart +
+                           (size_t)block * (weight->block / per) * LANES;
 
-    for (uint32_t i = 0; i < words; i++, word += LANES, panel += columns_of(kind) * R * LANES)
-        for (uint32_t r = 0; r < R; r++) {
-            __m512i some = _mm512_loadu_si512(word + r * apart);
-            for (uint32_t j = 0; j < columns_of(kind); j++)
-                _mm512_store_ps(panel + (j * R + r) * LANES, decode(kind, some, (int)j));
-        }
+    for (uint32_t r = 0; r < R; r++, word += apart) {
+        uint32_t rare = 0;
+        if (kind == KIND_E4M3_RAW)
+            rare = weight->rare[(size_t)(row_group + r) * weight->blocks + block];
+        float *out = panel + r * LANES;
+        for (uint32_t i = 0; i < words; i += chunk_words, rare >>= 4)
+            for (uint32_t k = 0; k < chunk_words; k++) {
+                __m512i some = _mm512_loadu_si512(word + (i + k) * LANES);
+                UNROLL for (uint32_t j = 0; j < per; j++, out += R * LANES)
+                {
+                    bool common = kind == KIND_E4M3_RAW && (rare & 15) == 0;
+                    _mm512_store_ps(out, common ? decode_common(kind, some, (int)j)
+                                                : decode(kind, some, (int)j));
+                }
+            }
+    }
 }
 
 INLINE void panel_groups(const struct gemm *gemm, uint32_t group, float *scratch,
@@ -310,7 +323,7 @@ INLINE void panel_groups(const struct gemm *gemm, uint32_t group, float *scratch
     for (uint32_t block = 0, done = 0; block < weight->blocks; block++) {
         uint32_t words = weight->block / per;
         if (words > weight->words - done) words = weight->words - done;
-        fill_panel(gemm, row_group, done, words, scratch, kind, R);
+        fill_panel(gemm, row_group, block, words, scratch, kind, R);
         panel.columns = words * per;
         panel.first_column = done * per;
         panel.is_first = block == 0;
@@ -325,13 +338,9 @@ INLINE void panel_groups(const struct gemm *gemm, uint32_t group, float *scratch
     }
 }
 
-INLINE void run_kind(const struct gemm *gemm, uint32_t group, uint32_t count, float *panel,
-                     const enum kind kind)
+INLINE void many(const struct gemm *gemm, uint32_t group, uint32_t count, float *panel,
+                 const enum kind kind)
 {
-    if (gemm->in->tokens <= DIRECT_TOKENS) {
-        direct_kind(gemm, group, count, kind);
-        return;
-    }
     uint32_t end = group + count;
     for (; end - group >= 2; group += 2) panel_groups(gemm, group, panel, kind, 2);
     if (group < end) panel_groups(gemm, group, panel, kind, 1);
@@ -339,18 +348,24 @@ INLINE void run_kind(const struct gemm *gemm, uint32_t group, uint32_t count, fl
 
 void gemm_avx512(const struct gemm *gemm, uint32_t group, uint32_t count, float *panel)
 {
+    bool few = gemm->in->tokens <= DIRECT_TOKENS, quantised = gemm->in->scale != NULL;
+
     switch (gemm->weight->type) {
     case DT_F32:
-        run_kind(gemm, group, count, panel, KIND_F32);
+        if (few) direct_kind(gemm, group, count, KIND_F32);
+        else many(gemm, group, count, panel, KIND_F32);
         break;
     case DT_BF16:
-        run_kind(gemm, group, count, panel, KIND_BF16);
+        if (few) direct_kind(gemm, group, count, KIND_BF16);
+        else many(gemm, group, count, panel, KIND_BF16);
         break;
     case DT_F8_E4M3:
-        if (gemm->in->scale) run_kind(gemm, group, count, panel, KIND_E4M3);
-        else run_kind(gemm, group, count, panel, KIND_E4M3_RAW);
+        if (few && quantised) direct_kind(gemm, group, count, KIND_E4M3);
+        else if (few) direct_kind(gemm, group, count, KIND_E4M3_RAW);
+        else many(gemm, group, count, panel, KIND_E4M3_RAW);
         break;
     default:
-        run_kind(gemm, group, count, panel, KIND_E2M1);
+        if (few) direct_kind(gemm, group, count, KIND_E2M1);
+        else many(gemm, group, count, panel, KIND_E2M1);
     }
 }
