@@ -7,8 +7,8 @@
 #include "engine/probe.h"
 #include "engine/safetensors.h"
 
-#define EXACT_LIMIT 1e-4      // relative, over a whole tensor
-#define MEDIAN_LIMIT 2e-3     // official: of the tokens' relative errors
+#define EXACT_LIMIT 1e-4   // relative, over a whole tensor
+#define MEDIAN_LIMIT 2e-3  // official: of the tokens' relative errors
 /* official: a token beyond it is far off, which few may be. In models this narrow one flipped FP8
  * step of one channel is an error of 1e-2: the reference against itself, with its sums in another
  * order, puts up to a quarter of a layer's tokens above 1e-2 and half of the MTP logits, but never
