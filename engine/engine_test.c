@@ -49,8 +49,8 @@ static struct job *make_job(uint32_t i)
     assert_non_null(job);
     *job = (struct job){
         .id = 1000 + i,
-        .prompt_tokens = 1 + random % (i % 5 == 0 ? 500 : 60),
-        .max_tokens = 1 + random / 7 % (i % 7 == 0 ? 200 : 40),
+        .prompt_tokens = 1 + random % (i % 5 == 4 ? 350 : 60),
+        .max_tokens = 1 + random / 7 % (i < 12 ? 640 : 40),
         .sampling = { .temperature = i % 3 ? 0.8f : 0,
                       .top_p = 0.95f,
                       .repetition = 1,
@@ -129,7 +129,7 @@ static void run_alone(void)
 static void tokens_do_not_depend_on_company_or_preemption(void **unused)
 {
     (void)unused;
-    struct engine *engine = open_engine(12, 24500000);
+    struct engine *engine = open_engine(12, 24380000);
     struct engine_stats stats;
     run_alone();
     for (uint32_t i = 0; i < JOBS; i++) submit(engine, i);
@@ -144,6 +144,7 @@ static void tokens_do_not_depend_on_company_or_preemption(void **unused)
     print_message("preempted %llu times in %llu steps, %u blocks\n",
                   (unsigned long long)stats.preempted, (unsigned long long)stats.steps,
                   stats.blocks);
+    assert_true(stats.preempted > 0);
     expect_empty(engine);
     engine_close(engine);
 }

@@ -31,7 +31,7 @@ enum status stepper_init(struct stepper *stepper, const struct stepper_options *
     stepper->stats.pages = options->w_pages;
 
     struct batch_limits limits = {
-        .tokens = tokens, .seqs = seqs, .blocks = options->g_blocks, .rows = tokens
+        .tokens = tokens, .seqs = seqs, .blocks = options->context / KV_BLOCK_TOKENS + 1, .rows = tokens
     };
     if (kv_pool_init(&stepper->g_pool, options->g_blocks) != OK) goto nothing;
     if (kv_pool_init(&stepper->w_pool, options->w_pages) != OK) goto g_pool;
