@@ -349,7 +349,10 @@ static enum MHD_Result proceed(struct exchange *x)
     if (x->phase == PHASE_BODY) {
         x->phase = PHASE_WAITING;
         loop_timer_clear(x->http->setup.loop, &x->timer);
-        if (!request->done) requests_run(x->http->setup.requests, request);
+        if (!request->done && !requests_run(x->http->setup.requests, request)) {
+            suspend(x);
+            return MHD_YES;
+        }
     }
     if (request->done || (request->stream && request->begun)) return queue_response(x);
     suspend(x);

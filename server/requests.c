@@ -33,6 +33,7 @@ struct track {
     uint32_t slot, next_free;  // slot + 1; 0 = none
     enum stage stage;
     bool left;      // LEFT
+    bool whole;     // and its answer had reached the client
     bool touched;   // in owner->touched
     bool prepared;  // handler->prep ran, so handler->release is due
     uint8_t job_state[REQUEST_JOBS_MOST];
@@ -64,6 +65,7 @@ static struct track *track_of(struct request *request)
     return (struct track *)request;
 }
 
+static void finish_left(struct track *track);
 static void on_timer(void *context);
 static void on_prep_done(void *context, uint32_t events);
 static void on_engine(void *context, uint32_t events);
@@ -342,7 +344,7 @@ static const char *door_refusal(const struct requests *requests, enum refusal *r
     return "the queue is full";
 }
 
-void requests_run(struct requests *requests, struct request *request)
+bool requests_run(struct requests *requests, struct request *request)
 {
     struct track *track = track_of(request);
     enum refusal refusal;
@@ -352,19 +354,20 @@ void requests_run(struct requests *requests, struct request *request)
         track->stage = STAGE_ANSWERED;
         request->handler->answer(request);
         request->done = true;
-        return;
+        return true;
     }
     const char *why = door_refusal(requests, &refusal);
     if (why) {
         track->stage = STAGE_ANSWERED;
         request_refuse(request, refusal, NULL, why);
-        return;
+        return true;
     }
     track->stage = STAGE_PREPARING;
     track->prepared = true;
     requests->now.work++;
     track->task.work = prep_work;
     must(prep_submit(requests->prep, &track->task) == OK);  // its room was counted by the door
+    return false;
 }
 
 /* Hands every job to the engine, or none. */
@@ -399,6 +402,7 @@ static void prepared(struct track *track)
     touch(track);
     if (track->stage == STAGE_ANSWERED) {
         track->job_count = request->job_count;
+        if (track->left) finish_left(track);
         return;
     }
     if (request->job_count == 0 || request->job_count > REQUEST_JOBS_MOST) {
@@ -533,22 +537,31 @@ void requests_sent(struct requests *requests, struct request *request, size_t si
         track->full_ns = 0;
 }
 
+/* The request is over for its client: one log line, and the engine is told. */
+static void finish_left(struct track *track)
+{
+    struct request *request = &track->request;
+
+    if (!track->whole && request->outcome != OUTCOME_SLOW_CLIENT)
+        request->outcome = OUTCOME_CLIENT_GONE;
+    track->count.first_ns = track->first_ns ? track->first_ns - request->arrived_ns : 0;
+    track->count.total_ns = track->left_ns - request->arrived_ns;
+    track->count.worked = track->prepared;
+    request_log(request, &track->count);
+    stop_all_jobs(track);
+}
+
 void requests_leave(struct requests *requests, struct request *request, bool whole)
 {
     struct track *track = track_of(request);
-    uint64_t now = loop_now_ns(requests->setup.loop);
 
     must(!track->left);
     track->left = true;
-    track->left_ns = now;
-    if (!whole && request->outcome != OUTCOME_SLOW_CLIENT) request->outcome = OUTCOME_CLIENT_GONE;
+    track->whole = whole;
+    track->left_ns = loop_now_ns(requests->setup.loop);
     loop_timer_clear(requests->setup.loop, &track->timer);
-    track->count.first_ns = track->first_ns ? track->first_ns - request->arrived_ns : 0;
-    track->count.total_ns = now - request->arrived_ns;
-    track->count.worked = track->prepared;
-    request_log(request, &track->count);
-    if (track->stage == STAGE_PREPARING) return;  // prepared() goes on
-    stop_all_jobs(track);
+    if (track->stage == STAGE_PREPARING) return;  // the worker's still; prepared() goes on
+    finish_left(track);
     if (track->jobs_live == 0 && !track->touched) track_free(track);
 }
 

@@ -46,8 +46,9 @@ enum requests_door requests_door(const struct requests *requests);
 /* A new request, READING, with its number; NULL: no memory. End it with requests_leave. */
 struct request *requests_take(struct requests *requests);
 
-/* Handler and body are there: answers at once (request->done) or starts the work. */
-void requests_run(struct requests *requests, struct request *request);
+/* Handler and body are there: true when it is answered at once (request->done). Else a worker has the
+ * request, and wake tells when it is back. */
+bool requests_run(struct requests *requests, struct request *request);
 
 /* The transport sent `size` bytes from the front of out. */
 void requests_sent(struct requests *requests, struct request *request, size_t size);
