@@ -1,0 +1,48 @@
+"""A tool call that comes back by its id is rendered exactly as it was sampled."""
+
+import json
+
+WEATHER = {"type": "function", "function": {
+    "name": "get_weather", "description": "Get the weather for a city",
+    "parameters": {"type": "object", "properties": {
+        "city": {"type": "string", "description": "The city"}}, "required": ["city"]}}}
+QUESTION = {"role": "user", "content": "What is the weather in Oslo?"}
+COMMON = {"model": "pilot", "tools": [WEATHER], "temperature": 0, "max_tokens": 200,
+          "extra_body": {"thinking": {"type": "disabled"}}}
+
+
+def second_turn(client, call_id, arguments):
+    """Tokens of the prompt that carries the call back with these arguments."""
+    messages = [
+        QUESTION,
+        {"role": "assistant", "content": None, "tool_calls": [
+            {"id": call_id, "type": "function",
+             "function": {"name": "get_weather", "arguments": arguments}}]},
+        {"role": "tool", "tool_call_id": call_id, "content": '{"temperature": 4}'},
+    ]
+    answer = client.chat.completions.create(messages=messages, **COMMON)
+    assert answer.choices[0].finish_reason == "stop"
+    return answer.usage.prompt_tokens
+
+
+def sampled_call(client):
+    answer = client.chat.completions.create(messages=[QUESTION], **COMMON)
+    assert answer.choices[0].finish_reason == "tool_calls"
+    assert answer.choices[0].message.content is None
+    (call,) = answer.choices[0].message.tool_calls
+    assert json.loads(call.function.arguments) == {"city": "Oslo"}
+    return call
+
+
+def test_known_id_brings_the_sampled_text_back(client):
+    call = sampled_call(client)
+    exact = second_turn(client, call.id, call.function.arguments)
+    other = json.dumps({"city": "Oslo", "comment": "a long remark that was never sampled " * 3})
+    assert second_turn(client, call.id, other) == exact
+    assert second_turn(client, "call_" + "0" * 32, other) > exact
+
+
+def test_ids_are_never_the_same(client):
+    ids = {sampled_call(client).id for _ in range(5)}
+    assert len(ids) == 5
+    assert all(len(i) == len("call_") + 32 for i in ids)
