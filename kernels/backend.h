@@ -80,7 +80,7 @@ struct ops {
     CHECKED enum status (*finish)(struct dev *dev, struct err *err);  // waits; first failure
 
     /* NO_MEMORY, or BAD_INPUT with a sentence: a NaN scale or value, a type it cannot use. The
-     * source's memory must outlive the weight. */
+     * source's memory must outlive a weight that has no bytes of its own; any other is a copy. */
     CHECKED enum status (*weight_load)(struct dev *dev, const struct weight_source *source,
                                        struct weight **weight, struct err *err);
     void (*weight_free)(struct dev *dev, struct weight *weight);
