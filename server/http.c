@@ -155,15 +155,23 @@ static void on_hang_up(void *context, uint32_t events)
     (void)events;
 
     x->gone = true;
+    if (x->phase == PHASE_BODY || x->phase == PHASE_LINGER) shutdown(x->fd, SHUT_RDWR);
     resume(x);
+}
+
+static void watch_hang_up(struct exchange *x)
+{
+    struct loop *loop = x->http->setup.loop;
+
+    if (x->watch) return;
+    if (loop_watch(loop, x->fd, EPOLLRDHUP | EPOLLET, on_hang_up, x, &x->watch) != OK)
+        x->gone = true;  // unwatched it could never be found again
 }
 
 /* Until something is there to send. Whatever happens to the socket meanwhile comes to on_hang_up. */
 static void suspend(struct exchange *x)
 {
-    if (!x->watch && loop_watch(x->http->setup.loop, x->fd, EPOLLRDHUP | EPOLLET, on_hang_up, x,
-                                &x->watch) != OK)
-        x->gone = true;  // unwatched it could never be found again
+    watch_hang_up(x);
     x->suspended = true;
     MHD_suspend_connection(x->connection);
     if (x->gone) resume(x);
@@ -240,6 +248,9 @@ static void answer_now(struct exchange *x)
     if (sent > 0) x->request->bytes_out += (uint64_t)sent;
     buf_release(&text);
     shutdown(x->fd, SHUT_WR);
+    free(x->request->body);
+    x->request->body = NULL;
+    give_body_room(x);
     x->phase = PHASE_LINGER;
     set_timer(x, LINGER_NS);
 }
@@ -543,6 +554,7 @@ static enum MHD_Result first_look(struct exchange *x, const char *method, const 
 
     uint64_t mib = headers.transfer_encodings ? x->body_limit >> 20 : headers.content_length >> 20;
     set_timer(x, http->setup.options->body_timeout_ns + mib * NS_PER_S);
+    if (headers.transfer_encodings || headers.content_length) watch_hang_up(x);
     return request->done ? refuse_early(x, &headers) : MHD_YES;
 }
 
