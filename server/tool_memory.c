@@ -57,26 +57,32 @@ static struct id_node **bucket_of(struct tool_memory *memory, uint64_t hash)
 
 static void ring_remove(struct tool_memory *memory, struct block_node *block)
 {
-    *(block->older ? &block->older->newer : &memory->oldest) = block->newer;
-    *(block->newer ? &block->newer->older : &memory->newest) = block->older;
+    if (block->older) block->older->newer = block->newer;
+    else memory->oldest = block->newer;
+    if (block->newer) block->newer->older = block->older;
+    else memory->newest = block->older;
 }
 
 static void ring_append(struct tool_memory *memory, struct block_node *block)
 {
     block->older = memory->newest;
     block->newer = NULL;
-    *(memory->newest ? &memory->newest->newer : &memory->oldest) = block;
+    if (memory->newest) memory->newest->newer = block;
+    else memory->oldest = block;
     memory->newest = block;
 }
 
-static void drop(struct tool_memory *memory, struct block_node *block)
+static void drop_oldest(struct tool_memory *memory)
 {
+    struct block_node *block = memory->oldest;
     for (uint32_t i = 0; i < block->count; i++) {
         struct id_node **link = bucket_of(memory, block->id[i].hash);
         while (*link != &block->id[i]) link = &(*link)->next;
         *link = block->id[i].next;
     }
-    ring_remove(memory, block);
+    memory->oldest = block->newer;
+    if (memory->oldest) memory->oldest->older = NULL;
+    else memory->newest = NULL;
     memory->stats.blocks--;
     memory->stats.bytes -= block->bytes;
     free(block);
@@ -85,7 +91,7 @@ static void drop(struct tool_memory *memory, struct block_node *block)
 void tool_memory_close(struct tool_memory *memory)
 {
     if (!memory) return;
-    while (memory->oldest) drop(memory, memory->oldest);
+    while (memory->oldest) drop_oldest(memory);
     pthread_mutex_destroy(&memory->lock);
     free(memory);
 }
@@ -131,7 +137,7 @@ void tool_memory_keep(struct tool_memory *memory, uint64_t tenant, const struct 
 
     pthread_mutex_lock(&memory->lock);
     while (memory->stats.bytes + block->bytes > memory->most_bytes) {
-        drop(memory, memory->oldest);
+        drop_oldest(memory);
         memory->stats.dropped++;
     }
     for (uint32_t i = 0; i < count; i++) {

@@ -22,10 +22,10 @@ struct tool_memory;
 CHECKED enum status tool_memory_open(size_t most_bytes, struct tool_memory **memory);
 void tool_memory_close(struct tool_memory *memory);
 
-/* Keeps a block under its calls' ids, in order. A block that does not fit, or for which there is no
+/* Keeps a block's text under its calls' ids, in order. A block that does not fit, or for which there is no
  * memory, is not kept: it is only a help. */
 void tool_memory_keep(struct tool_memory *memory, uint64_t tenant, const struct slice *id,
-                      uint32_t count, struct slice block);
+                      uint32_t count, struct slice text);
 
 /* Appends to out the block whose calls are exactly these ids in this order; false when it is not
  * known to this tenant. */

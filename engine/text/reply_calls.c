@@ -213,12 +213,10 @@ static bool block_has_prose(const struct reply *reply)
 {
     struct slice text = slice_from(buf_slice(&reply->block.text), reply->block.prefill);
 
-    while (text.size) {
+    for (text = json_text_trim(text); text.size; text = json_text_trim(text)) {
         struct marker marker;
-        size_t skip = json_text_trim(text).size == 0 ? text.size : 1;
-        if (*text.data == '<' && marker_read(text, &marker) == MARKER_YES) skip = marker.size;
-        else if (json_text_trim((struct slice){ text.data, 1 }).size) return true;
-        text = slice_from(text, skip);
+        if (*text.data != '<' || marker_read(text, &marker) != MARKER_YES) return true;
+        text = slice_from(text, marker.size);
     }
     return false;
 }
