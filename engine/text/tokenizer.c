@@ -2,7 +2,7 @@
  *
  * Most pieces of a text have come before: each thread keeps their ids in a table that is looked up
  * by hash and compared byte by byte. A new short piece is merged in a small array; a long one (a
- * client may send a megabyte of one letter) by a heap, in n log n.
+ * client may send a megabyte of one letter) through lists by rank, in linear time.
  */
 #include "engine/text/tokenizer.h"
 #include <stdatomic.h>
@@ -13,7 +13,7 @@
 #define SEEN_SLOTS (1u << 14)
 #define SEEN_BYTES 28u           // the longest piece kept; one slot is a cache line
 #define SEEN_IDS 8u              // the most ids of a piece kept
-#define SHORT_PIECE 128u         // bytes; from here on a heap is quicker than scanning
+#define SHORT_PIECE 128u         // bytes; beyond, scanning for the lowest rank would be quadratic
 #define KEPT_SYMBOLS (1u << 16)  // a scratch does not keep the room of a rare monster
 
 struct pair_slot {
@@ -34,6 +34,7 @@ struct symbol {
     uint32_t id;
     uint32_t rank;        // of the pair it begins; NO_RANK when they do not merge, or it is gone
     uint32_t prev, next;  // in the piece; the end is the piece's size
+    uint32_t up, down;    // in the list of its rank: place + 1; 0 = none
 };
 
 /* ---- setting up ---- */
@@ -100,11 +101,20 @@ static void fill_added(struct tokenizer *tokenizer)
     }
 }
 
+static size_t longest_token(const struct vocab *vocab)
+{
+    size_t longest = 1;
+    for (uint32_t id = 0; id < vocab->size; id++)
+        if (vocab_bytes(vocab, id).size > longest) longest = vocab_bytes(vocab, id).size;
+    return longest;
+}
+
 enum status tokenizer_init(struct tokenizer *tokenizer, const struct vocab *vocab)
 {
     static atomic_uint_fast64_t serial;
     *tokenizer = (struct tokenizer){ .vocab = vocab };
     tokenizer->serial = atomic_fetch_add(&serial, 1) + 1;
+    tokenizer->longest = longest_token(vocab);
     fill_added(tokenizer);
     enum status status = fill_pairs(tokenizer);
     if (status == OK) status = char_table_open(&tokenizer->chars);
@@ -132,15 +142,24 @@ enum status tokenizer_scratch_init(struct tokenizer_scratch *scratch)
 static void drop_symbols(struct tokenizer_scratch *scratch)
 {
     free(scratch->symbol);
-    free(scratch->heap);
+    free(scratch->turn);
     scratch->symbol = NULL;
-    scratch->heap = NULL;
+    scratch->turn = NULL;
     scratch->symbol_room = 0;
+}
+
+static void drop_ranks(struct tokenizer_scratch *scratch)
+{
+    free(scratch->waiting);
+    free(scratch->filled);
+    scratch->waiting = NULL;
+    scratch->filled = NULL;
 }
 
 void tokenizer_scratch_release(struct tokenizer_scratch *scratch)
 {
     drop_symbols(scratch);
+    drop_ranks(scratch);
     free(scratch->seen);
     *scratch = (struct tokenizer_scratch){ 0 };
 }
@@ -175,89 +194,121 @@ static void merge_short(const struct tokenizer *tokenizer, struct slice piece, s
 
 /* ---- merging a long piece ---- */
 
-/* A heap of rank << 32 | place of the pair's first symbol, so that equal ranks come from the left.
- * An entry whose pair has changed since is known by its rank and skipped. */
-static void sift_down(uint64_t *heap, size_t count, size_t at)
+/* Pairs wait in one list for each rank. A merge only makes pairs of higher ranks (vocab.c sees to it),
+ * so the ranks are gone through once, upwards, and every step costs the same however long the piece. */
+
+static bool reserve_symbols(struct tokenizer_scratch *scratch, size_t count, uint32_t ranks)
 {
-    uint64_t moved = heap[at];
-    for (size_t child; (child = 2 * at + 1) < count; at = child) {
-        if (child + 1 < count && heap[child + 1] < heap[child]) child++;
-        if (heap[child] >= moved) break;
-        heap[at] = heap[child];
+    if (!scratch->waiting) {
+        scratch->waiting = calloc((size_t)ranks + 1, sizeof *scratch->waiting);
+        scratch->filled = calloc((size_t)ranks / 64 + 1, sizeof *scratch->filled);
     }
-    heap[at] = moved;
-}
-
-static void heap_add(uint64_t *heap, size_t *count, uint64_t entry)
-{
-    size_t at = (*count)++;
-    for (size_t parent; at > 0 && heap[parent = (at - 1) / 2] > entry; at = parent)
-        heap[at] = heap[parent];
-    heap[at] = entry;
-}
-
-static uint64_t heap_take(uint64_t *heap, size_t *count)
-{
-    uint64_t first = heap[0];
-    heap[0] = heap[--*count];
-    if (*count) sift_down(heap, *count, 0);
-    return first;
-}
-
-static bool reserve_symbols(struct tokenizer_scratch *scratch, size_t count)
-{
-    if (count <= scratch->symbol_room) return true;
-    drop_symbols(scratch);
-    // One entry a pair at first; each merge takes one entry out and puts at most two in.
-    scratch->symbol = malloc(count * sizeof *scratch->symbol);
-    scratch->heap = malloc(2 * count * sizeof *scratch->heap);
-    if (scratch->symbol && scratch->heap) {
+    if (count > scratch->symbol_room) {
+        drop_symbols(scratch);
+        scratch->symbol = malloc(count * sizeof *scratch->symbol);
+        scratch->turn = malloc(count * sizeof *scratch->turn);
         scratch->symbol_room = count;
-        return true;
     }
+    if (scratch->waiting && scratch->filled && scratch->symbol && scratch->turn) return true;
     drop_symbols(scratch);
+    drop_ranks(scratch);
     return false;
 }
 
-/* Looks up the pair that begins at `at` and notes it in the heap when it merges. */
-static void rank_pair(const struct tokenizer *tokenizer, struct tokenizer_scratch *scratch,
-                      uint32_t at, uint32_t end, size_t *heap_count)
+/* Lets the pair that begins at `at` wait, when it merges at all. */
+static void pair_wait(const struct tokenizer *tokenizer, struct tokenizer_scratch *scratch,
+                      uint32_t at, uint32_t end)
+{
+    struct symbol *symbol = scratch->symbol, *first = &symbol[at];
+
+    first->rank =
+        first->next == end ? NO_RANK : pair_rank(tokenizer, first->id, symbol[first->next].id);
+    if (first->rank == NO_RANK) return;
+    first->up = 0;
+    first->down = scratch->waiting[first->rank];
+    if (first->down) symbol[first->down - 1].up = at + 1;
+    scratch->waiting[first->rank] = at + 1;
+    scratch->filled[first->rank / 64] |= 1ull << (first->rank % 64);
+}
+
+static void pair_leave(struct tokenizer_scratch *scratch, uint32_t at)
+{
+    struct symbol *symbol = scratch->symbol, *first = &symbol[at];
+
+    if (first->rank == NO_RANK) return;
+    if (first->up) symbol[first->up - 1].down = first->down;
+    else scratch->waiting[first->rank] = first->down;
+    if (first->down) symbol[first->down - 1].up = first->up;
+    first->rank = NO_RANK;
+}
+
+static void merge_at(const struct tokenizer *tokenizer, struct tokenizer_scratch *scratch,
+                     uint32_t at, uint32_t end)
 {
     struct symbol *symbol = scratch->symbol;
-    uint32_t next = symbol[at].next;
-    symbol[at].rank = next == end ? NO_RANK : pair_rank(tokenizer, symbol[at].id, symbol[next].id);
-    if (symbol[at].rank != NO_RANK)
-        heap_add(scratch->heap, heap_count, (uint64_t)symbol[at].rank << 32 | at);
+    uint32_t rank = symbol[at].rank, gone = symbol[at].next;
+
+    pair_leave(scratch, at);
+    pair_leave(scratch, gone);
+    symbol[at].id = tokenizer->vocab->merge[rank].result;
+    symbol[at].next = symbol[gone].next;
+    if (symbol[at].next != end) symbol[symbol[at].next].prev = at;
+    if (at > 0) {
+        pair_leave(scratch, symbol[at].prev);
+        pair_wait(tokenizer, scratch, symbol[at].prev, end);
+    }
+    pair_wait(tokenizer, scratch, at, end);
+}
+
+static int by_place(const void *one, const void *other)
+{
+    uint32_t a = *(const uint32_t *)one, b = *(const uint32_t *)other;
+    return (a > b) - (a < b);
+}
+
+/* All pairs of one rank. Only those of twice the same token can overlap, as in `aaa`; there the
+ * leftmost comes first. */
+static void merge_rank(const struct tokenizer *tokenizer, struct tokenizer_scratch *scratch,
+                       uint32_t rank, uint32_t end)
+{
+    const struct vocab_merge *merge = &tokenizer->vocab->merge[rank];
+    uint32_t *turn = scratch->turn;
+    size_t count = 0;
+
+    for (uint32_t at = scratch->waiting[rank]; at; at = scratch->symbol[at - 1].down)
+        turn[count++] = at - 1;
+    // They joined in front, most often from left to right, so they stand from right to left.
+    bool falling = true;
+    for (size_t i = 1; i < count && falling; i++) falling = turn[i] < turn[i - 1];
+    if (merge->left == merge->right && !falling) qsort(turn, count, sizeof *turn, by_place);
+    for (size_t i = 0; i < count; i++) {
+        uint32_t at = falling ? turn[count - 1 - i] : turn[i];
+        if (scratch->symbol[at].rank == rank) merge_at(tokenizer, scratch, at, end);
+    }
+    must(scratch->waiting[rank] == 0);
 }
 
 static void merge_long(const struct tokenizer *tokenizer, struct tokenizer_scratch *scratch,
                        struct slice piece, struct id_list *out)
 {
-    if (!reserve_symbols(scratch, piece.size)) {
+    uint32_t end = (uint32_t)piece.size, ranks = tokenizer->vocab->merge_count;
+    if (!reserve_symbols(scratch, piece.size, ranks)) {
         out->status = NO_MEMORY;
         return;
     }
     struct symbol *symbol = scratch->symbol;
-    uint32_t end = (uint32_t)piece.size;
-    size_t heap_count = 0;
     for (uint32_t i = 0; i < end; i++)
         symbol[i] = (struct symbol){ .id = tokenizer->vocab->byte_id[(uint8_t)piece.data[i]],
                                      .prev = i - 1,  // of the first one never used
                                      .next = i + 1 };
-    for (uint32_t i = 0; i < end; i++) rank_pair(tokenizer, scratch, i, end, &heap_count);
+    for (uint32_t i = 0; i < end; i++) pair_wait(tokenizer, scratch, i, end);
 
-    while (heap_count) {
-        uint64_t entry = heap_take(scratch->heap, &heap_count);
-        uint32_t at = (uint32_t)entry, rank = (uint32_t)(entry >> 32);
-        if (symbol[at].rank != rank) continue;
-        uint32_t gone = symbol[at].next;
-        symbol[at].id = tokenizer->vocab->merge[rank].result;
-        symbol[at].next = symbol[gone].next;
-        symbol[gone].rank = NO_RANK;
-        if (symbol[at].next != end) symbol[symbol[at].next].prev = at;
-        rank_pair(tokenizer, scratch, at, end, &heap_count);
-        if (at > 0) rank_pair(tokenizer, scratch, symbol[at].prev, end, &heap_count);
-    }
+    for (uint32_t word = 0; word <= ranks / 64; word++)
+        while (scratch->filled[word]) {
+            uint32_t bit = (uint32_t)__builtin_ctzll(scratch->filled[word]);
+            scratch->filled[word] &= scratch->filled[word] - 1;
+            merge_rank(tokenizer, scratch, word * 64 + bit, end);
+        }
     for (uint32_t i = 0; i < end; i = symbol[i].next) id_list_add(out, symbol[i].id);
     if (scratch->symbol_room > KEPT_SYMBOLS) drop_symbols(scratch);
 }
@@ -371,8 +422,11 @@ enum status tokenizer_encode(const struct tokenizer *tokenizer, struct tokenizer
 {
     if (out->status != OK) return out->status;
     if (text->text.size >= NO_RANK) return TOO_LONG;
+    // So many bytes are more tokens than the limit, however they merge.
+    if (out->limit && text->text.size / tokenizer->longest > out->limit) return TOO_LONG;
     if (scratch->serial != tokenizer->serial) {
         memset(scratch->seen, 0, SEEN_SLOTS * sizeof *scratch->seen);
+        drop_ranks(scratch);
         scratch->serial = tokenizer->serial;
     }
     struct slice all = text->text;

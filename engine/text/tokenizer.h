@@ -24,15 +24,19 @@ struct tokenizer {
         uint32_t from, to;     // in vocab->added
     } added_first[256];        // the added tokens that begin with each byte
     struct char_table *chars;  // what kind each character is (split.h); owned
+    size_t longest;            // bytes of the longest token
     uint64_t serial;           // no other tokenizer of this process has it
 };
 
-/* One thread's memory: pieces already seen, and room to merge. About 1 MiB. */
+/* One thread's memory: pieces already seen, and room to merge. About 1 MiB; after the first piece of
+ * more than 128 bytes 4 bytes for each merge too, and during a long one 28 bytes for each of its own. */
 struct tokenizer_scratch {
     struct piece_slot *seen;  // owned
-    struct symbol *symbol;    // room for the longest piece so far; owned
-    uint64_t *heap;           // owned
+    struct symbol *symbol;    // [symbol_room] the piece being merged; owned
+    uint32_t *turn;           // [symbol_room] places of the pairs being merged; owned
     size_t symbol_room;       // symbols
+    uint32_t *waiting;        // [merges + 1] by rank: the first pair that waits, place + 1; owned
+    uint64_t *filled;         // a bit for each rank whose pairs may wait; owned
     uint64_t serial;          // whose pieces `seen` holds
 };
 

@@ -188,6 +188,14 @@ static void the_limit_ends_it_early_and_keeps_what_was_there(void **state)
     id_list_clear(&few);
     assert_int_equal(tokenizer_encode_literal(&f->tokenizer, &f->scratch, SLICE("b c"), &few), OK);
     assert_int_equal(few.count, 3);
+    // A text that cannot fit whatever its tokens are is not even begun.
+    char *text = calloc(1, 1 << 20);
+    assert_non_null(text);
+    id_list_clear(&few);
+    struct slice much = { text, 1 << 20 };
+    assert_int_equal(tokenizer_encode_literal(&f->tokenizer, &f->scratch, much, &few), TOO_LONG);
+    assert_int_equal(few.count, 0);
+    free(text);
     id_list_release(&few);
 }
 

@@ -25,8 +25,7 @@ struct reading {
     uint32_t room;       // texts in the file: no id can be as high
     uint32_t *find;      // hash table: bytes of a base token to its id; owned
     uint32_t find_mask;  // slots - 1
-    uint32_t *made_by;   // [size] the last merge that makes the token, or VOCAB_NONE; owned
-    uint32_t *before;    // [merge_count] the merge before it that makes the same token; owned
+    uint32_t *made_by;   // [size] the merge that makes the token, or VOCAB_NONE; owned
 };
 
 __attribute__((format(printf, 2, 3))) static enum status refuse(const struct reading *reading,
@@ -286,15 +285,22 @@ static enum status unknown(const struct reading *reading, uint32_t index, struct
     return refuse(reading, "model.merges[%u]: \"%.*s\" is not in model.vocab", index, SHOW(text));
 }
 
-/* Two merges may make one token, but one pair is listed once. */
+/* A token comes from one merge, and its parts were there before: so ranks rise while a text is
+ * merged, and the tokenizer relies on it. */
 static enum status note_maker(struct reading *reading, uint32_t index)
 {
-    const struct vocab_merge *merge = reading->vocab->merge, *now = &merge[index];
-    for (uint32_t i = reading->made_by[now->result]; i != VOCAB_NONE; i = reading->before[i])
-        if (merge[i].left == now->left && merge[i].right == now->right)
-            return refuse(reading, "model.merges[%u]: the same pair as model.merges[%u]", index, i);
-    reading->before[index] = reading->made_by[now->result];
-    reading->made_by[now->result] = index;
+    const struct vocab *vocab = reading->vocab;
+    const struct vocab_merge *merge = &vocab->merge[index];
+    const uint32_t part[2] = { merge->left, merge->right };
+
+    for (size_t i = 0; i < 2; i++)
+        if (vocab_bytes(vocab, part[i]).size > 1 && reading->made_by[part[i]] == VOCAB_NONE)
+            return refuse(reading, "model.merges[%u]: no merge before it makes \"%.*s\"", index,
+                          SHOW(reading->text[part[i]]));
+    if (reading->made_by[merge->result] != VOCAB_NONE)
+        return refuse(reading, "model.merges[%u]: \"%.*s\" is made by model.merges[%u] already",
+                      index, SHOW(reading->text[merge->result]), reading->made_by[merge->result]);
+    reading->made_by[merge->result] = index;
     return OK;
 }
 
@@ -348,9 +354,8 @@ static enum status read_merges(struct reading *reading, const struct json *merge
         return refuse(reading, "model.merges: found %zu, wanted less than 2^24", js_count(merges));
     vocab->merge_count = (uint32_t)js_count(merges);
     vocab->merge = calloc((size_t)vocab->merge_count + 1, sizeof *vocab->merge);
-    reading->before = calloc((size_t)vocab->merge_count + 1, sizeof *reading->before);
     reading->made_by = malloc(vocab->size * sizeof *reading->made_by);
-    if (!vocab->merge || !reading->before || !reading->made_by) return no_memory(reading);
+    if (!vocab->merge || !reading->made_by) return no_memory(reading);
     memset(reading->made_by, 0xff, vocab->size * sizeof *reading->made_by);
 
     enum status status = index_bytes(reading);
@@ -400,7 +405,6 @@ static enum status read_root(struct vocab *vocab, const struct json *root, const
     free(reading.text);
     free(reading.find);
     free(reading.made_by);
-    free(reading.before);
     if (status != OK) vocab_release(vocab);
     return status;
 }
