@@ -6,6 +6,7 @@
 #include <cmocka.h>
 #include <unistd.h>
 #include "config/hash.h"
+#include "engine/model_writer.h"
 #include "engine/random_tensor.h"
 #include "engine/tensors.h"
 
@@ -306,6 +307,145 @@ static void random_codes_and_scales_fit_together(void **unused)
     tensor_list_release(&list);
 }
 
+/* ---- bad values, with the CPU as the device ------------------------------------------------- */
+
+/* A random model of the small shape in a directory of its own. */
+struct lab {
+    char dir[64];
+    struct shape shape;
+    struct dev *dev;
+    uint32_t files;
+};
+
+static void open_lab(struct lab *lab)
+{
+    struct model_written written;
+    struct err err = { "" };
+
+    strcpy(lab->dir, "/tmp/fathom-weights-XXXXXX");
+    assert_non_null(mkdtemp(lab->dir));
+    lab->shape = small_shape();
+    struct model_writer_options options = {
+        .dir = lab->dir, .shape = &lab->shape, .random = true, .seed = 1
+    };
+    assert_int_equal(model_write(&options, &written, &err), OK);
+    lab->files = written.files;
+    struct dev_options device = { .threads = 1 };
+    assert_int_equal(backend_open("cpu", &device, &lab->dev, &err), OK);
+}
+
+static void close_lab(struct lab *lab)
+{
+    char path[128];
+
+    lab->dev->ops->close(lab->dev);
+    for (uint32_t i = 1; i <= lab->files; i++) {
+        snprintf(path, sizeof path, "%s/model-%05u-of-%05u.safetensors", lab->dir, i, lab->files);
+        unlink(path);
+    }
+    static const char *const names[] = { "config.json", "generation_config.json",
+                                         "model.safetensors.index.json" };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        snprintf(path, sizeof path, "%s/%s", lab->dir, names[i]);
+        unlink(path);
+    }
+    assert_int_equal(rmdir(lab->dir), 0);
+}
+
+/* Overwrites bytes of a tensor in its file; before[size] receives what stood there. */
+static void put_value(const struct lab *lab, const char *name, uint64_t at, const void *value,
+                      size_t size, void *before)
+{
+    struct st_set set;
+    struct err err = { "" };
+
+    assert_int_equal(st_open_dir(lab->dir, &set, &err), OK);
+    const struct st_tensor *tensor = st_find(&set, slice_of(name));
+    assert_non_null(tensor);
+    if (before) memcpy(before, (const char *)st_data(&set, tensor) + at, size);
+    FILE *file = fopen(st_path(&set, tensor), "r+b");
+    assert_non_null(file);
+    assert_int_equal(fseek(file, (long)(tensor->begin + at), SEEK_SET), 0);
+    assert_int_equal(fwrite(value, 1, size, file), size);
+    assert_int_equal(fclose(file), 0);
+    st_close(&set);
+}
+
+static void bad_values_are_refused_by_file_and_tensor(void **unused)
+{
+    static const int64_t four = 4, minus = -1;
+    static const float nan_value = __builtin_nanf("");
+    static const struct {
+        const char *tensor;
+        uint64_t at;
+        const void *value;
+        size_t size;
+        const char *sentence;  // what follows the directory
+    } cases[] = {
+        { "layers.1.ffn.experts.2.w1.scale", 7, "\xff", 1,
+          "/model-00003-of-00006.safetensors: layers.1.ffn.experts.2.w1.weight: a scale is NaN "
+          "(e8m0 code 255)" },
+        { "layers.1.attn.wq_a.scale", 0, "\xff", 1,
+          "/model-00003-of-00006.safetensors: layers.1.attn.wq_a.weight: a scale is NaN "
+          "(e8m0 code 255)" },
+        { "layers.2.attn.wkv.weight", 77, "\x7f", 1,
+          "/model-00004-of-00006.safetensors: layers.2.attn.wkv.weight: a value is not a finite "
+          "number" },
+        { "mtp.0.ffn.gate.bias", 4, &nan_value, 4,
+          "/model-00006-of-00006.safetensors: mtp.0.ffn.gate.bias: a value is not a finite "
+          "number" },
+        { "layers.0.ffn.gate.tid2eid", 24 * 17 + 8, &four, 8,
+          "/model-00002-of-00006.safetensors: tensor layers.0.ffn.gate.tid2eid: row 17: found "
+          "expert 4, wanted 0 to 3" },
+        { "layers.0.ffn.gate.tid2eid", 0, &minus, 8,
+          "/model-00002-of-00006.safetensors: tensor layers.0.ffn.gate.tid2eid: row 0: found "
+          "expert -1, wanted 0 to 3" },
+    };
+    struct lab lab;
+    struct weights w;
+    struct err err = { "" };
+    (void)unused;
+
+    open_lab(&lab);
+    struct weights_options options = { .dir = lab.dir, .shape = &lab.shape, .dev = lab.dev };
+    assert_int_equal(weights_open(&options, &w, &err), OK);
+    weights_close(&w, lab.dev);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char before[8];
+        put_value(&lab, cases[i].tensor, cases[i].at, cases[i].value, cases[i].size, before);
+        assert_int_equal(weights_open(&options, &w, &err), BAD_INPUT);
+        assert_int_equal(strncmp(err.text, lab.dir, strlen(lab.dir)), 0);
+        assert_string_equal(err.text + strlen(lab.dir), cases[i].sentence);
+        put_value(&lab, cases[i].tensor, cases[i].at, before, cases[i].size, NULL);
+    }
+    int64_t twice[2] = { 2, 2 };
+    put_value(&lab, "layers.0.ffn.gate.tid2eid", 24 * 5, twice, sizeof twice, NULL);
+    assert_int_equal(weights_open(&options, &w, &err), BAD_INPUT);
+    assert_non_null(strstr(err.text, "row 5: found expert 2 twice, wanted 3 different ones"));
+    close_lab(&lab);
+}
+
+/* The writer and weights_random draw the same values. */
+static void a_written_random_model_loads_as_the_random_one(void **unused)
+{
+    struct lab lab;
+    struct fake from_files = fake_dev(), drawn = fake_dev();
+    struct weights w;
+    struct err err = { "" };
+    (void)unused;
+
+    open_lab(&lab);
+    struct weights_options options = { .dir = lab.dir, .shape = &lab.shape, .seed = 1 };
+    options.dev = &from_files.dev;
+    assert_int_equal(weights_open(&options, &w, &err), OK);
+    weights_close(&w, &from_files.dev);
+    options.dev = &drawn.dev;
+    assert_int_equal(weights_random(&options, &w, &err), OK);
+    weights_close(&w, &drawn.dev);
+    assert_true(from_files.loads == drawn.loads && from_files.sum == drawn.sum);
+    close_lab(&lab);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -314,6 +454,8 @@ int main(void)
         cmocka_unit_test(random_weights_depend_on_seed_and_name_alone),
         cmocka_unit_test(random_values_are_plausible),
         cmocka_unit_test(random_codes_and_scales_fit_together),
+        cmocka_unit_test(bad_values_are_refused_by_file_and_tensor),
+        cmocka_unit_test(a_written_random_model_loads_as_the_random_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
