@@ -164,3 +164,16 @@ def test_two_hundred_random_requests(pilot, cases):
         finishes |= {choice["finish_reason"] for choice in whole["choices"]}
         assert comparable(joined) == comparable(whole), body
     assert finishes == {"stop", "length", "tool_calls"}
+
+
+def test_several_choices_of_one_request(serve):
+    server = serve("--max-n", "4")
+    for seed in range(10):
+        body = {"messages": [{"role": "user", "content": f"Hello {seed}"}], "n": 4, "seed": seed,
+                "thinking": {"type": "disabled"}, "logprobs": seed % 2 == 0}
+        whole = json.loads(post(server, "/v1/chat/completions", body))
+        streamed = post(server, "/v1/chat/completions",
+                        {**body, "stream": True, "stream_options": {"include_usage": True}})
+        assert [choice["index"] for choice in whole["choices"]] == [0, 1, 2, 3]
+        assert len({choice["message"]["content"] for choice in whole["choices"]}) > 1
+        assert comparable(join(streamed, True)) == comparable(whole)
