@@ -534,6 +534,23 @@ static void bits_are_those_of_plain_c_one_token_at_a_time(void **unused)
         }
 }
 
+static void of_equal_scores_the_first_entries_are_taken(void **unused)
+{
+    (void)unused;
+    for (int official = 0; official < 2; official++) {
+        enum numerics numerics = official ? NUMERICS_OFFICIAL : NUMERICS_EXACT;
+        struct dev *dev = test_open(numerics, ISA_AUTO, 1);
+        struct scene s = scene_make(numerics, TOKENS, 1, 4, 5);
+
+        memset(s.index_w, 0, (size_t)TOKENS * INDEX_HEADS * 4);
+        scene_run(&s, dev, TOKENS);
+        for (uint32_t t = 0; t < TOKENS; t++)
+            for (uint32_t i = 0; i < s.count[t]; i++) assert_int_equal(s.selected[t * TOPK + i], i);
+        scene_release(&s);
+        dev->ops->close(dev);
+    }
+}
+
 static void a_sequence_resumes_at_a_pages_end_without_its_state(void **unused)
 {
     (void)unused;
@@ -560,6 +577,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(attention_is_its_formula),
         cmocka_unit_test(bits_are_those_of_plain_c_one_token_at_a_time),
+        cmocka_unit_test(of_equal_scores_the_first_entries_are_taken),
         cmocka_unit_test(a_sequence_resumes_at_a_pages_end_without_its_state),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -71,6 +71,23 @@ INLINE void vf_store(float *x, vf a)
 {
     _mm512_storeu_ps(x, a);
 }
+INLINE vi vi_load(const void *x)
+{
+    return _mm512_loadu_si512(x);
+}
+INLINE void vi_store(void *x, vi a)
+{
+    _mm512_storeu_si512(x, a);
+}
+INLINE vi vi_lookup(const int8_t *table, vi index)  // each byte, 0 .. 15
+{
+    __m128i entries = _mm_loadu_si128((const __m128i *)(const void *)table);
+    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(entries), index);
+}
+INLINE vi vi_pairs16(vi a)  // sums of neighbours
+{
+    return _mm512_madd_epi16(a, _mm512_set1_epi16(1));
+}
 INLINE vi vi_load_u8(const uint8_t *x)
 {
     return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)x));
@@ -134,6 +151,8 @@ LANES_2(vf, vf_min, min_ps)
 LANES_1(vf, vf_sqrt, vf, sqrt_ps)
 LANES_2(vi, vi_add, add_epi32)
 LANES_2(vi, vi_sub, sub_epi32)
+LANES_2(vi, vi_dot_bytes, maddubs_epi16)  // unsigned bytes of a with signed ones of b
+LANES_2(vi, vi_add16, add_epi16)
 LANES_2(vi, vi_and, and_si512)
 LANES_2(vi, vi_or, or_si512)
 LANES_SHIFT(vi_shl, slli_epi32)
@@ -186,6 +205,26 @@ INLINE void vf_store(float *x, vf a)
 {
     _mm256_storeu_ps(x, a.low);
     _mm256_storeu_ps(x + 8, a.high);
+}
+INLINE vi vi_load(const void *x)
+{
+    return (vi){ _mm256_loadu_si256(x), _mm256_loadu_si256((const __m256i *)x + 1) };
+}
+INLINE void vi_store(void *x, vi a)
+{
+    _mm256_storeu_si256(x, a.low);
+    _mm256_storeu_si256((__m256i *)x + 1, a.high);
+}
+INLINE vi vi_lookup(const int8_t *table, vi index)  // each byte, 0 .. 15
+{
+    __m128i entries = _mm_loadu_si128((const __m128i *)(const void *)table);
+    __m256i both = _mm256_broadcastsi128_si256(entries);
+    return (vi){ _mm256_shuffle_epi8(both, index.low), _mm256_shuffle_epi8(both, index.high) };
+}
+INLINE vi vi_pairs16(vi a)  // sums of neighbours
+{
+    __m256i one = _mm256_set1_epi16(1);
+    return (vi){ _mm256_madd_epi16(a.low, one), _mm256_madd_epi16(a.high, one) };
 }
 INLINE vi vi_load_u8(const uint8_t *x)
 {
@@ -264,6 +303,8 @@ LANES_2(vf, vf_min, min_ps)
 LANES_1(vf, vf_sqrt, vf, sqrt_ps)
 LANES_2(vi, vi_add, add_epi32)
 LANES_2(vi, vi_sub, sub_epi32)
+LANES_2(vi, vi_dot_bytes, maddubs_epi16)  // unsigned bytes of a with signed ones of b
+LANES_2(vi, vi_add16, add_epi16)
 LANES_2(vi, vi_and, and_si256)
 LANES_2(vi, vi_or, or_si256)
 LANES_SHIFT(vi_shl, slli_epi32)
@@ -327,6 +368,49 @@ INLINE float vf_first(vf a)
 {
     return a.x[0];
 }
+INLINE vi vi_load(const void *x)
+{
+    vi out;
+    memcpy(out.x, x, sizeof out.x);
+    return out;
+}
+INLINE void vi_store(void *x, vi a)
+{
+    memcpy(x, a.x, sizeof a.x);
+}
+INLINE int vi_byte(vi a, int i, int k)
+{
+    return (int)((uint32_t)a.x[i] >> (8 * k) & 0xff);
+}
+INLINE int vi_word(vi a, int i, int k)
+{
+    return (int16_t)((uint32_t)a.x[i] >> (16 * k));
+}
+INLINE int32_t vi_words(int low, int high)
+{
+    return (int32_t)((uint32_t)(uint16_t)low | (uint32_t)(uint16_t)high << 16);
+}
+INLINE vi vi_lookup(const int8_t *table, vi index)  // each byte, 0 .. 15
+{
+    vi out;
+    for (int i = 0; i < VF_LANES; i++) {
+        uint32_t word = 0;
+        for (int k = 0; k < 4; k++)
+            word |= (uint32_t)(uint8_t)table[vi_byte(index, i, k)] << (8 * k);
+        out.x[i] = (int32_t)word;
+    }
+    return out;
+}
+
+/* Products of unsigned bytes of a with signed ones of b, neighbours added, as 16-bit integers. */
+LANES_2(vi, vi_dot_bytes,
+        vi_words(vi_byte(a, i, 0) * (int8_t)vi_byte(b, i, 0) +
+                     vi_byte(a, i, 1) * (int8_t)vi_byte(b, i, 1),
+                 vi_byte(a, i, 2) * (int8_t)vi_byte(b, i, 2) +
+                     vi_byte(a, i, 3) * (int8_t)vi_byte(b, i, 3)))
+LANES_2(vi, vi_add16,
+        vi_words(vi_word(a, i, 0) + vi_word(b, i, 0), vi_word(a, i, 1) + vi_word(b, i, 1)))
+LANES_1(vi, vi_pairs16, vi, vi_word(a, i, 0) + vi_word(a, i, 1))  // sums of neighbours
 
 LANES_1(vf, vf_all, float, a)
 LANES_1(vi, vi_all, int32_t, a)
