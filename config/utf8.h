@@ -16,6 +16,19 @@ struct utf8_char {
 
 struct utf8_char utf8_read(struct slice text);
 
+/* Writes the character's bytes and returns how many: 1 to 4. code must be a character. */
+static inline size_t utf8_write(char *out, uint32_t code)
+{
+    if (code < 0x80) {
+        out[0] = (char)code;
+        return 1;
+    }
+    size_t size = code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+    for (size_t i = size - 1; i > 0; i--, code >>= 6) out[i] = (char)(0x80 | (code & 0x3f));
+    out[0] = (char)((0xf00u >> size & 0xf0u) | code);
+    return size;
+}
+
 bool utf8_valid(struct slice text);
 
 /* Appends text with each maximal invalid part replaced by U+FFFD. */

@@ -4,7 +4,6 @@
  * private ones hold no letter, mark, number or sign and are not asked for: it keeps the start short.
  */
 #include "engine/text/char_table.h"
-#include "config/buf.h"
 #include "config/utf8.h"
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
@@ -12,6 +11,7 @@
 static const struct {
     uint32_t from, to;  // code points, both included
 } asked[] = { { 0x0, 0xd7ff }, { 0xe000, 0x3ffff }, { 0xe0000, 0xe0fff } };
+#define ASKED_MOST 0x41000u  // characters
 
 static const struct category {
     const char *runs;
@@ -29,25 +29,6 @@ static const struct {
 } blanks[] = { { 0x9, 0xd },       { 0x20, 0x20 },     { 0x85, 0x85 },     { 0xa0, 0xa0 },
                { 0x1680, 0x1680 }, { 0x2000, 0x200a }, { 0x2028, 0x2029 }, { 0x202f, 0x202f },
                { 0x205f, 0x205f }, { 0x3000, 0x3000 } };
-
-static void add_code(struct buf *out, uint32_t code)
-{
-    if (code < 0x80) {
-        buf_add_byte(out, (char)code);
-    } else if (code < 0x800) {
-        buf_add_byte(out, (char)(0xc0 | code >> 6));
-        buf_add_byte(out, (char)(0x80 | (code & 0x3f)));
-    } else {
-        if (code < 0x10000) {
-            buf_add_byte(out, (char)(0xe0 | code >> 12));
-        } else {
-            buf_add_byte(out, (char)(0xf0 | code >> 18));
-            buf_add_byte(out, (char)(0x80 | (code >> 12 & 0x3f)));
-        }
-        buf_add_byte(out, (char)(0x80 | (code >> 6 & 0x3f)));
-        buf_add_byte(out, (char)(0x80 | (code & 0x3f)));
-    }
-}
 
 /* Marks in kind[] the characters of one category that text holds. */
 static enum status mark_category(uint8_t *kind, struct slice text, const struct category *category)
@@ -113,27 +94,33 @@ static void mark_special(uint8_t *kind)
 static enum status ask(uint8_t *kind)
 {
     enum status status = OK;
-    struct buf text;
-    buf_init(&text, 0);
-    buf_reserve(&text, 4 * 0x41000);
+    struct slice text = { malloc(ASKED_MOST * 4), 0 };
+    char *end = (char *)(uintptr_t)text.data;
+    if (!end) return NO_MEMORY;
     for (size_t i = 0; i < sizeof asked / sizeof *asked; i++)
-        for (uint32_t c = asked[i].from; c <= asked[i].to; c++) add_code(&text, c);
-    if (buf_status(&text) != OK) status = NO_MEMORY;
+        for (uint32_t c = asked[i].from; c <= asked[i].to; c++) end += utf8_write(end, c);
+    text.size = (size_t)(end - text.data);
 
     memset(kind, CHAR_OTHER, CHAR_COUNT);
     for (size_t i = 0; i < sizeof categories / sizeof *categories && status == OK; i++)
-        status = mark_category(kind, buf_slice(&text), &categories[i]);
+        status = mark_category(kind, text, &categories[i]);
     if (status == OK) mark_special(kind);
-    buf_release(&text);
+    free((char *)(uintptr_t)text.data);
     return status;
 }
 
-/* The number of the stored page equal to `page`, or `pages`; the last ones first, as neighbours are
- * alike. */
-static size_t find_page(const uint8_t *store, size_t pages, const uint8_t *page)
+static bool page_is(const uint8_t *store, size_t page, const uint8_t *wanted)
 {
-    for (size_t i = pages; i--;)
-        if (memcmp(store + i * CHAR_PAGE, page, CHAR_PAGE) == 0) return i;
+    return memcmp(store + page * CHAR_PAGE, wanted, CHAR_PAGE) == 0;
+}
+
+/* The number of the stored page equal to `page`, or `pages`; `last` was its neighbour's, which it is
+ * most often too. */
+static size_t find_page(const uint8_t *store, size_t pages, const uint8_t *page, size_t last)
+{
+    if (last < pages && page_is(store, last, page)) return last;
+    for (size_t i = 0; i < pages; i++)
+        if (page_is(store, i, page)) return i;
     return pages;
 }
 
@@ -149,10 +136,10 @@ enum status char_table_open(struct char_table **table)
     }
 
     // Pages that differ move to the front of the same memory, which never overtakes the reading.
-    size_t pages = 0;
+    size_t pages = 0, same = 0;
     for (size_t i = 0; i < CHAR_PAGES; i++) {
         const uint8_t *page = kind + i * CHAR_PAGE;
-        size_t same = find_page(kind, pages, page);
+        same = find_page(kind, pages, page, same);
         if (same == pages) memmove(kind + CHAR_PAGE * pages++, page, CHAR_PAGE);
         made->page[i] = (uint16_t)same;
     }

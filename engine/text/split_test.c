@@ -108,15 +108,10 @@ static void assert_same(const struct fixture *fixture, struct slice text)
     assert_ptr_equal(at, end);
 }
 
-static void add_char(struct buf *out, uint32_t c)
+static void add_char(struct buf *out, uint32_t code)
 {
-    if (c < 0x80) buf_add_byte(out, (char)c);
-    else if (c < 0x800) buf_addf(out, "%c%c", 0xc0 | c >> 6, 0x80 | (c & 63));
-    else if (c < 0x10000)
-        buf_addf(out, "%c%c%c", 0xe0 | c >> 12, 0x80 | (c >> 6 & 63), 0x80 | (c & 63));
-    else
-        buf_addf(out, "%c%c%c%c", 0xf0 | c >> 18, 0x80 | (c >> 12 & 63), 0x80 | (c >> 6 & 63),
-                 0x80 | (c & 63));
+    char bytes[4];
+    buf_add(out, bytes, utf8_write(bytes, code));
 }
 
 /* Characters where something changes, picked far oftener than others. */

@@ -9,6 +9,7 @@
 #include <time.h>
 #include "config/buf.h"
 #include "config/clock.h"
+#include "config/utf8.h"
 #include "engine/text/detok.h"
 #include "engine/text/tokenizer.h"
 
@@ -63,9 +64,8 @@ static void add_word(struct buf *out, uint32_t number)
 
 static void add_code(struct buf *out, uint32_t code)
 {
-    char bytes[4] = { (char)(0xe0 | code >> 12), (char)(0x80 | (code >> 6 & 0x3f)),
-                      (char)(0x80 | (code & 0x3f)) };
-    buf_add(out, bytes, 3);
+    char bytes[4];
+    buf_add(out, bytes, utf8_write(bytes, code));
 }
 
 static void add_english(struct buf *out, struct random *random)
@@ -101,9 +101,7 @@ static void add_numbers(struct buf *out, struct random *random)
 
 static void add_emoji(struct buf *out, struct random *random)
 {
-    char bytes[4] = { (char)0xf0, (char)0x9f, (char)(0x98 + below(random, 4)),
-                      (char)(0x80 + below(random, 64)) };
-    buf_add(out, bytes, 4);
+    add_code(out, 0x1f600 + below(random, 256));
     if (below(random, 3) == 0) buf_add_byte(out, ' ');
 }
 

@@ -32,15 +32,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct err err;
     buf_init(&file, 0);
     if (size >= 3 && data[0] != '{') {
-        struct buf good;
-        buf_init(&good, 0);
-        tiny_add_file(&good);
+        static struct buf good;
+        if (!good.size) tiny_add_file(&good);
         size_t at = (data[0] << 8 | data[1]) % good.size, cut = data[2] % 64;
         if (cut > good.size - at) cut = good.size - at;
         buf_add(&file, good.data, at);
         buf_add(&file, data + 3, size - 3);
         buf_add(&file, good.data + at + cut, good.size - at - cut);
-        buf_release(&good);
     } else {
         buf_add(&file, data, size);
     }
