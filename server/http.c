@@ -126,6 +126,7 @@ static void exchange_close(struct exchange *x)
     metric_add(METRIC_connections, -1);
     if (!x) return;
     must(!x->request);
+    x->http->run_wanted = true;  // at its limit the library listens again only when it is run
     loop_timer_clear(x->http->setup.loop, &x->timer);
     loop_unwatch(x->http->setup.loop, x->watch);
     if (x->prev) x->prev->next = x->next;

@@ -4,9 +4,11 @@
 #include "server/handlers.h"
 #include "server/service.h"
 
-/* What the engine counts for itself is taken over as gauges at each scrape. */
+/* What the engine counts for itself is taken over at each scrape: levels as they are, counts by what
+ * they grew. */
 static void take_engine_stats(const struct service *service)
 {
+    static struct engine_stats last;  // the loop thread's
     struct engine_stats stats;
 
     if (!service->engine) return;
@@ -17,6 +19,14 @@ static void take_engine_stats(const struct service *service)
     metric_set(METRIC_kv_blocks_used, stats.blocks_used);
     if (stats.blocks)
         metric_set(METRIC_kv_cache_usage, 1000000ll * stats.blocks_used / stats.blocks);
+
+    metric_add(METRIC_prompt_tokens, (int64_t)(stats.prompt_tokens - last.prompt_tokens));
+    metric_add(METRIC_prefix_query_tokens, (int64_t)(stats.prompt_tokens - last.prompt_tokens));
+    metric_add(METRIC_prefix_hit_tokens, (int64_t)(stats.cached_tokens - last.cached_tokens));
+    metric_add(METRIC_generation_tokens, (int64_t)(stats.output_tokens - last.output_tokens));
+    metric_add(METRIC_steps, (int64_t)(stats.steps - last.steps));
+    metric_add(METRIC_preemptions, (int64_t)(stats.preempted - last.preempted));
+    last = stats;
 }
 
 static void answer_metrics(struct request *request)

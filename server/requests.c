@@ -20,6 +20,7 @@
 #define STREAM_SOFT_EVENTS 256
 #define STREAM_HARD_BYTES (1 << 20)  // api.md 3.3: a reader this far behind is let go
 #define ANSWER_MOST_BYTES (256 << 20)
+#define DEADLINE_GRACE_NS (200 * (uint64_t)NS_PER_MS)
 #define START_BY_NS (5 * NS_PER_S)  // api.md 3.3: a stream shows life by then
 
 enum stage { STAGE_FREE, STAGE_READING, STAGE_PREPARING, STAGE_RUNNING, STAGE_ANSWERED };
@@ -32,10 +33,11 @@ struct track {
     struct timer timer;
     uint32_t slot, next_free;  // slot + 1; 0 = none
     enum stage stage;
-    bool left;      // LEFT
-    bool whole;     // and its answer had reached the client
-    bool touched;   // in owner->touched
-    bool prepared;  // handler->prep ran, so handler->release is due
+    bool left;           // LEFT
+    bool whole;          // and its answer had reached the client
+    bool touched;        // in owner->touched
+    bool deadline_told;  // the engine was told of the deadline again
+    bool prepared;       // handler->prep ran, so handler->release is due
     uint8_t job_state[REQUEST_JOBS_MOST];
     uint32_t job_count, jobs_live;  // live = the engine has not sent END
     uint32_t events_waiting;        // events whose bytes wait in out
@@ -255,7 +257,8 @@ static void timer_set(struct track *track)
     uint64_t due_ns = UINT64_MAX;
 
     if (track->left || request->done || request->broken) return;
-    if (request->deadline_ns) due_ns = request->deadline_ns;
+    if (request->deadline_ns && !track->deadline_told)
+        due_ns = request->deadline_ns + DEADLINE_GRACE_NS;
     if (track->stage == STAGE_RUNNING && request->stream) {
         if (!request->begun) due_ns = sooner(due_ns, track->submitted_ns + START_BY_NS);
         else due_ns = sooner(due_ns, track->moved_ns + options->keep_alive_ns);
@@ -266,18 +269,14 @@ static void timer_set(struct track *track)
         refuse(track, REFUSE_FULL, "the server has no memory for this request now");
 }
 
-/* The client's own deadline. What runs is ended by the engine, which knows the deadline too; here
- * only what waits for a worker is answered, and anything the engine did not end a second later. */
+/* The client's own deadline. The engine knows it too and ends what runs; a little later the loop
+ * does, should the engine not have come to it. */
 static void deadline_passed(struct track *track)
 {
-    if (track->stage == STAGE_RUNNING) {
-        track->request.deadline_ns += NS_PER_S;
-        for (uint32_t job = 0; job < track->job_count; job++)
-            if (track->job_state[job] == JOB_RUNNING)
-                engine_cancel(track->owner->setup.service->engine, job_id(track, job));
-    } else {
-        track->request.deadline_ns += NS_PER_S;  // PREPARING: asked again when the worker is done
-    }
+    for (uint32_t job = 0; job < track->job_count; job++)  // their END tells the protocol
+        if (track->job_state[job] == JOB_RUNNING)
+            engine_cancel(track->owner->setup.service->engine, job_id(track, job));
+    track->deadline_told = true;
 }
 
 static void on_timer(void *context)
@@ -287,7 +286,9 @@ static void on_timer(void *context)
     const struct options *options = track->owner->options;
     uint64_t now = loop_now_ns(track->owner->setup.loop);
 
-    if (request->deadline_ns && now >= request->deadline_ns) deadline_passed(track);
+    if (request->deadline_ns && !track->deadline_told &&
+        now >= request->deadline_ns + DEADLINE_GRACE_NS)
+        deadline_passed(track);
     if (track->stage == STAGE_RUNNING && request->stream && !request->done) {
         if (!request->begun && now >= track->submitted_ns + START_BY_NS) begin(track);
         if (track->full_ns && now >= track->full_ns + options->stall_timeout_ns) {
@@ -443,33 +444,45 @@ static void count_tokens(struct track *track, const struct event *event)
     track->count.output_tokens += event->count;
 }
 
-/* A job ended otherwise than by its own end; true when the request's answer is settled by it. */
-static bool cut_short(struct track *track, const struct event *event)
+/* A job that ended otherwise than by its own end, and what that makes of its request. */
+static const struct cut {
+    bool cut;
+    enum outcome outcome;
+    enum refusal refusal;
+    const char *sentence;
+} cuts[] = {
+    [FINISH_STOP] = { .cut = false },
+    [FINISH_LENGTH] = { .cut = false },
+    [FINISH_CANCELLED] = { true, OUTCOME_ERROR, REFUSE_DRAINING, "the server is shutting down" },
+    [FINISH_DEADLINE] = { true, OUTCOME_DEADLINE, REFUSE_DEADLINE,
+                          "X-Request-Timeout passed before work began" },
+    [FINISH_FAILED] = { true, OUTCOME_ERROR, REFUSE_ENGINE, "the engine has failed" },
+};
+
+/* The protocol tells its client of the cut, unless the HTTP status is still ours to choose. */
+static void end_cut(struct track *track, uint32_t job, const struct event *event)
 {
     struct request *request = &track->request;
-    bool open = !request->begun;  // the HTTP status is still ours to choose
+    const struct cut *cut = &cuts[event->finish];
+    bool passed = event->finish == FINISH_CANCELLED && request->deadline_ns &&
+                  loop_now_ns(track->owner->setup.loop) >= request->deadline_ns;
 
-    switch (event->finish) {
-    case FINISH_STOP:
-    case FINISH_LENGTH:
-        return false;
-    case FINISH_CANCELLED:
-        request->outcome = OUTCOME_ERROR;
-        break;
-    case FINISH_DEADLINE:
-        request->outcome = OUTCOME_DEADLINE;
-        break;
-    case FINISH_FAILED:
-        request->outcome = OUTCOME_ERROR;
-        open = open || !request->stream;
-        break;
-    }
-    if (!open) return false;
-    if (event->finish == FINISH_FAILED) refuse(track, REFUSE_ENGINE, "the engine has failed");
-    else if (event->finish == FINISH_DEADLINE || request->deadline_ns)
-        refuse(track, REFUSE_DEADLINE, "X-Request-Timeout passed before work began");
-    else refuse(track, REFUSE_DRAINING, "the server is shutting down");
-    return true;
+    if (passed) cut = &cuts[FINISH_DEADLINE];  // the loop saw it before the engine did
+    if (!request->begun || (event->finish == FINISH_FAILED && !request->stream))
+        refuse(track, cut->refusal, cut->sentence);
+    else request->handler->event(request, job, event);
+    request->outcome = cut->outcome;
+}
+
+static void end_job(struct track *track, uint32_t job)
+{
+    must(track->jobs_live > 0);
+    track->jobs_live--;
+    track->job_state[job] = JOB_ENDED;
+    if (track->left && track->jobs_live == 0)
+        metric_observe(METRIC_cancel_to_free,
+                       loop_now_ns(track->owner->setup.loop) - track->left_ns);
+    touch(track);
 }
 
 static void take_event(struct track *track, uint32_t job, const struct event *event)
@@ -477,27 +490,18 @@ static void take_event(struct track *track, uint32_t job, const struct event *ev
     struct request *request = &track->request;
     bool stopped = track->job_state[job] != JOB_RUNNING;
 
-    if (event->kind == EVENT_END) {
-        must(track->jobs_live > 0);
-        track->jobs_live--;
-        track->job_state[job] = JOB_ENDED;
-        if (track->left && track->jobs_live == 0)
-            metric_observe(METRIC_cancel_to_free,
-                           loop_now_ns(track->owner->setup.loop) - track->left_ns);
-        touch(track);
-    }
+    if (event->kind == EVENT_END) end_job(track, job);
     if (track->left || stopped || request->done) return;
     touch(track);
     if (event->kind == EVENT_STARTED) {
         track->count.cached_tokens += event->cached_tokens;
         track->count.queue_ns = loop_now_ns(track->owner->setup.loop) - track->submitted_ns;
-        begin(track);
     }
     if (event->kind == EVENT_TOKENS) {
         count_tokens(track, event);
         track->events_waiting++;
     }
-    if (event->kind == EVENT_END && cut_short(track, event)) return;
+    if (event->kind == EVENT_END && cuts[event->finish].cut) return end_cut(track, job, event);
     begin(track);
     request->handler->event(request, job, event);
 }

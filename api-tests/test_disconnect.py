@@ -1,0 +1,94 @@
+"""A client that hangs up frees everything it held, at once, however often."""
+
+import random
+import threading
+import time
+
+from raw import Raw, chat, post
+
+CHAT = "/v1/chat/completions"
+NAMES = ("requests_running", "requests_waiting", "kv_blocks_used", "body_bytes")
+
+
+def hang_up(server, seed):
+    chance = random.Random(seed)
+    stream = chance.random() < 0.7
+    body = chat("word " * chance.choice([1, 10, 2000]), max_tokens=100000, stream=stream)
+    with Raw(server) as raw:
+        raw.say(post(CHAT, body))
+        if stream and chance.random() < 0.6:
+            raw.until(b"data: ")
+        if chance.random() < 0.5:
+            time.sleep(chance.random() * 0.01)
+
+
+def test_a_thousand_hang_ups_leave_nothing_behind(serve, tmp_path):
+    server = serve(script=[{"step_us": 500, "generate": 1000000, "prefill_per_step": 512}])
+    pid = server.process.pid
+    hang_up(server, 0)
+    server.wait_idle()
+    descriptors = count_descriptors(pid)
+
+    def worker(number):
+        for i in range(125):
+            hang_up(server, number * 1000 + i)
+
+    threads = [threading.Thread(target=worker, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    now = server.wait_idle()
+    until = time.monotonic() + 5
+    while (now := server.metrics())["connections"] > 1 and time.monotonic() < until:
+        time.sleep(0.02)
+    assert all(now[name] == 0 for name in NAMES), {name: now[name] for name in NAMES}
+    assert now['requests_total{outcome="client_gone"}'] == 1001
+    assert count_descriptors(pid) <= descriptors + 1
+    assert len(server.requests_logged()) == 1001  # one line each
+
+
+def count_descriptors(pid):
+    import os
+
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def test_a_hang_up_is_noticed_within_a_few_steps(serve):
+    server = serve(script=[{"step_us": 2000, "generate": 1000000}])
+    for _ in range(20):
+        with Raw(server) as raw:
+            raw.say(post(CHAT, chat(max_tokens=100000, stream=True)))
+            raw.until(b"data: ")
+        server.wait_idle()
+    # END comes with the step after the cancel: 2 steps of 2 ms, and the machine's own delays
+    metrics = server.metrics()
+    assert metrics["cancel_to_free_seconds_count"] == 20
+    assert metrics["cancel_to_free_seconds_sum"] / 20 < 0.02
+
+
+def test_a_hundred_streams_in_prefill_are_all_cancelled(serve):
+    server = serve("--max-seqs", "200",
+                   script=[{"step_us": 5000, "generate": 1000, "prefill_per_step": 1}])
+    raws = [Raw(server) for _ in range(100)]
+    for raw in raws:
+        raw.say(post(CHAT, chat("word " * 500, max_tokens=100, stream=True)))
+    until = time.monotonic() + 10
+    while server.metrics()["requests_running"] < 100 and time.monotonic() < until:
+        time.sleep(0.01)
+    assert server.metrics()["requests_running"] == 100
+    for raw in raws:
+        raw.socket.close()
+    server.wait_idle(2)
+
+
+def test_one_who_leaves_does_not_disturb_the_others(serve):
+    server = serve(script=[{"step_us": 1000, "generate": 300}])
+    with Raw(server) as stays:
+        stays.say(post(CHAT, chat(max_tokens=300, stream=True)))
+        stays.until(b"data: ")
+        for seed in range(30):
+            hang_up(server, seed)
+        text = stays.until(b"[DONE]").decode()
+        assert text.count('"finish_reason":"') == 1
+    server.wait_idle()

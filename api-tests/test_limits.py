@@ -1,0 +1,164 @@
+"""Everything has a limit, and beyond it an answer."""
+
+import json
+import threading
+import time
+
+import openai
+import pytest
+
+from raw import Raw, chat, post
+
+CHAT = "/v1/chat/completions"
+ENDLESS = {"step_us": 2000, "generate": 1000000}
+
+
+def test_the_queue_is_bounded_and_says_when_to_come_again(serve):
+    server = serve("--max-seqs", "2", "--queue-length", "3", script=[ENDLESS])
+    raws = [Raw(server) for _ in range(5)]
+    for raw in raws:
+        raw.say(post(CHAT, chat(max_tokens=100000, stream=True)))
+    until = time.monotonic() + 5
+    while time.monotonic() < until:
+        now = server.metrics()
+        if now["requests_running"] == 2 and now["requests_waiting"] == 3:
+            break
+        time.sleep(0.01)
+    assert (now["requests_running"], now["requests_waiting"]) == (2, 3)
+    with Raw(server) as late:
+        late.say(post(CHAT, chat(max_tokens=1)))
+        status, headers, body = late.answer()
+        assert status == 503 and json.loads(body)["error"]["code"] == "overloaded"
+        assert 1 <= int(headers["retry-after"]) <= 60 and int(headers["retry-after-ms"]) >= 1
+    for raw in raws:
+        raw.socket.close()
+    server.wait_idle()
+    assert server.metrics()['requests_total{outcome="refused_503"}'] == 1
+
+
+def test_bodies_in_memory_are_bounded(serve):
+    server = serve("--bodies-in-memory", "1MiB", "--body-limit", "1MiB")
+    with Raw(server) as first, Raw(server) as second:
+        first.say(post(CHAT, b"x" * 900000)[:-10])
+        until = time.monotonic() + 5
+        while server.metrics()["body_bytes"] == 0 and time.monotonic() < until:
+            time.sleep(0.01)
+        second.say(b"POST " + CHAT.encode() + b" HTTP/1.1\r\nHost: a\r\nContent-Length: 900000\r\n\r\n")
+        status, headers, body = second.answer()
+        assert status == 503 and "retry-after" in headers, body
+    server.wait_idle()
+    until = time.monotonic() + 5
+    while server.metrics()["body_bytes"] and time.monotonic() < until:
+        time.sleep(0.01)
+    assert server.metrics()["body_bytes"] == 0
+
+
+def test_a_stopped_reader_is_let_go_and_others_do_not_notice(serve):
+    server = serve("--stall-timeout", "1s", script=[{"step_us": 1000, "generate": 1000000}])
+    slow = [Raw(server, receive_buffer=4096) for _ in range(10)]
+    for raw in slow:
+        raw.say(post(CHAT, chat(max_tokens=100000, stream=True)))
+    gaps = []
+    with Raw(server, timeout=20) as quick:
+        quick.say(post(CHAT, chat(max_tokens=3000, stream=True)))
+        quick.until(b"data: ")
+        last = time.monotonic()
+        while b"[DONE]" not in quick.buffer[-40:]:
+            assert quick.more()
+            now = time.monotonic()
+            gaps.append(now - last)
+            last = now
+    until = time.monotonic() + 15
+    while server.metrics()['requests_total{outcome="slow_client"}'] < 10 and time.monotonic() < until:
+        time.sleep(0.05)
+    metrics = server.wait_idle()
+    assert metrics['requests_total{outcome="slow_client"}'] == 10
+    assert metrics["stream_ring_full_total"] >= 10
+    assert sorted(gaps)[len(gaps) * 99 // 100] < 0.1
+    for raw in slow:
+        raw.socket.close()
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_deadline_of_the_client_ends_what_runs(serve, stream):
+    server = serve(script=[ENDLESS])
+    with Raw(server) as raw:
+        start = time.monotonic()
+        raw.say(post(CHAT, chat(max_tokens=100000, stream=stream), "X-Request-Timeout: 0.5"))
+        status, _, body = raw.answer()
+        assert status == 200 and 0.4 < time.monotonic() - start < 2.5
+        assert b'"finish_reason":"insufficient_system_resource"' in body
+        assert b'"finish_reason":"stop"' not in body
+    server.wait_idle()
+    assert server.metrics()['requests_total{outcome="deadline"}'] == 1
+
+
+def test_a_deadline_that_passes_in_the_queue_is_a_503(serve):
+    server = serve("--max-seqs", "1", script=[ENDLESS])
+    with Raw(server) as first, Raw(server) as second:
+        first.say(post(CHAT, chat(max_tokens=100000, stream=True)))
+        first.until(b"data: ")
+        second.say(post(CHAT, chat(max_tokens=5, stream=True), "X-Request-Timeout: 0.3"))
+        status, headers, body = second.answer()
+        assert status == 503 and json.loads(body)["error"]["code"] == "deadline_exceeded"
+
+
+def test_a_silent_stream_shows_life(serve):
+    server = serve("--max-seqs", "1", "--keep-alive", "300ms",
+                   script=[{"prompt_has": [], "tokens": [35]}, {"step_us": 1500000}])
+    with Raw(server, timeout=20) as raw:
+        raw.say(post(CHAT, chat(max_tokens=5, stream=True)))
+        head = raw.until(b"[DONE]")
+        assert b"200 OK" in head
+        assert head.count(b": keep-alive\n\n") >= 1 or b"data: " in head
+
+
+def test_a_stream_in_the_queue_begins_after_five_seconds_and_is_kept_alive(serve):
+    server = serve("--max-seqs", "1", "--keep-alive", "500ms", script=[ENDLESS])
+    with Raw(server) as first, Raw(server, timeout=20) as second:
+        first.say(post(CHAT, chat(max_tokens=100000, stream=True)))
+        first.until(b"data: ")
+        start = time.monotonic()
+        second.say(post(CHAT, chat(max_tokens=5, stream=True)))
+        second.until(b"data: ")
+        assert 4.5 < time.monotonic() - start < 7
+        second.until(b": keep-alive\n\n")
+        second.until(b": keep-alive\n\n")
+
+
+def test_open_connections_are_bounded(serve):
+    server = serve("--connections", "10")
+    raws = [Raw(server) for _ in range(10)]
+    for raw in raws[:9]:
+        raw.say(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert raw.answer()[0] == 200
+    for raw in raws:
+        raw.socket.close()
+    assert json.loads(server.get("/health")) == {"status": "ok"}
+
+
+def test_keys_are_asked_for_where_they_are_set(serve, tmp_path):
+    keys = tmp_path / "keys"
+    keys.write_text("# ours\nfirst-key-0123456789\nsecond-key-0123456789  # theirs\n")
+    keys.chmod(0o600)
+    server = serve("--keys", str(keys))
+    body = chat(max_tokens=1)
+    with Raw(server) as raw:
+        for headers, status in (((), 401), (("Authorization: Bearer wrong-key-0123456789",), 401),
+                                (("Authorization: Bearer first-key-012345678",), 401),
+                                (("Authorization: Bearer first-key-0123456789",), 200),
+                                (("Authorization: bearer first-key-0123456789",), 200),
+                                (("X-Api-Key: second-key-0123456789",), 200)):
+            raw.say(post(CHAT, body, *headers))
+            found, _, answer = raw.answer()
+            assert found == status, (headers, answer)
+            if status == 401:
+                assert json.loads(answer)["error"]["code"] == "invalid_api_key"
+                assert b"0123456789" not in answer
+        raw.say(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert raw.answer()[0] == 200
+        raw.say(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert raw.answer()[0] == 401
+    assert not any("0123456789" in line for line in server.log)
+    with pytest.raises(openai.AuthenticationError):
+        server.client().models.list()
