@@ -203,15 +203,16 @@ static uint64_t add_header(const struct writer *w, uint32_t from, uint32_t to, s
         buf_addf(out, "%s\"%s\":{\"dtype\":\"%s\",\"shape\":[%u", i == from ? "{" : ",", need->name,
                  dtype_name(need->type), need->shape[0]);
         if (need->dims == 2) buf_addf(out, ",%u", need->shape[1]);
+        uint64_t end = at + tensor_bytes(need);
         buf_addf(out, "],\"data_offsets\":[%llu,%llu]}", (unsigned long long)at,
-                 (unsigned long long)(at + tensor_bytes(need)));
-        at += tensor_bytes(need);
+                 (unsigned long long)end);
+        at = end;
     }
     buf_add_byte(out, '}');
     while (out->size % 8 && buf_status(out) == OK) buf_add_byte(out, ' ');
     if (buf_status(out) != OK) return 0;
     uint64_t size = out->size - 8;
-    for (int i = 0; i < 8; i++) out->data[i] = (char)(size >> (8 * i));
+    for (uint32_t i = 0; i < 8; i++) out->data[i] = (char)(size >> 8 * i & 0xff);
     return at;
 }
 

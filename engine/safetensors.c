@@ -164,7 +164,7 @@ static enum status open_files(const char *dir, const struct json *map, struct st
         if (set->files == MOST_FILES)
             return fail(err, BAD_INPUT, "%s/%s: names more than %d files", dir, index_name,
                         MOST_FILES);
-        struct err inner;
+        struct err inner = { "" };
         enum status status = add_file(set, path_join(dir, name), &inner);
         if (status == IO_FAILED)
             return fail(err, status, "%s (%s names it for tensor %.*s)", inner.text, index_name,

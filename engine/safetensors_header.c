@@ -345,7 +345,7 @@ static enum status check_places(struct reader *r, struct st_header *header, uint
 static enum status add_tensor(struct reader *r, struct st_header *header, uint32_t *room,
                               uint64_t data_bytes)
 {
-    struct slice name;
+    struct slice name = { NULL, 0 };
     enum status status = read_string(r, "a tensor's name in quotes", &name);
 
     if (status != OK) return status;

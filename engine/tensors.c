@@ -277,6 +277,8 @@ static void add_row(struct maker *m, const struct row *row)
 
 static void add_rows(struct maker *m, const struct row *rows, size_t count)
 {
+    static const struct layer_shape none = { 0, false };
+    const struct layer_shape *layer = m->layer ? m->layer : &none;
     bool last = m->base.block + 1 == m->shape->drafter_blocks;
 
     for (size_t i = 0; i < count; i++) {
@@ -285,16 +287,16 @@ static void add_rows(struct maker *m, const struct row *rows, size_t count)
         case ALWAYS:
             break;
         case COMPRESSED:
-            due = m->layer->ratio > 0;
+            due = layer->ratio > 0;
             break;
         case INDEXED:
-            due = m->layer->ratio == SHAPE_CSA_RATIO;
+            due = layer->ratio == SHAPE_CSA_RATIO;
             break;
         case SCORED:
-            due = !m->layer->hashed;
+            due = !layer->hashed;
             break;
         case HASHED:
-            due = m->layer->hashed;
+            due = layer->hashed;
             break;
         case FIRST:
             due = m->base.block == 0;

@@ -37,7 +37,9 @@ static struct weight **slot_of(struct weights *w, const struct tensor_need *need
                  : need->owner == OWNER_LAYER ? (char *)&w->layer[need->block]
                                               : (char *)&w->mtp[need->block];
     if (need->expert == TENSOR_NONE) return (struct weight **)(void *)(base + need->slot);
-    return *(struct weight ***)(void *)(base + need->slot) + need->expert;
+    struct weight **experts = *(struct weight ***)(void *)(base + need->slot);
+    must(experts);
+    return experts + need->expert;
 }
 
 /* The layers, and their arrays of experts. */
@@ -178,7 +180,7 @@ static enum status load_mapped(const struct weights_options *options, struct wei
     uint32_t scale = owner->list.need[number].scale;
     const struct st_tensor *tensor = owner->found[number];
     const struct st_tensor *scales = scale == TENSOR_NONE ? NULL : owner->found[scale];
-    struct err inner;
+    struct err inner = { "" };
 
     enum status status = load(options, w, number, st_data(&owner->set, tensor),
                               scales ? st_data(&owner->set, scales) : NULL, &inner);

@@ -61,6 +61,23 @@ static enum status open_scripted(struct loader *loader)
     return scripted_open(&scripted, &loader->engine, &loader->err);
 }
 
+/* "checkpoint" or "random:SEED". */
+static enum status read_weights(const char *text, struct engine_options *engine, struct err *err)
+{
+    static const char random[] = "random:";
+    char *end = NULL;
+
+    if (strcmp(text, "checkpoint") == 0) return OK;
+    errno = 0;
+    if (strncmp(text, random, sizeof random - 1) == 0)
+        engine->random_seed = strtoull(text + sizeof random - 1, &end, 10);
+    if (!end || end == text + sizeof random - 1 || *end || errno)
+        return fail(err, BAD_INPUT, "weights: found \"%s\", wanted checkpoint or random:SEED",
+                    text);
+    engine->random_weights = true;
+    return OK;
+}
+
 static enum status open_model(struct loader *loader)
 {
     const struct options *options = loader->setup.options;
@@ -83,7 +100,8 @@ static enum status open_model(struct loader *loader)
         .progress = note_progress,
         .user = loader,
     };
-    return engine_open(&engine, &loader->engine, &loader->err);
+    enum status status = read_weights(options->weights, &engine, &loader->err);
+    return status == OK ? engine_open(&engine, &loader->engine, &loader->err) : status;
 }
 
 static void *load(void *context)

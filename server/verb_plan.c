@@ -59,7 +59,7 @@ static enum status check(const char *dir, struct shape *shape, struct tensor_lis
     struct st_set set;
     const struct st_tensor **found = NULL;
     struct generation generation;
-    char note[512];
+    char note[512] = "";
     uint64_t from = now_ns();
 
     enum status status = shape_read(dir, shape, err);
