@@ -390,7 +390,11 @@ enum status openai_read_body(struct openai_reader *r, struct slice body,
         js_parse((char *)(uintptr_t)body.data, body.size,
                  r->limits ? r->limits : &js_request_limits, &chat->root, &refused->err);
     if (status == NO_MEMORY) return refuse_memory(refused);
-    if (status != OK) return status;
+    if (status != OK) {
+        char *near = strstr(refused->err.text, " near '");
+        if (near) *near = '\0';  // the client's own text, cut anywhere
+        return status;
+    }
     r->top = (struct fields){ chat->root, "", refused };
     if (js_kind(chat->root) != JS_OBJECT)
         status = refuse_field(&r->top, NULL, "found %s, wanted a JSON object",
