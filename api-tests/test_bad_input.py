@@ -29,7 +29,7 @@ def asks(**more):
 
 
 BAD_JSON = {
-    "nothing": (b"", "invalid JSON at line 1 column 0: '[' or '{' expected"),
+    "nothing": (b"", "invalid JSON at line 1 column 0: unexpected token near end of file"),
     "cut": (b'{"messages":[', None),
     "a_tail": (b'{"messages":[]} x', None),
     "a_million_arrays": (b"[" * 1_000_000, "JSON is nested deeper than 128 levels"),
