@@ -207,6 +207,31 @@ static void logprobs_are_the_models_own_whatever_the_request_bends(void **unused
     dev->ops->close(dev);
 }
 
+/* A prompt's own tokens, and the end of a spent thinking budget, are known before. */
+static void a_forced_token_is_not_drawn_but_has_its_logprob(void **unused)
+{
+    (void)unused;
+    struct dev *dev = test_open(NUMERICS_EXACT, ISA_AUTO, 1);
+    float logit[VOCAB];
+    struct sample_row row = greedy;
+    double total = 0;
+
+    random_logits(logit, VOCAB, 6);
+    for (uint32_t i = 0; i < VOCAB; i++) total += exp((double)logit[i]);
+    row.forced = true;
+    row.forced_id = 321;
+    row.logprobs = 1;
+    row.bias = &(struct token_bias){ 123, 100 };
+    row.bias_count = 1;
+    for (int warm = 0; warm < 2; warm++) {
+        row.temperature = (float)warm;
+        struct sample_out out = sample(dev, logit, VOCAB, &row);
+        assert_int_equal(out.id, 321);
+        assert_true(fabs((double)out.logprob - ((double)logit[321] - log(total))) < 1e-4);
+    }
+    dev->ops->close(dev);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -215,6 +240,7 @@ int main(void)
         cmocka_unit_test(draws_follow_what_is_kept),
         cmocka_unit_test(a_draw_depends_on_seed_and_position_alone),
         cmocka_unit_test(logprobs_are_the_models_own_whatever_the_request_bends),
+        cmocka_unit_test(a_forced_token_is_not_drawn_but_has_its_logprob),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

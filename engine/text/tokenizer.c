@@ -90,11 +90,17 @@ static enum status fill_pairs(struct tokenizer *tokenizer)
     return OK;
 }
 
+/* The byte of an added token at a depth that it has. */
+static inline uint8_t added_byte(const struct vocab *vocab, uint32_t index, size_t depth)
+{
+    return (uint8_t)vocab->bytes[vocab->start[vocab->added[index]] + depth];
+}
+
 static void fill_added(struct tokenizer *tokenizer)
 {
     const struct vocab *vocab = tokenizer->vocab;
     for (uint32_t i = 0; i < vocab->added_count; i++) {
-        uint8_t byte = (uint8_t)vocab_bytes(vocab, vocab->added[i]).data[0];
+        uint8_t byte = added_byte(vocab, i, 0);
         struct added_range *range = &tokenizer->added_first[byte];
         if (range->from == range->to) range->from = i;
         range->to = i + 1;
@@ -360,6 +366,18 @@ static void encode_segment(const struct tokenizer *tokenizer, struct tokenizer_s
 
 /* ---- added tokens ---- */
 
+/* The first of the range whose byte at `depth` is at least `byte`; past the end when none is. */
+static uint32_t added_from(const struct vocab *vocab, struct added_range range, size_t depth,
+                           uint32_t byte)
+{
+    while (range.from < range.to) {
+        uint32_t middle = range.from + (range.to - range.from) / 2;
+        if (added_byte(vocab, middle, depth) < byte) range.from = middle + 1;
+        else range.to = middle;
+    }
+    return range.from;
+}
+
 /* The longest added token that text starts with, or VOCAB_NONE. The candidates are neighbours in
  * the sorted list; each byte leaves fewer of them. */
 static uint32_t added_at(const struct tokenizer *tokenizer, struct slice text)
@@ -375,23 +393,9 @@ static uint32_t added_at(const struct tokenizer *tokenizer, struct slice text)
             range.from++;
         }
         if (depth == text.size) break;
-        uint8_t byte = (uint8_t)text.data[depth];
-        uint32_t low = range.from, high = range.to;
-        while (low < high) {
-            uint32_t middle = low + (high - low) / 2;
-            if ((uint8_t)vocab_bytes(vocab, vocab->added[middle]).data[depth] < byte)
-                low = middle + 1;
-            else high = middle;
-        }
-        range.from = low;
-        high = range.to;
-        while (low < high) {
-            uint32_t middle = low + (high - low) / 2;
-            if ((uint8_t)vocab_bytes(vocab, vocab->added[middle]).data[depth] <= byte)
-                low = middle + 1;
-            else high = middle;
-        }
-        range.to = low;
+        uint32_t byte = (uint8_t)text.data[depth];
+        range.from = added_from(vocab, range, depth, byte);
+        range.to = added_from(vocab, range, depth, byte + 1);
     }
     return best;
 }

@@ -213,9 +213,13 @@ static void sample_one(void *context, uint32_t r, uint32_t thread)
         for (uint32_t i = 0; i < top; i++) out->top_logprob[i] = logit[out->top_id[i]] - whole;
         memcpy(raw, logit, vocab * sizeof *raw);  // what comes next writes over the logits
     }
-    penalise(row, logit, vocab);
-    out->id =
-        row->temperature > 0 ? draw(softmax, row, logit, &shares) : softmax->argmax(logit, vocab);
+    if (row->forced) {
+        out->id = row->forced_id;
+    } else {
+        penalise(row, logit, vocab);
+        out->id = row->temperature > 0 ? draw(softmax, row, logit, &shares)
+                                       : softmax->argmax(logit, vocab);
+    }
     if (row->logprobs) out->logprob = raw[out->id] - whole;
 }
 
