@@ -7,11 +7,9 @@ static const struct verb {
     const char *name;
     int (*run)(int argc, char **argv);
 } verbs[] = {
-    { "encode", verb_encode },     { "golden", verb_golden },
-    { "options", verb_options },   { "golden", verb_golden },
-    { "tokenize", verb_tokenize }, { "parse", verb_parse },
-    { "plan", verb_plan },         { "make-model", verb_make_model },
-    { "serve", verb_serve },       { 0 },
+    { "encode", verb_encode },         { "golden", verb_golden }, { "options", verb_options },
+    { "tokenize", verb_tokenize },     { "parse", verb_parse },   { "plan", verb_plan },
+    { "make-model", verb_make_model }, { "serve", verb_serve },   { 0 },
 };
 
 int main(int argc, char **argv)
