@@ -33,9 +33,19 @@ struct weights_owner {
 
 static struct weight **slot_of(struct weights *w, const struct tensor_need *need)
 {
-    char *base = need->owner == OWNER_TOP     ? (char *)w
-                 : need->owner == OWNER_LAYER ? (char *)&w->layer[need->block]
-                                              : (char *)&w->mtp[need->block];
+    char *base = (char *)w;
+
+    switch (need->owner) {
+    case OWNER_TOP:
+        break;
+    case OWNER_LAYER:
+        base = (char *)&w->layer[need->block];
+        break;
+    case OWNER_DRAFTER:
+        must(w->mtp);
+        base = (char *)&w->mtp[need->block];
+        break;
+    }
     if (need->expert == TENSOR_NONE) return (struct weight **)(void *)(base + need->slot);
     struct weight **experts = *(struct weight ***)(void *)(base + need->slot);
     must(experts);
@@ -78,7 +88,7 @@ static enum status make_order(struct weights_owner *owner, bool mapped, struct e
 {
     const struct tensor_list *list = &owner->list;
 
-    owner->order = malloc((list->count + 1) * sizeof *owner->order);
+    owner->order = calloc(list->count + 1, sizeof *owner->order);
     owner->loaded = calloc(list->count + 1, sizeof *owner->loaded);
     if (!owner->order || !owner->loaded)
         return fail(err, NO_MEMORY, "no memory for the table of weights");
