@@ -146,16 +146,16 @@ static void a_wrong_command_line_is_refused_with_its_sentence(void **unused)
         { "--listen", "command line: --listen needs a value" },
         { "--config", "command line: --config needs a file name" },
         { "--max-seqs=0",
-          "command line: max-seqs: found \"0\", wanted a whole number from 1 to 4096" },
-        { "--max-seqs=4097",
-          "command line: max-seqs: found \"4097\", wanted a whole number from 1 to 4096" },
+          "command line: max-seqs: found \"0\", wanted a whole number from 1 to 16384" },
+        { "--max-seqs=16385",
+          "command line: max-seqs: found \"16385\", wanted a whole number from 1 to 16384" },
         { "--max-seqs=99999999999999999999",
           "command line: max-seqs: found \"99999999999999999999\", wanted a whole number from 1 to "
-          "4096" },
+          "16384" },
         { "--max-seqs= 4",
-          "command line: max-seqs: found \" 4\", wanted a whole number from 1 to 4096" },
+          "command line: max-seqs: found \" 4\", wanted a whole number from 1 to 16384" },
         { "--max-seqs=",
-          "command line: max-seqs: found \"\", wanted a whole number from 1 to 4096" },
+          "command line: max-seqs: found \"\", wanted a whole number from 1 to 16384" },
         { "--threads=-1",
           "command line: threads: found \"-1\", wanted a whole number from 1 to 1024, or auto" },
         { "--temperature=nan",
@@ -254,7 +254,7 @@ static void a_wrong_environment_is_refused_with_its_name(void **unused)
 
     assert_int_equal(read_arguments(&options, &err, (char *[]){ NULL }, env), BAD_INPUT);
     assert_string_equal(err.text, "environment variable FATHOM_MAX_SEQS: max-seqs: found \"x\", "
-                                  "wanted a whole number from 1 to 4096");
+                                  "wanted a whole number from 1 to 16384");
 }
 
 static void the_sample_file_is_read_back_without_a_change(void **unused)

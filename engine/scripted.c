@@ -16,8 +16,10 @@
 #include "engine/scripted.h"
 
 #define BLOCK_TOKENS 128
-#define FIRST_ID 3u  // `!`, and the last one is `~`
-#define IDS 94u
+#define MOST_LATE_NS                                                                               \
+    NS_PER_S          // steps stay on their grid until then, so that lateness can be measured
+#define FIRST_ID 35u  // `A`, and the last one is `z`: none begins a marker that a parser waits for
+#define IDS 58u
 
 /* One job being played. */
 struct play {
@@ -246,22 +248,23 @@ static void wait_until(uint64_t due_ns)
 static void *run(void *context)
 {
     struct scripted *s = context;
-    uint64_t due_ns = now_ns();
+    uint64_t due_ns = 0, step_ns = (uint64_t)s->script.step_us * 1000;
 
     for (;;) {
         pthread_mutex_lock(&s->lock);
-        while (!s->closing && s->play_count == 0 && s->inbox_count == 0)
+        while (!s->closing && s->play_count == 0 && s->inbox_count == 0) {
+            due_ns = 0;
             pthread_cond_wait(&s->work, &s->lock);
+        }
         if (s->closing) break;
         take_inbox(s);
         pthread_mutex_unlock(&s->lock);
 
-        play_step(s);
-
-        uint64_t now = now_ns(), step_ns = (uint64_t)s->script.step_us * 1000;
+        uint64_t now = now_ns();
+        if (due_ns + MOST_LATE_NS < now) due_ns = now;  // after a rest, or hopelessly late
         due_ns += step_ns;
-        if (due_ns < now) due_ns = now;  // late: no catching up
-        wait_until(due_ns);              // a step's events come at its end
+        play_step(s);
+        wait_until(due_ns);  // a step's events come at its end
 
         pthread_mutex_lock(&s->lock);
         post_news(s);

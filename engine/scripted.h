@@ -13,7 +13,7 @@
  *                 at most 8 to 64, as the prompt's hash says
  *   fail_at_step  the engine fails at this step, for good; 0: never
  *
- * Generated answers are printable ASCII in DeepSeek's vocabularies: ids 3 to 96, from a hash of the
+ * Generated answers are ASCII from A to z in DeepSeek's vocabularies: ids 35 to 92, from a hash of the
  * prompt, the seed and the position. So the same request gets the same answer.
  */
 #ifndef ENGINE_SCRIPTED_H

@@ -109,7 +109,7 @@ static void the_same_request_gets_the_same_generated_answer(void **unused)
     assert_int_equal(counts[0], counts[1]);
     assert_memory_equal(first, second, counts[0] * sizeof *first);
     assert_true(counts[0] != counts[2] || memcmp(first, other, counts[0] * sizeof *first) != 0);
-    for (uint32_t i = 0; i < counts[0]; i++) assert_in_range(first[i], 3, 96);
+    for (uint32_t i = 0; i < counts[0]; i++) assert_in_range(first[i], 35, 92);
     engine_close(engine);
 }
 
