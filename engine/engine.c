@@ -12,6 +12,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 #include "config/clock.h"
+#include "config/log.h"
 #include "engine/step.h"
 
 struct arrival {
@@ -305,6 +306,7 @@ static enum status load(struct model_engine *e, const struct engine_options *opt
     status = options->random_weights ? weights_random(&weights, &e->weights, err)
                                      : weights_open(&weights, &e->weights, err);
     if (status != OK) return status;
+    if (e->weights.note[0]) log_say(OPT_LOG_LEVEL_INFO, "weights", "%s", e->weights.note);
 
     struct kv_layout layout;
     struct room room = { 0 };
