@@ -70,13 +70,14 @@ __attribute__((target("avx512f"))) static uint64_t read_all(const char *data, si
 __attribute__((target("avx512f"))) static uint64_t multiply_all(uint32_t rounds)
 {
     __m512 sum[16], x = _mm512_set1_ps(0.999f);
-    for (int i = 0; i < 16; i++) sum[i] = _mm512_set1_ps((float)i);
+    _Pragma("GCC unroll 16") for (int i = 0; i < 16; i++) sum[i] = _mm512_set1_ps((float)i);
     for (uint32_t n = 0; n < rounds; n++) {
-        for (int i = 0; i < 16; i++) sum[i] = _mm512_fmadd_ps(sum[i], x, x);
-        __asm__ volatile("" : "+x"(x));
+        _Pragma("GCC unroll 16") for (int i = 0; i < 16; i++) sum[i] =
+            _mm512_fmadd_ps(sum[i], x, x);
+        __asm__ volatile("" : "+v"(x));
     }
     float all = 0;
-    for (int i = 0; i < 16; i++) all += _mm512_reduce_add_ps(sum[i]);
+    _Pragma("GCC unroll 16") for (int i = 0; i < 16; i++) all += _mm512_reduce_add_ps(sum[i]);
     return (uint64_t)all;
 }
 #else
@@ -102,7 +103,7 @@ static void read_part(void *context, uint32_t item, uint32_t thread)
     reading->sum[thread * 8] += read_all(reading->data + item * reading->bytes, reading->bytes);
 }
 
-enum { ROUNDS = 5000 };
+enum { ROUNDS = 5000 };  // short enough to fit between two turns of a busy machine
 
 static void multiply_part(void *context, uint32_t item, uint32_t thread)
 {
@@ -188,6 +189,11 @@ static struct mat random_mat(uint32_t rows, uint32_t cols)
     return mat;
 }
 
+static void give_mat(struct mat *mat)
+{
+    dev->ops->free(dev, mat->data, (size_t)mat->rows * mat->cols * 4);
+}
+
 static void report(const char *name, uint32_t tokens, double seconds, double bytes, double macs)
 {
     double from = bytes > 0 ? bytes / seconds / 1e9 : 0, done = macs / seconds / 1e9;
@@ -267,8 +273,8 @@ static void bench_linear(const struct linear_case *c, size_t total, uint32_t mos
         double seconds = best_op(run_linear, run, copies);
         report(c->name, tokens, seconds, (double)bytes / copies,
                (double)tokens * c->rows * c->cols);
-        dev->ops->free(dev, run->args.in.data, 0);
-        dev->ops->free(dev, run->args.part[0].out.data, 0);
+        give_mat(&run->args.in);
+        give_mat(&run->args.part[0].out);
     }
     for (uint32_t i = 0; i < copies; i++) dev->ops->weight_free(dev, run->weight[i]);
     free(run);
@@ -338,10 +344,10 @@ static void bench_experts(const struct experts_case *c)
                                            .limit = 10 };
         double seconds = best_op(run_experts, run, copies);
         report(c->name, tokens, seconds, used, 3.0 * tokens * (c->topk + 1) * c->dim * c->inter);
-        dev->ops->free(dev, run->args.in.data, 0);
-        dev->ops->free(dev, run->args.out.data, 0);
-        dev->ops->free(dev, expert, 0);
-        dev->ops->free(dev, weight, 0);
+        give_mat(&run->args.in);
+        give_mat(&run->args.out);
+        dev->ops->free(dev, expert, tokens * c->topk * 4);
+        dev->ops->free(dev, weight, tokens * c->topk * 4);
     }
     for (uint32_t i = 0; i < copies * kinds; i++)
         for (int k = 0; k < 3; k++)
@@ -390,7 +396,7 @@ static void bench_sample(uint32_t vocab)
         run.args.row = &cases[i].row;
         report(name, 1, best_op(run_sample, &run, 1), vocab * 4.0, 0);
     }
-    dev->ops->free(dev, run.args.logits.data, 0);
+    give_mat(&run.args.logits);
 }
 
 int main(int argc, char **argv)

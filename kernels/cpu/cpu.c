@@ -6,6 +6,8 @@
 #include <sys/mman.h>
 
 #define HUGE_PAGE ((size_t)2 << 20)
+#define LARGE_BYTES ((size_t)256 << 10)
+#define SLAB_BYTES ((size_t)16 << 20)
 
 struct scratch_chunk {
     struct scratch_chunk *next;
@@ -70,11 +72,16 @@ void *cpu_take(struct cpu_dev *cpu, size_t bytes)
     return data;
 }
 
-/* Zero pages that cost nothing until they are written: KV memory is planned for the worst case. */
+/* Large pieces are zero pages that cost nothing until they are written: KV memory is planned for the
+ * worst case. Small ones would waste most of a page and a system call. */
 static void *cpu_alloc(struct dev *dev, size_t bytes)
 {
     (void)dev;
-    void *data = mmap(NULL, bytes ? bytes : 1, PROT_READ | PROT_WRITE,
+    if (bytes < LARGE_BYTES) {
+        void *data = memory_take(bytes ? bytes : 1);
+        return data ? memset(data, 0, bytes) : NULL;
+    }
+    void *data = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     return data == MAP_FAILED ? NULL : data;
 }
@@ -82,7 +89,40 @@ static void *cpu_alloc(struct dev *dev, size_t bytes)
 static void cpu_free(struct dev *dev, void *data, size_t bytes)
 {
     (void)dev;
-    if (data) munmap(data, bytes ? bytes : 1);
+    if (!data) return;
+    if (bytes < LARGE_BYTES) free(data);
+    else munmap(data, bytes);
+}
+
+/* Weights stand close together in slabs of huge pages: a step reads them all, and a page walk for
+ * each 4 KiB would show. A slab goes when the last weight in it does. */
+struct weight_slab {
+    size_t bytes, used;  // with this header
+    uint32_t live;
+};
+
+void *cpu_weight_take(struct cpu_dev *cpu, size_t bytes, struct weight_slab **slab)
+{
+    bytes = (bytes + 63) / 64 * 64 + 64;  // apart, so that no two begin in the same cache set
+    if (!cpu->slab || cpu->slab->bytes - cpu->slab->used < bytes) {
+        size_t whole = bytes + 64 < SLAB_BYTES ? SLAB_BYTES : bytes + 64;
+        struct weight_slab *fresh = memory_take(whole);
+        if (!fresh) return NULL;
+        *fresh = (struct weight_slab){ .bytes = whole, .used = 64 };
+        if (cpu->slab && cpu->slab->live == 0) free(cpu->slab);
+        cpu->slab = fresh;
+    }
+    *slab = cpu->slab;
+    void *data = (char *)cpu->slab + cpu->slab->used;
+    cpu->slab->used += bytes;
+    cpu->slab->live++;
+    return data;
+}
+
+void cpu_weight_give(struct cpu_dev *cpu, struct weight_slab *slab)
+{
+    must(slab->live > 0);
+    if (--slab->live == 0 && slab != cpu->slab) free(slab);
 }
 
 static void cpu_copy(struct dev *dev, void *to, const void *from, size_t bytes)
@@ -144,6 +184,8 @@ static void cpu_close(struct dev *dev)
 {
     struct cpu_dev *cpu = cpu_of(dev);
     pool_close(cpu->pool);
+    must(!cpu->slab || cpu->slab->live == 0);
+    free(cpu->slab);
     for (struct scratch_chunk *chunk = cpu->scratch, *next; chunk; chunk = next) {
         next = chunk->next;
         free(chunk);

@@ -18,6 +18,7 @@ struct cpu_dev {
     struct pool *pool;
     struct scratch_chunk *scratch;  // newest first
     size_t scratch_used;            // bytes of the newest chunk
+    struct weight_slab *slab;       // newest
     enum status failed;             // first failure since the last finish
     struct err failure;
 };
@@ -61,6 +62,7 @@ struct weight {
     uint8_t *scale;        // LINEAR: e8m0 [row_groups, blocks, scale_lanes]; NULL: all are 1
     uint32_t *rare;        // LINEAR e4m3: [row_groups, blocks], see weight.c
     size_t bytes;          // owned
+    struct weight_slab *slab;
 };
 
 static inline const float *weight_floats(const struct weight *weight)
@@ -68,6 +70,10 @@ static inline const float *weight_floats(const struct weight *weight)
     must(weight->use == WEIGHT_VECTOR);
     return weight->data;
 }
+
+/* Uninitialised memory for a weight, and the slab to give it back to. NULL: none is left. */
+void *cpu_weight_take(struct cpu_dev *cpu, size_t bytes, struct weight_slab **slab);
+void cpu_weight_give(struct cpu_dev *cpu, struct weight_slab *slab);
 
 enum status cpu_weight_load(struct dev *dev, const struct weight_source *source,
                             struct weight **weight, struct err *err);

@@ -57,6 +57,7 @@ struct product_kernels {
     tiles_put *put;
     swiglu_work *swiglu;
     row_sum_work *row_sum;
+    scores_work *scores;
 };
 
 const struct product_kernels *product_kernels(enum isa isa);

@@ -1,4 +1,4 @@
-/* mixture.c - SwiGLU and the sum over experts, in lanes.h. */
+/* mixture.c - SwiGLU, the sum over experts and the router's scores, in lanes.h. */
 #include "kernels/cpu/mixture.h"
 #include "kernels/cpu/lanes.h"
 
@@ -24,4 +24,10 @@ void ISA(row_sum)(const struct row_sum *args)
             sum = vf_add(sum, vf_load(args->rows + (size_t)args->row[k] * args->count + i));
         vf_store(args->out + i, vf_round(sum, args->official));
     }
+}
+
+/* Scalar, but with fma as an instruction and not a call. */
+void ISA(scores)(float *x, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) x[i] = sqrtf(softplus_f32(x[i]));
 }

@@ -1,4 +1,4 @@
-/* mixture.h - what experts.c does to vectors between its products. */
+/* mixture.h - what experts.c does to vectors between its products, and the router to scores. */
 #ifndef KERNELS_CPU_MIXTURE_H
 #define KERNELS_CPU_MIXTURE_H
 
@@ -27,6 +27,10 @@ struct row_sum {
 
 typedef void row_sum_work(const struct row_sum *args);
 
+/* x[i] = sqrt(softplus(x[i])) */
+typedef void scores_work(float *x, uint32_t count);
+
+scores_work scores_plain, scores_avx2, scores_avx512;
 swiglu_work swiglu_plain, swiglu_avx2, swiglu_avx512;
 row_sum_work row_sum_plain, row_sum_avx2, row_sum_avx512;
 

@@ -1,9 +1,9 @@
 /* route.c - which experts a token goes to, and their weights (model.md 4.7); fp32 throughout. */
 #include "kernels/cpu/gemm.h"
-#include "kernels/cpu/math.h"
 
 struct route_run {
     const struct route_args *args;
+    const struct product_kernels *kernels;
     float *score;  // [tokens, experts]
     uint32_t experts;
     _Atomic bool wrong;  // the table names an expert that there is not
@@ -54,7 +54,7 @@ static void route_token(void *context, uint32_t t, uint32_t thread)
     float *weight = args->weight + (size_t)t * args->topk;
     (void)thread;
 
-    for (uint32_t e = 0; e < run->experts; e++) score[e] = sqrtf(softplus_f32(score[e]));
+    run->kernels->scores(score, run->experts);
     if (args->table) choose_from_table(run, args->id[t], expert);
     else choose_best(run, score, expert);
     for (uint32_t i = 0; i < args->topk; i++) sum += score[expert[i]];
@@ -65,7 +65,9 @@ void cpu_route(struct dev *dev, const struct route_args *args)
 {
     struct cpu_dev *cpu = cpu_of(dev);
     uint32_t tokens = args->in.rows, experts = args->gate->rows;
-    struct route_run run = { .args = args, .experts = experts };
+    struct route_run run = { .args = args,
+                             .kernels = product_kernels(cpu->isa),
+                             .experts = experts };
 
     must(args->topk > 0 && args->topk <= experts && args->topk <= 64);
     if (tokens == 0) return;
@@ -86,5 +88,5 @@ void cpu_route(struct dev *dev, const struct route_args *args)
         for (uint32_t t = 0; t < tokens; t++) route_token(&run, t, 0);
     else pool_run(cpu->pool, tokens, route_token, &run);
     if (run.wrong) cpu_fail(cpu, BAD_INPUT, "tid2eid names an expert that there is not");
-    dev->ops->free(dev, run.score, 0);
+    dev->ops->free(dev, run.score, (size_t)tokens * experts * sizeof(float));
 }

@@ -188,9 +188,12 @@ static enum status load_linear(struct cpu_dev *cpu, const struct weight_source *
     size_t data = (size_t)weight->row_groups * weight->words * LANES * 4;
     size_t rare = weight->type == DT_F8_E4M3 ? (size_t)weight->row_groups * weight->blocks * 4 : 0;
     weight->bytes = data + rare + scales;
-    weight->data = cpu->dev.ops->alloc(&cpu->dev, weight->bytes);
+    weight->data = cpu_weight_take(cpu, weight->bytes, &weight->slab);
     if (!weight->data) return fail(err, NO_MEMORY, "%s: no memory is left", source->name);
-    if (rare) weight->rare = (uint32_t *)weight->data + data / 4;
+    if (rare) {
+        weight->rare = (uint32_t *)weight->data + data / 4;
+        memset(weight->rare, 0, rare);
+    }
     if (scales) {
         weight->scale = (uint8_t *)weight->data + data + rare;
         if (!pack_scales(source, weight))
@@ -213,7 +216,7 @@ static enum status load_vector(struct cpu_dev *cpu, const struct weight_source *
                     dtype_name(source->type));
     weight->type = DT_F32;
     weight->bytes = count * sizeof(float);
-    weight->data = cpu->dev.ops->alloc(&cpu->dev, weight->bytes);
+    weight->data = cpu_weight_take(cpu, weight->bytes, &weight->slab);
     if (!weight->data) return fail(err, NO_MEMORY, "%s: no memory is left", source->name);
 
     float *out = weight->data;
@@ -260,7 +263,7 @@ enum status cpu_weight_load(struct dev *dev, const struct weight_source *source,
 void cpu_weight_free(struct dev *dev, struct weight *weight)
 {
     if (!weight) return;
-    if (!weight->mapped) dev->ops->free(dev, weight->data, weight->bytes);
+    if (weight->slab) cpu_weight_give(cpu_of(dev), weight->slab);
     free(weight);
 }
 
