@@ -22,6 +22,8 @@ enum backend_option { OPT_BACKEND_AUTO, OPT_BACKEND_CPU, OPT_BACKEND_CUDA, OPT_B
 enum numerics_option { OPT_NUMERICS_OFFICIAL, OPT_NUMERICS_EXACT };
 enum isa_option { OPT_ISA_AUTO, OPT_ISA_PLAIN, OPT_ISA_AVX2, OPT_ISA_AVX512 };
 enum thinking_sampling_option { OPT_THINKING_SAMPLING_FIXED, OPT_THINKING_SAMPLING_HONOUR };
+enum reasoning_field_option { OPT_REASONING_FIELD_CONTENT, OPT_REASONING_FIELD_BOTH };
+enum unclosed_reasoning_option { OPT_UNCLOSED_REASONING_REASONING, OPT_UNCLOSED_REASONING_CONTENT };
 enum special_tokens_in_content_option { OPT_SPECIAL_TOKENS_LITERAL, OPT_SPECIAL_TOKENS_PARSE };
 enum log_level_option {
     OPT_LOG_LEVEL_ERROR,

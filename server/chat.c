@@ -132,6 +132,7 @@ static enum status open_stream(struct request *request, const struct chat_reques
                                               [PROMPT_IN_REASONING] = REPLY_IN_REASONING,
                                               [PROMPT_IN_CALLS] = REPLY_IN_BLOCK,
                                               [PROMPT_COMPLETE] = REPLY_IN_CONTENT };
+    const struct options *options = request->service->options;
     const struct answer_options *answer = &chat->answer;
     const struct chat_message *last = &chat->chat.message[chat->chat.message_count - 1];
     struct stream_prompt *origin = arena_take(&request->arena, sizeof *origin);
@@ -146,6 +147,10 @@ static enum status open_stream(struct request *request, const struct chat_reques
         .deepseek_usage = answer->usage_on_finish,
         .thinking = answer->thinking,
         .hide_reasoning = answer->hide_reasoning,
+        .join_reasoning = answer->join_reasoning,
+        .unclosed_is_content = options->unclosed_reasoning == OPT_UNCLOSED_REASONING_CONTENT,
+        .reasoning_both = options->reasoning_field == OPT_REASONING_FIELD_BOTH,
+        .service_tier = answer->service_tier,
         .logprobs = answer->logprobs,
         .top_logprobs = answer->top_logprobs,
         .choices = answer->choices,

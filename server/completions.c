@@ -165,6 +165,7 @@ static enum status open_stream(struct origin *origin, struct refused *refused)
         .kind = STREAM_COMPLETION,
         .include_usage = answer->include_usage,
         .deepseek_usage = answer->usage_on_finish,
+        .service_tier = answer->service_tier,
         .logprobs = answer->logprobs,
         .top_logprobs = answer->top_logprobs,
         .choices = answer->choices,

@@ -3,6 +3,7 @@
 #include "engine/engine.h"
 #include "server/handlers.h"
 #include "server/service.h"
+#include "server/tool_memory.h"
 
 /* What the engine counts for itself is taken over at each scrape: levels as they are, counts by what
  * they grew. */
@@ -29,9 +30,25 @@ static void take_engine_stats(const struct service *service)
     last = stats;
 }
 
+static void take_tool_memory_stats(const struct service *service)
+{
+    static struct tool_memory_stats last;  // the loop thread's
+    struct tool_memory_stats stats;
+
+    if (!service->tool_memory) return;
+    tool_memory_stats(service->tool_memory, &stats);
+    metric_set(METRIC_tool_memory_blocks, (int64_t)stats.blocks);
+    metric_set(METRIC_tool_memory_bytes, (int64_t)stats.bytes);
+    metric_add(METRIC_tool_memory_found, (int64_t)(stats.found - last.found));
+    metric_add(METRIC_tool_memory_missed, (int64_t)(stats.missed - last.missed));
+    metric_add(METRIC_tool_memory_dropped, (int64_t)(stats.dropped - last.dropped));
+    last = stats;
+}
+
 static void answer_metrics(struct request *request)
 {
     take_engine_stats(request->service);
+    take_tool_memory_stats(request->service);
     request->content_type = "text/plain; version=0.0.4; charset=utf-8";
     metrics_print(&request->out, slice_of(request->service->model_name));
 }

@@ -34,6 +34,7 @@ static const struct field_row completion_fields[] = {
     { "logit_bias", KNOWN_ELSEWHERE },
     { "add_special_tokens", KNOWN_ELSEWHERE },
     { "priority", KNOWN_ELSEWHERE },
+    { "deepseek_usage", KNOWN_ELSEWHERE },
     { "user_id", KNOWN_ELSEWHERE },
     { "user", KNOWN_ELSEWHERE },
     { "safety_identifier", KNOWN_ELSEWHERE },

@@ -43,6 +43,8 @@ static const struct field_row chat_fields[] = {
     { "reasoning_effort", KNOWN_ELSEWHERE },
     { "chat_template_kwargs", KNOWN_ELSEWHERE },
     { "include_reasoning", KNOWN_ELSEWHERE },
+    { "separate_reasoning", KNOWN_ELSEWHERE },
+    { "deepseek_usage", KNOWN_ELSEWHERE },
     { "user_id", KNOWN_ELSEWHERE },
     { "user", KNOWN_ELSEWHERE },
     { "safety_identifier", KNOWN_ELSEWHERE },
@@ -52,7 +54,6 @@ static const struct field_row chat_fields[] = {
     { "continue_final_message", KNOWN_ELSEWHERE },
     { "add_generation_prompt", KNOWN_ELSEWHERE },
     { "think", KNOWN_BOOL },
-    { "separate_reasoning", KNOWN_BOOL },
     { "store", KNOWN_BOOL },
     { "prompt_cache_key", KNOWN_TEXT },
     { "prompt_cache_retention", KNOWN_TEXT },
@@ -164,6 +165,8 @@ enum status openai_read_model(struct openai_reader *r)
                                r->service->model_name);
     answer->model = arena_copy(r->arena, name);
     answer->usage_on_finish = slice_starts(name, SLICE("deepseek"));
+    const struct json *tier = js_get(r->top.object, "service_tier");
+    answer->service_tier = tier && js_kind(tier) == JS_STRING;
     return answer->model.data ? OK : refuse_memory(r->top.refused);
 }
 
@@ -180,7 +183,7 @@ static const struct effort_row {
     { "max", true, CHAT_EFFORT_MAX },    { "ultra", true, CHAT_EFFORT_MAX },
 };
 
-/* Three ways to say it, strongest first: the thinking object, a switch in chat_template_kwargs, the
+/* Three ways to say it, strongest first: the field thinking, a switch in chat_template_kwargs, the
  * effort; then the model's name, and thinking when nobody says anything. -1 = unsaid. */
 struct thinking_said {
     int object, template, effort, name;
@@ -235,15 +238,23 @@ static enum status read_template(struct openai_reader *r, struct thinking_said *
     return read_effort(r, &at, &said->effort);
 }
 
-static enum status read_thinking_object(struct openai_reader *r, struct thinking_said *said)
+/* An object, or a boolean as published examples have it. */
+static enum status read_thinking_field(struct openai_reader *r, struct thinking_said *said)
 {
     static const char *const types[] = { "disabled", "enabled", "adaptive", NULL };
-    const struct json *node;
+    const struct json *node = js_get(r->top.object, "thinking");
     int64_t budget = 0;
     int type = 1;
-    enum status status = field_get(&r->top, "thinking", JS_OBJECT, &node);
+    enum status status;
 
-    if (status != OK || !node) return status;
+    if (!node || js_kind(node) == JS_NULL) return OK;
+    if (js_kind(node) == JS_BOOL) {
+        said->object = js_bool(node);
+        return OK;
+    }
+    if (js_kind(node) != JS_OBJECT)
+        return refuse_field(&r->top, "thinking", "found %s, wanted an object or a boolean",
+                            js_kind_name(js_kind(node)));
     struct fields at = { node, "thinking.", r->top.refused };
     if ((status = field_word(&at, "type", types, &type)) != OK) return status;
     said->object = type > 0;
@@ -257,15 +268,16 @@ static enum status read_thinking(struct openai_reader *r)
     struct thinking_said said = { -1, -1, -1, -1 };
     struct slice model = r->out->answer.model;
     struct chat *chat = &r->out->chat;
-    bool show = true;
+    bool show = true, apart = true;
     enum status status;
 
     if (slice_equal(model, SLICE("deepseek-chat"))) said.name = 0;
     if (slice_equal(model, SLICE("deepseek-reasoner"))) said.name = 1;
     if ((status = read_template(r, &said)) != OK) return status;
     if ((status = read_effort(r, &r->top, &said.effort)) != OK) return status;
-    if ((status = read_thinking_object(r, &said)) != OK) return status;
+    if ((status = read_thinking_field(r, &said)) != OK) return status;
     if ((status = field_bool(&r->top, "include_reasoning", &show)) != OK) return status;
+    if ((status = field_bool(&r->top, "separate_reasoning", &apart)) != OK) return status;
 
     int verdict = said.object >= 0     ? said.object
                   : said.template >= 0 ? said.template
@@ -278,6 +290,7 @@ static enum status read_thinking(struct openai_reader *r)
         chat->effort = CHAT_EFFORT_HIGH;  // such reasoning would not fit
     r->out->answer.thinking = chat->thinking;
     r->out->answer.hide_reasoning = !show;
+    r->out->answer.join_reasoning = show && !apart;
     return OK;
 }
 
@@ -291,6 +304,8 @@ enum status openai_read_stream(struct openai_reader *r)
     enum status status;
 
     if ((status = field_bool(&r->top, "stream", &answer->stream)) != OK) return status;
+    status = field_bool(&r->top, "deepseek_usage", &answer->usage_on_finish);
+    if (status != OK) return status;
     if ((status = field_get(&r->top, "stream_options", JS_OBJECT, &node)) != OK) return status;
     if (!node) return OK;
     if (!answer->stream)

@@ -35,6 +35,8 @@ struct answer_options {
     bool usage_on_finish;  // usage on the finish chunk too, as DeepSeek's clients expect
     bool thinking;         // the prompt ends with <think>: reasoning_content is there
     bool hide_reasoning;   // include_reasoning: false
+    bool join_reasoning;   // separate_reasoning: false
+    bool service_tier;     // named, so it is answered
     bool logprobs;
     uint32_t top_logprobs;     // 0-20
     struct reply_tools tools;  // none = no tool parsing

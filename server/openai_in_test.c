@@ -383,6 +383,9 @@ static const struct thinking_case {
     { "\"thinking\":{\"type\":\"enabled\"}", true, CHAT_EFFORT_HIGH },
     { "\"thinking\":{\"type\":\"adaptive\"}", true, CHAT_EFFORT_HIGH },
     { "\"thinking\":null", true, CHAT_EFFORT_HIGH },
+    { "\"thinking\":true", true, CHAT_EFFORT_HIGH },
+    { "\"thinking\":false", false, CHAT_EFFORT_HIGH },
+    { "\"thinking\":false,\"reasoning_effort\":\"max\"", false, CHAT_EFFORT_MAX },
     { "\"reasoning_effort\":\"none\"", false, CHAT_EFFORT_HIGH },
     { "\"reasoning_effort\":\"minimal\"", true, CHAT_EFFORT_LOW },
     { "\"reasoning_effort\":\"low\"", true, CHAT_EFFORT_LOW },
@@ -418,7 +421,11 @@ static void thinking_follows_its_strongest_word(void **unused)
         release(&r);
     }
     static const struct field_case cases[] = {
-        { WITH("\"thinking\":true"), "thinking" },
+        { WITH("\"thinking\":1"), "thinking" },
+        { WITH("\"thinking\":\"on\""), "thinking" },
+        { WITH("\"separate_reasoning\":false"), NULL },
+        { WITH("\"separate_reasoning\":0"), "separate_reasoning" },
+        { WITH("\"deepseek_usage\":1"), "deepseek_usage" },
         { WITH("\"thinking\":{\"type\":\"on\"}"), "thinking.type" },
         { WITH("\"thinking\":{\"type\":\"enabled\",\"budget_tokens\":1}"), NULL },
         { WITH("\"thinking\":{\"budget_tokens\":0}"), "thinking.budget_tokens" },

@@ -58,13 +58,32 @@ static void begin_call(struct choice *choice, const struct reply_part *part)
     write_call_begin(choice, part->call, slice_of(id), part->text);
 }
 
+/* Reasoning that is not to stand apart goes where it was written, between its tags. */
+static void take_reasoning(struct choice *choice, struct slice text)
+{
+    if (!choice->stream->setup.join_reasoning) {
+        write_text(choice, FIELD_REASONING, text);
+        return;
+    }
+    if (!choice->think_open) write_text(choice, FIELD_CONTENT, SLICE("<think>"));
+    choice->think_open = true;
+    write_text(choice, FIELD_CONTENT, text);
+}
+
+static void close_reasoning(struct choice *choice)
+{
+    if (choice->think_open) write_text(choice, FIELD_CONTENT, SLICE("</think>"));
+    choice->think_open = false;
+}
+
 static void take_part(void *owner, const struct reply_part *part)
 {
     struct choice *choice = owner;
 
+    if (part->kind != REPLY_REASONING) close_reasoning(choice);
     switch (part->kind) {
     case REPLY_REASONING:
-        write_text(choice, FIELD_REASONING, part->text);
+        take_reasoning(choice, part->text);
         break;
     case REPLY_CONTENT:
         samples_are_content(choice);
@@ -116,6 +135,18 @@ static void remember_block(const struct choice *choice)
     free(id);
 }
 
+/* The answer ended inside its thinking, and the client is to see that as the content. */
+static void show_unclosed(struct choice *choice)
+{
+    struct buf *content = &choice->gathered[FIELD_CONTENT];
+    struct buf *reasoning = &choice->gathered[FIELD_REASONING];
+
+    if (!reply_in_reasoning(choice->reply) || content->size) return;
+    struct buf empty = *content;
+    *content = *reasoning;
+    *reasoning = empty;
+}
+
 enum ending { ENDS_ALONE, ENDS_AT_LIMIT, ENDS_CUT };
 
 static CHECKED enum status choice_finish(struct choice *choice, enum ending ending)
@@ -139,6 +170,7 @@ static CHECKED enum status choice_finish(struct choice *choice, enum ending endi
     status = reply_finish(choice->reply, ending != ENDS_ALONE, &finish);
     if (status != OK) return status;
 
+    if (stream->setup.unclosed_is_content && !request->stream) show_unclosed(choice);
     if (request->stream) write_gathered(choice);
     bool cut = ending == ENDS_CUT && finish == REPLY_FINISH_LENGTH;
     choice->finish = cut ? "insufficient_system_resource" : row[finish].name;

@@ -13,7 +13,7 @@
  *
  * Log-probabilities are those of the content's tokens: the tokens whose text reached `content` (or
  * `text`), in order, each once. Tokens of reasoning, of tool calls, of tags and of removed stop
- * strings have none.
+ * strings have none; nor has reasoning that the client wants joined to the content.
  *
  * Thread: as the request: one worker until stream_open returns, then the loop thread.
  */
@@ -40,12 +40,15 @@ struct stream_setup {
     bool deepseek_usage;                 // usage also on the last choice chunk
     bool thinking;                       // reasoning_content is a field of the answer
     bool hide_reasoning;                 // include_reasoning: false
+    bool join_reasoning;                 // the content begins with it, between <think> tags
+    bool unclosed_is_content;            // a whole answer that ends in reasoning: it is the content
     bool reasoning_both;                 // `reasoning` beside reasoning_content
     bool logprobs;                       // the jobs bring them
     uint32_t top_logprobs;               // alternatives of each token, 0-20
     uint32_t choices;                    // n, of each prompt
     const struct stream_prompt *prompt;  // [prompts]; in the arena
     uint32_t prompts;
+    bool service_tier;   // answered as "default"
     struct slice model;  // the name to answer with; in the arena or static
     uint64_t tenant;     // whose tool calls these are
 

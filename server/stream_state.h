@@ -37,6 +37,7 @@ struct choice {
     const struct sample_out *sample;  // of the token being read, until its text reached content
 
     uint64_t tokens, reasoning_tokens;
+    bool think_open;     // joined reasoning was begun and not closed
     bool echoed;         // the prompt's text was written, or need not be
     const char *finish;  // NULL while under way
 };

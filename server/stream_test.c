@@ -464,6 +464,44 @@ static void hidden_reasoning_is_nowhere(void **unused)
     joined_release(&joined);
 }
 
+static void joined_reasoning_begins_the_content(void **unused)
+{
+    struct stream_setup setup = chat_setup();
+    struct joined joined;
+    (void)unused;
+    setup.thinking = true;
+    setup.join_reasoning = true;
+    setup.reply.start = REPLY_IN_REASONING;
+    chat(&joined, &setup, "Well</think>Hello", FINISH_STOP);
+    expect(&joined.choice[0].reasoning, "");
+    expect(&joined.choice[0].content, "<think>Well</think>Hello");
+    joined_release(&joined);
+    chat(&joined, &setup, "Well", FINISH_LENGTH);
+    expect(&joined.choice[0].content, "<think>Well");
+    joined_release(&joined);
+}
+
+static void unclosed_reasoning_may_be_the_content_of_a_whole_answer(void **unused)
+{
+    static struct script script;
+    struct stream_setup setup = chat_setup();
+    struct joined joined;
+    (void)unused;
+    setup.thinking = true;
+    setup.unclosed_is_content = true;
+    setup.reply.start = REPLY_IN_REASONING;
+    script_fill(&script, SLICE("Hello"), true, FINISH_LENGTH);
+    play_answer(&joined, &setup, &script);
+    expect(&joined.choice[0].reasoning, "");
+    expect(&joined.choice[0].content, "Hello");
+    joined_release(&joined);
+    script_fill(&script, SLICE("Well</think>"), true, FINISH_LENGTH);
+    play_answer(&joined, &setup, &script);
+    expect(&joined.choice[0].reasoning, "Well");
+    expect(&joined.choice[0].content, "");
+    joined_release(&joined);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -479,6 +517,8 @@ int main(void)
         cmocka_unit_test(sampled_block_is_remembered_under_its_ids),
         cmocka_unit_test(engine_failure_ends_a_stream_with_an_error),
         cmocka_unit_test(hidden_reasoning_is_nowhere),
+        cmocka_unit_test(joined_reasoning_begins_the_content),
+        cmocka_unit_test(unclosed_reasoning_may_be_the_content_of_a_whole_answer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

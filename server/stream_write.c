@@ -16,7 +16,8 @@ static bool is_chat(const struct stream *stream)
 
 static bool shows_reasoning(const struct stream *stream)
 {
-    return is_chat(stream) && stream->setup.thinking && !stream->setup.hide_reasoning;
+    const struct stream_setup *setup = &stream->setup;
+    return is_chat(stream) && setup->thinking && !setup->hide_reasoning && !setup->join_reasoning;
 }
 
 void write_head(struct stream *stream)
@@ -34,6 +35,7 @@ void write_head(struct stream *stream)
 
     if (chunks) sse_begin(&stream->head);
     out_head(&stream->head, &head);
+    if (stream->setup.service_tier) buf_add_string(&stream->head, ",\"service_tier\":\"default\"");
     buf_add_string(&stream->head, ",\"choices\":[");
     if (chunks) buf_add_string(&stream->head, "{\"index\":");
 }
