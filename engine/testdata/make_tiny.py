@@ -90,7 +90,8 @@ OTHER = TINY | dict(
     num_hash_layers=2,
     routed_scaling_factor=2.5,
     index_topk=24,
-    compress_ratios=[128, 4, 0],
+    compress_ratios=[128, 4],
+    num_nextn_predict_layers=0,
 )
 
 # name: configuration, shards, seed of the weights
@@ -204,12 +205,13 @@ class Weights:
         self.hyper_head("")
         self.norm("norm", dim)
         self.bf16("head", self.normal(vocab, dim, std=dim**-0.5))
-        self.block("mtp.0", 0, False)
-        self.fp8("mtp.0.e_proj", dim, dim)
-        self.fp8("mtp.0.h_proj", dim, dim)
-        for name in ("enorm", "hnorm", "norm"):
-            self.norm("mtp.0." + name, dim)
-        self.hyper_head("mtp.0.")
+        if config["num_nextn_predict_layers"]:
+            self.block("mtp.0", 0, False)
+            self.fp8("mtp.0.e_proj", dim, dim)
+            self.fp8("mtp.0.h_proj", dim, dim)
+            for name in ("enorm", "hnorm", "norm"):
+                self.norm("mtp.0." + name, dim)
+            self.hyper_head("mtp.0.")
         return self.tensors
 
 
@@ -242,7 +244,8 @@ def clearest_tokens(config, tensors):
         ids = np.random.default_rng(seed).integers(0, config["vocab_size"], TOKENS)
         model = Reference(config, tensors, official=False)
         _, after = model.forward(ids)
-        model.draft_logits(after[-1], ids)
+        if config["num_nextn_predict_layers"]:
+            model.draft_logits(after[-1], ids)
         if model.margin > best_margin:
             best_margin, best = model.margin, ids
     print(f"smallest top-k margin {best_margin:.1e}")
@@ -252,12 +255,9 @@ def clearest_tokens(config, tensors):
 def golden(config, tensors, ids, official):
     model = Reference(config, tensors, official)
     logits, after = model.forward(ids)
-    drafts = model.draft_logits(after[-1], ids)
-    data = {
-        "tokens": ("I32", ids),
-        "logits": ("F32", logits),
-        "mtp_logits": ("F32", drafts),
-    }
+    data = {"tokens": ("I32", ids), "logits": ("F32", logits)}
+    if config["num_nextn_predict_layers"]:
+        data["mtp_logits"] = ("F32", model.draft_logits(after[-1], ids))
     # Official numerics are compared layer by layer, so each layer's input is kept whole.
     rows = np.arange(TOKENS) if official else np.unique(np.r_[0:8, 124:132, 252:268, 0:TOKENS:16])
     data["stream_positions"] = ("I32", rows)
