@@ -1,26 +1,45 @@
 /* attention.c - softmax over window and compressed keys with a sink (model.md 4.3, 5.10).
  *
- * A key, which is also its value, is unpacked once for all heads. Scores: 16 lanes over the channels
- * in order, then the lanes' tree. Weights: exp(score - largest), summed by 16 lanes over the keys.
- * Output: each channel sums over the keys in order, window first.
+ * Scores: 16 lanes over the channels in order, then the lanes' tree. Weights: exp(score - largest),
+ * summed by 16 lanes over the keys. Output: each channel sums over the keys in order, window first.
+ *
+ * Official rows are unpacked to fp32 before use: those of a chunk once for all its tokens (shared),
+ * or, for a few tokens, by each for itself. Exact rows are used where they lie.
  */
-#include "kernels/cpu/vectors.h"
 #include "kernels/cpu/share.h"
+#include "kernels/cpu/vectors.h"
 
-/* How many heads, keys and vectors of channels go side by side: what the registers hold. */
+/* How many sums go side by side: what the registers hold. Of heads, as many as a tile has; of keys, or
+ * of vectors of channels, the rest. */
 #if defined __AVX512F__
-enum { SCORE_HEADS = 4, SCORE_KEYS = 4, VALUE_HEADS = 4, VALUE_VECTORS = 4 };
+enum { TILE = 16, TILE_HEADS = 4 };
 #else
-enum { SCORE_HEADS = 2, SCORE_KEYS = 2, VALUE_HEADS = 4, VALUE_VECTORS = 1 };
+enum { TILE = 4, TILE_HEADS = 2 };
 #endif
+
+enum {
+    KEY_BLOCK = 16,          // keys whose values pass through the first-level cache together
+    HEADS_EACH = 4,          // of an item, where items are many
+    SHARED_TOKENS = 4,       // from so many tokens of one sequence on, rows are unpacked for all
+    SHARED_ENTRIES = 32768,  // at most so many entries are (64 MiB)
+};
+
+struct span {  // rows of one sequence, unpacked for all its tokens; NULL: not shared
+    float *window, *entry;
+    uint32_t first;  // position of window's first row
+    uint32_t windows, entries;
+};
 
 struct attention_job {
     const struct attention_args *args;
     const float *sink;
-    uint32_t dim;      // of a head
-    size_t keys_most;  // of one token, a multiple of 16
-    float *key;        // [keys_most, dim] of every thread
-    float *score;      // [VALUE_HEADS, keys_most] of every thread
+    uint32_t dim;         // of a head
+    uint32_t heads_each;  // of an item; an item is a token and some of its heads
+    size_t keys_most;     // of one token, a multiple of 16
+    struct span *span;    // [seqs]
+    float *key;           // [keys_most, dim] of every thread; NULL when nothing is unpacked alone
+    const float **row;    // [keys_most] of every thread
+    float *score;         // [HEADS_EACH, keys_most] of every thread
     bool official;
 };
 
@@ -35,59 +54,136 @@ static uint32_t entry_count(const struct attention_args *args, uint32_t t)
     return args->selected ? args->count[t] : (args->batch->position[t] + 1) / args->ratio;
 }
 
-/* Unpacks the keys of a token: its window by position, then entries ascending. */
-INLINE uint32_t gather_keys(const struct attention_job *job, uint32_t t, float *key)
+/* ---- rows ---------------------------------------------------------------------------------- */
+
+static const char *window_row(const struct attention_args *args, uint32_t seq, uint32_t position)
+{
+    const struct batch *batch = args->batch;
+    uint32_t column = position / BLOCK_TOKENS - batch->w_first[seq];
+    uint32_t page = batch->w_table[(size_t)seq * batch->w_stride + column];
+
+    return plane_row(&args->window, page, position % BLOCK_TOKENS);
+}
+
+static const char *entry_row(const struct attention_args *args, uint32_t seq, uint32_t entry)
+{
+    uint32_t rows = BLOCK_TOKENS / args->ratio;
+    const uint32_t *block = args->batch->g_table + (size_t)seq * args->batch->g_stride;
+
+    return plane_row(&args->entries, block[entry / rows], entry % rows);
+}
+
+static void unpack_shared(void *context, uint32_t from, uint32_t to, uint32_t thread)
+{
+    const struct attention_job *job = context;
+    const struct attention_args *args = job->args;
+    uint32_t start = 0;  // rows of the sequences before
+    (void)thread;
+
+    for (uint32_t seq = 0; seq < args->batch->seqs && start < to; seq++) {
+        const struct span *span = &job->span[seq];
+        uint32_t rows = span->windows + span->entries;
+        for (uint32_t i = from > start ? from - start : 0; i < rows && start + i < to; i++) {
+            uint32_t entry = i - span->windows;  // or below, and then not used
+            if (i < span->windows)
+                entry_read(span->window + (size_t)i * job->dim,
+                           window_row(args, seq, span->first + i), job->dim, true);
+            else
+                entry_read(span->entry + (size_t)entry * job->dim, entry_row(args, seq, entry),
+                           job->dim, true);
+        }
+        start += rows;
+    }
+}
+
+/* Where one row of fp32 lies; `own` is where it may be unpacked to. */
+INLINE const float *row_at(const struct attention_job *job, const char *row, const float *shared,
+                           float *own)
+{
+    if (!job->official) return (const float *)(const void *)row;
+    if (shared) return shared;
+    entry_read(own, row, job->dim, true);
+    return own;
+}
+
+/* The keys of a token, its window by position, then entries ascending; padded to whole tiles. */
+INLINE uint32_t gather_keys(const struct attention_job *job, uint32_t t, const float **row,
+                            float *own)
 {
     const struct attention_args *args = job->args;
-    const struct batch *batch = args->batch;
-    uint32_t position = batch->position[t], seq = batch->seq[t], window = window_count(position);
-    uint32_t entries = entry_count(args, t);
-    const uint32_t *pages = batch->w_table + (size_t)seq * batch->w_stride;
-    const uint32_t *blocks = batch->g_table + (size_t)seq * batch->g_stride;
+    uint32_t position = args->batch->position[t], seq = args->batch->seq[t], keys = 0;
+    uint32_t window = window_count(position), entries = entry_count(args, t);
+    const struct span *span = &job->span[seq];
 
-    for (uint32_t p = position + 1 - window; p <= position; p++) {
-        uint32_t page = pages[p / BLOCK_TOKENS - batch->w_first[seq]];
-        entry_read(key, plane_row(&args->window, page, p % BLOCK_TOKENS), job->dim, job->official);
-        key += job->dim;
+    for (uint32_t p = position + 1 - window; p <= position; p++, own += job->dim) {
+        const float *shared =
+            span->window ? span->window + (size_t)(p - span->first) * job->dim : 0;
+        row[keys++] = row_at(job, window_row(args, seq, p), shared, own);
     }
-    for (uint32_t i = 0; i < entries; i++) {
+    for (uint32_t i = 0; i < entries; i++, own += job->dim) {
         uint32_t entry = args->selected ? args->selected[(size_t)t * args->topk + i] : i;
-        uint32_t rows = BLOCK_TOKENS / args->ratio;
-        entry_read(key, plane_row(&args->entries, blocks[entry / rows], entry % rows), job->dim,
-                   job->official);
-        key += job->dim;
+        const float *shared = span->entry ? span->entry + (size_t)entry * job->dim : 0;
+        row[keys++] = row_at(job, entry_row(args, seq, entry), shared, own);
     }
-    return window + entries;
+    for (uint32_t k = keys; k % VF_LANES; k++) row[k] = row[keys - 1];
+    return keys;
 }
 
-INLINE void score_tile(float *score, size_t stride, const float *q, const float *key, uint32_t dim,
-                       uint32_t heads, uint32_t keys)
-{
-    vf sum[SCORE_HEADS][SCORE_KEYS], scale = vf_all((float)(1.0 / sqrt((double)dim)));
+/* ---- scores -------------------------------------------------------------------------------- */
 
-    for (uint32_t h = 0; h < heads; h++)
-        for (uint32_t k = 0; k < keys; k++) sum[h][k] = vf_all(0);
-    for (uint32_t i = 0; i < dim; i += VF_LANES) {
-        vf v[SCORE_KEYS];
-        for (uint32_t k = 0; k < keys; k++) v[k] = vf_load(key + (size_t)k * dim + i);
-        for (uint32_t h = 0; h < heads; h++) {
-            vf x = vf_load(q + (size_t)h * dim + i);
-            for (uint32_t k = 0; k < keys; k++) sum[h][k] = vf_fma(x, v[k], sum[h][k]);
+/* The tree of vf_sum over each of TILE vectors, into their own lane of the result. */
+#if defined __AVX512F__
+INLINE void sum_tile(float *out, const vf *sum)
+{
+    vf half[8], quarter[4];
+
+    for (int i = 0; i < 8; i++) {  // sums 4q + k: of two q, the upper and the lower half
+        int at = i / 4 * 8 + i % 4;
+        half[i] = vf_add(_mm512_shuffle_f32x4(sum[at], sum[at + 4], 0x44),
+                         _mm512_shuffle_f32x4(sum[at], sum[at + 4], 0xee));
+    }
+    for (int k = 0; k < 4; k++)  // quarter q of it: four lanes of sum 4q + k
+        quarter[k] = vf_add(_mm512_shuffle_f32x4(half[k], half[k + 4], 0x88),
+                            _mm512_shuffle_f32x4(half[k], half[k + 4], 0xdd));
+    for (int k = 0; k < 4; k += 2)
+        quarter[k] = vf_add(_mm512_shuffle_ps(quarter[k], quarter[k + 1], 0x44),
+                            _mm512_shuffle_ps(quarter[k], quarter[k + 1], 0xee));
+    vf_store(out, vf_add(_mm512_shuffle_ps(quarter[0], quarter[2], 0x88),
+                         _mm512_shuffle_ps(quarter[0], quarter[2], 0xdd)));
+}
+#else
+INLINE void sum_tile(float *out, const vf *sum)
+{
+    for (int i = 0; i < TILE; i++) out[i] = vf_sum(sum[i]);
+}
+#endif
+
+/* Scores of `heads` heads (1, 2 or 4, a constant after inlining) with all keys. */
+INLINE void score_heads(float *score, size_t stride, const float *q, const float *const *row,
+                        uint32_t keys, uint32_t dim, uint32_t heads)
+{
+    const uint32_t wide = TILE / heads;  // keys of a tile
+    const float scale = (float)(1.0 / sqrt((double)dim));
+
+    for (uint32_t k = 0; k < keys; k += wide) {
+        vf sum[TILE];
+        float out[TILE];
+
+        for (uint32_t i = 0; i < TILE; i++) sum[i] = vf_all(0);
+        for (uint32_t c = 0; c < dim; c += VF_LANES) {
+            vf x[TILE_HEADS];
+            for (uint32_t h = 0; h < heads; h++) x[h] = vf_load(q + (size_t)h * dim + c);
+            for (uint32_t i = 0; i < wide; i++) {
+                vf v = vf_load(row[k + i] + c);
+                for (uint32_t h = 0; h < heads; h++)
+                    sum[h * wide + i] = vf_fma(x[h], v, sum[h * wide + i]);
+            }
         }
+        sum_tile(out, sum);
+        for (uint32_t h = 0; h < heads; h++)
+            for (uint32_t i = 0; i < wide; i++)
+                score[h * stride + k + i] = out[h * wide + i] * scale;
     }
-    for (uint32_t h = 0; h < heads; h++)
-        for (uint32_t k = 0; k < keys; k++)
-            score[h * stride + k] = vf_first(vf_mul(vf_sum_all(sum[h][k]), scale));
-}
-
-INLINE void score_heads(float *score, size_t stride, const float *q, const float *key, uint32_t dim,
-                        uint32_t heads, uint32_t keys)
-{
-    uint32_t k = 0;
-
-    for (; k + SCORE_KEYS <= keys; k += SCORE_KEYS)
-        score_tile(score + k, stride, q, key + (size_t)k * dim, dim, heads, SCORE_KEYS);
-    for (; k < keys; k++) score_tile(score + k, stride, q, key + (size_t)k * dim, dim, heads, 1);
 }
 
 /* Scores to weights, in place; padded to whole vectors. Returns what divides the output. */
@@ -108,66 +204,88 @@ INLINE float weigh(float *score, uint32_t keys, float sink, bool official)
     return vf_sum(sum) + exp_f32(sink - most);
 }
 
-INLINE void value_tile(float *out, const float *weight, size_t stride, const float *key,
-                       uint32_t dim, uint32_t keys, const float *divisor, uint32_t heads,
-                       bool official)
-{
-    vf sum[VALUE_HEADS][VALUE_VECTORS];
+/* ---- values -------------------------------------------------------------------------------- */
 
-    for (uint32_t h = 0; h < heads; h++)
-        for (uint32_t c = 0; c < VALUE_VECTORS; c++) sum[h][c] = vf_all(0);
-    for (uint32_t k = 0; k < keys; k++) {
-        vf v[VALUE_VECTORS];
-        for (uint32_t c = 0; c < VALUE_VECTORS; c++)
-            v[c] = vf_load(key + (size_t)k * dim + c * VF_LANES);
-        for (uint32_t h = 0; h < heads; h++) {
-            vf w = vf_all(weight[h * stride + k]);
-            for (uint32_t c = 0; c < VALUE_VECTORS; c++) sum[h][c] = vf_fma(w, v[c], sum[h][c]);
+/* Adds the weighted values of keys from .. to - 1 to `out` of `heads` heads, channel by channel. */
+INLINE void value_block(float *out, const float *weight, size_t stride, const float *const *row,
+                        uint32_t from, uint32_t to, uint32_t dim, uint32_t heads)
+{
+    const uint32_t wide = TILE / heads;  // vectors of channels
+
+    for (uint32_t c = 0; c < dim; c += wide * VF_LANES) {
+        vf sum[TILE];
+
+        for (uint32_t h = 0; h < heads; h++)
+            for (uint32_t i = 0; i < wide; i++)
+                sum[h * wide + i] =
+                    from ? vf_load(out + (size_t)h * dim + c + i * VF_LANES) : vf_all(0);
+        for (uint32_t k = from; k < to; k++) {
+            vf w[TILE_HEADS];
+            for (uint32_t h = 0; h < heads; h++) w[h] = vf_all(weight[h * stride + k]);
+            for (uint32_t i = 0; i < wide; i++) {
+                vf v = vf_load(row[k] + c + i * VF_LANES);
+                for (uint32_t h = 0; h < heads; h++)
+                    sum[h * wide + i] = vf_fma(w[h], v, sum[h * wide + i]);
+            }
         }
+        for (uint32_t h = 0; h < heads; h++)
+            for (uint32_t i = 0; i < wide; i++)
+                vf_store(out + (size_t)h * dim + c + i * VF_LANES, sum[h * wide + i]);
     }
-    for (uint32_t h = 0; h < heads; h++)
-        for (uint32_t c = 0; c < VALUE_VECTORS; c++)
-            vf_store(out + (size_t)h * dim + c * VF_LANES,
-                     vf_round(vf_div(sum[h][c], vf_all(divisor[h])), official));
 }
 
-/* `heads` of one token, at most VALUE_HEADS; both tile sizes are constants after inlining. */
-INLINE void attend_heads(const struct attention_job *job, uint32_t t, uint32_t head, uint32_t heads,
-                         const float *key, uint32_t keys, float *score, const struct turn *turn)
+INLINE void value_heads(float *out, const float *weight, size_t stride, const float *const *row,
+                        uint32_t keys, uint32_t dim, uint32_t heads)
 {
-    uint32_t dim = job->dim, h = 0;
-    const float *q = (const float *)mat_row(&job->args->q, t) + (size_t)head * dim;
-    float *out = (float *)mat_row(&job->args->out, t) + (size_t)head * dim, divisor[VALUE_HEADS];
-
-    for (; h + SCORE_HEADS <= heads; h += SCORE_HEADS)
-        score_heads(score + h * job->keys_most, job->keys_most, q + (size_t)h * dim, key, dim,
-                    SCORE_HEADS, keys);
-    for (; h < heads; h++)
-        score_heads(score + h * job->keys_most, job->keys_most, q + (size_t)h * dim, key, dim, 1,
-                    keys);
-    for (h = 0; h < heads; h++)
-        divisor[h] = weigh(score + h * job->keys_most, keys, job->sink[head + h], job->official);
-    for (uint32_t c = 0; c < dim; c += VALUE_VECTORS * VF_LANES)
-        value_tile(out + c, score, job->keys_most, key + c, dim, keys, divisor, heads,
-                   job->official);
-    for (h = 0; h < heads; h++) row_turn(out + (size_t)h * dim, dim, turn, job->official);
+    for (uint32_t k = 0; k < keys; k += KEY_BLOCK)
+        value_block(out, weight, stride, row, k, k + KEY_BLOCK < keys ? k + KEY_BLOCK : keys, dim,
+                    heads);
 }
 
-static void attend_tokens(void *context, uint32_t from, uint32_t to, uint32_t thread)
+/* ---- a token ------------------------------------------------------------------------------- */
+
+/* `heads` heads: their scores, weights and outputs. */
+INLINE void attend_heads(const struct attention_job *job, uint32_t t, uint32_t head, uint32_t heads,
+                         const float *const *row, uint32_t keys, float *score,
+                         const struct turn *turn)
+{
+    uint32_t dim = job->dim;
+    size_t stride = job->keys_most;
+    const float *q = (const float *)mat_row(&job->args->q, t) + (size_t)head * dim;
+    float *out = (float *)mat_row(&job->args->out, t) + (size_t)head * dim;
+    float divisor[TILE_HEADS];
+
+    score_heads(score, stride, q, row, keys, dim, heads);
+    for (uint32_t h = 0; h < heads; h++)
+        divisor[h] = weigh(score + h * stride, keys, job->sink[head + h], job->official);
+    value_heads(out, score, stride, row, keys, dim, heads);
+    for (uint32_t h = 0; h < heads; h++, out += dim) {
+        for (uint32_t c = 0; c < dim; c += VF_LANES)
+            vf_store(out + c,
+                     vf_round(vf_div(vf_load(out + c), vf_all(divisor[h])), job->official));
+        row_turn(out, dim, turn, job->official);
+    }
+}
+
+static void attend_items(void *context, uint32_t from, uint32_t to, uint32_t thread)
 {
     const struct attention_job *job = context;
     const struct attention_args *args = job->args;
-    float *key = job->key + thread * job->keys_most * job->dim;
-    float *score = job->score + thread * job->keys_most * VALUE_HEADS;
+    uint32_t groups = args->heads / job->heads_each;
+    float *own = job->key ? job->key + thread * job->keys_most * job->dim : NULL;
+    const float **row = job->row + thread * job->keys_most;
+    float *score = job->score + thread * job->keys_most * HEADS_EACH;
 
-    for (uint32_t t = from; t < to; t++) {
-        uint32_t keys = gather_keys(job, t, key), h = 0;
+    for (uint32_t item = from; item < to; item++) {
+        uint32_t t = item / groups, head = item % groups * job->heads_each;
+        uint32_t end = head + job->heads_each, keys = gather_keys(job, t, row, own);
         struct turn turn;
 
         turn_init(&turn, &args->rope, args->batch->position[t], true);
-        for (; h + VALUE_HEADS <= args->heads; h += VALUE_HEADS)
-            attend_heads(job, t, h, VALUE_HEADS, key, keys, score, &turn);
-        for (; h < args->heads; h++) attend_heads(job, t, h, 1, key, keys, score, &turn);
+        for (; TILE_HEADS == 4 && head + 4 <= end; head += 4)
+            attend_heads(job, t, head, TILE_HEADS, row, keys, score, &turn);
+        for (; head + 2 <= end; head += 2) attend_heads(job, t, head, 2, row, keys, score, &turn);
+        for (; head < end; head++) attend_heads(job, t, head, 1, row, keys, score, &turn);
     }
 }
 
@@ -176,10 +294,63 @@ static void attention_check(const struct attention_args *args, uint32_t dim, boo
     uint32_t bytes = official ? ENTRY_BYTES_OFFICIAL : dim * (uint32_t)sizeof(float);
 
     must(dim * args->heads == args->q.cols && args->out.cols == args->q.cols);
-    must(dim % (VALUE_VECTORS * VF_LANES) == 0 && (!official || dim == ENTRY_DIM));
+    must(dim % (TILE * VF_LANES) == 0 && (!official || dim == ENTRY_DIM));
     must(args->sink->rows * args->sink->cols == args->heads);
     must(args->window.row_bytes == bytes && (!args->ratio || args->entries.row_bytes == bytes));
     must(args->rope.dim % VF_LANES == 0 && args->rope.dim <= ROPE_MOST && args->rope.dim <= dim);
+}
+
+/* What is unpacked for all tokens of a sequence: the windows where its tokens are many enough, and the
+ * entries where that costs less than each token's own. Returns the rows. */
+static uint32_t plan_span(const struct attention_job *job, uint32_t seq, struct span *span)
+{
+    const struct attention_args *args = job->args;
+    const struct batch *batch = args->batch;
+    uint32_t first = batch->first[seq], end = batch->first[seq + 1], entries = 0;
+    uint64_t own = 0;  // entries that the tokens would unpack by themselves
+
+    *span = (struct span){ 0 };
+    if (!job->official || end - first < SHARED_TOKENS) return 0;
+    for (uint32_t t = first; t < end; t++) own += entry_count(args, t);
+    if (args->ratio) entries = (batch->position[end - 1] + 1) / args->ratio;
+    span->first = batch->position[first] + 1 - window_count(batch->position[first]);
+    span->windows = batch->position[end - 1] + 1 - span->first;
+    if (entries <= own && entries <= SHARED_ENTRIES) span->entries = entries;
+    return span->windows + span->entries;
+}
+
+/* Memory for the shared rows, and their unpacking. False: there is no memory. */
+static bool unpack_spans(struct cpu_dev *cpu, struct attention_job *job)
+{
+    uint32_t seqs = job->args->batch->seqs, rows = 0;
+    float *data;
+
+    job->span = cpu_take(cpu, seqs * sizeof *job->span);
+    if (!job->span) return false;
+    for (uint32_t seq = 0; seq < seqs; seq++) rows += plan_span(job, seq, &job->span[seq]);
+    if (rows == 0) return true;
+    data = cpu_take(cpu, (size_t)rows * job->dim * sizeof *data);
+    if (!data) return false;
+    for (uint32_t seq = 0; seq < seqs; seq++) {
+        struct span *span = &job->span[seq];
+        if (span->windows) span->window = data;
+        data += (size_t)span->windows * job->dim;
+        if (span->entries) span->entry = data;
+        data += (size_t)span->entries * job->dim;
+    }
+    share_rows(cpu, rows, 256, unpack_shared, job);
+    return true;
+}
+
+/* Few tokens are shared out by heads, where the work is worth waking threads. */
+static uint32_t choose_heads(const struct attention_args *args, uint32_t threads, size_t keys)
+{
+    uint32_t heads = args->heads;
+
+    if (args->batch->tokens >= 2 * threads || keys * heads < 1024) return heads;
+    if (heads % HEADS_EACH == 0 && args->batch->tokens * heads / HEADS_EACH >= threads)
+        return HEADS_EACH;
+    return heads % 2 == 0 ? 2 : 1;
 }
 
 void ISA(attention)(struct cpu_dev *cpu, const struct attention_args *args)
@@ -197,12 +368,15 @@ void ISA(attention)(struct cpu_dev *cpu, const struct attention_args *args)
         uint32_t keys = window_count(args->batch->position[t]) + entry_count(args, t);
         if (keys > most) most = keys;
     }
-    job.keys_most = (most + VF_LANES - 1) / VF_LANES * VF_LANES;
     cpu_scratch_begin(cpu);
-    job.key = cpu_take(cpu, threads * job.keys_most * job.dim * sizeof *job.key);
-    job.score = cpu_take(cpu, threads * job.keys_most * VALUE_HEADS * sizeof *job.score);
-    if (!job.key || !job.score) return;
-    share_rows(cpu, args->batch->tokens, 1, attend_tokens, &job);
+    job.keys_most = (most + VF_LANES - 1) / VF_LANES * VF_LANES;
+    job.heads_each = choose_heads(args, threads, most);
+    job.row = cpu_take(cpu, threads * job.keys_most * sizeof *job.row);
+    job.score = cpu_take(cpu, threads * job.keys_most * HEADS_EACH * sizeof *job.score);
+    if (job.official) job.key = cpu_take(cpu, threads * job.keys_most * job.dim * sizeof *job.key);
+    if (!job.row || !job.score || (job.official && !job.key)) return;
+    if (!unpack_spans(cpu, &job)) return;
+    share_rows(cpu, args->batch->tokens * (args->heads / job.heads_each), 1, attend_items, &job);
 }
 
 OPERATION(attention)
