@@ -3,8 +3,9 @@
  * Scores: 16 lanes over the channels in order, then the lanes' tree. Weights: exp(score - largest),
  * summed by 16 lanes over the keys. Output: each channel sums over the keys in order, window first.
  *
- * Official rows are unpacked to fp32 before use: those of a chunk once for all its tokens (shared),
- * or, for a few tokens, by each for itself. Exact rows are used where they lie.
+ * Keys pass in blocks of sixteen through all heads, twice: for their scores, then for their values.
+ * Official rows are unpacked to fp32 on the way: those of a chunk once for all its tokens (shared),
+ * or, for a few tokens, block by block into the first-level cache. Exact rows are used in place.
  */
 #include "kernels/cpu/share.h"
 #include "kernels/cpu/vectors.h"
@@ -18,8 +19,9 @@ enum { TILE = 4, TILE_HEADS = 2 };
 #endif
 
 enum {
-    KEY_BLOCK = 16,          // keys whose values pass through the first-level cache together
-    HEADS_EACH = 4,          // of an item, where items are many
+    KEY_BLOCK = 16,          // keys that pass together
+    HEADS_MOST = 32,         // of an item
+    OWN_ROWS = 512,          // 1 MiB, which the second-level cache holds
     SHARED_TOKENS = 4,       // from so many tokens of one sequence on, rows are unpacked for all
     SHARED_ENTRIES = 32768,  // at most so many entries are (64 MiB)
 };
@@ -35,11 +37,11 @@ struct attention_job {
     const float *sink;
     uint32_t dim;         // of a head
     uint32_t heads_each;  // of an item; an item is a token and some of its heads
-    size_t keys_most;     // of one token, a multiple of 16
+    size_t keys_most;     // of one token, a multiple of KEY_BLOCK
     struct span *span;    // [seqs]
-    float *key;           // [keys_most, dim] of every thread; NULL when nothing is unpacked alone
-    const float **row;    // [keys_most] of every thread
-    float *score;         // [HEADS_EACH, keys_most] of every thread
+    size_t own_rows;      // keys_most, or KEY_BLOCK where those would be too many
+    float *key;           // [own_rows, dim] of every thread
+    float *score;         // [heads_each, keys_most] of every thread
     bool official;
 };
 
@@ -96,37 +98,42 @@ static void unpack_shared(void *context, uint32_t from, uint32_t to, uint32_t th
     }
 }
 
-/* Where one row of fp32 lies; `own` is where it may be unpacked to. */
+/* Where one row of fp32 lies; `own` is where it may be unpacked to, unless it is there already. */
 INLINE const float *row_at(const struct attention_job *job, const char *row, const float *shared,
-                           float *own)
+                           float *own, bool there)
 {
     if (!job->official) return (const float *)(const void *)row;
     if (shared) return shared;
-    entry_read(own, row, job->dim, true);
+    if (!there) entry_read(own, row, job->dim, true);
     return own;
 }
 
-/* The keys of a token, its window by position, then entries ascending; padded to whole tiles. */
-INLINE uint32_t gather_keys(const struct attention_job *job, uint32_t t, const float **row,
-                            float *own)
+/* Keys first .. first + 15 of a token, which has its window by position, then its entries; past the
+ * last one the last one again. */
+INLINE void block_rows(const struct attention_job *job, uint32_t t, uint32_t first, uint32_t keys,
+                       const float **row, float *own, bool there)
 {
     const struct attention_args *args = job->args;
-    uint32_t position = args->batch->position[t], seq = args->batch->seq[t], keys = 0;
-    uint32_t window = window_count(position), entries = entry_count(args, t);
+    uint32_t position = args->batch->position[t], seq = args->batch->seq[t];
+    uint32_t window = window_count(position);
     const struct span *span = &job->span[seq];
+    const float *shared = NULL;
 
-    for (uint32_t p = position + 1 - window; p <= position; p++, own += job->dim) {
-        const float *shared =
-            span->window ? span->window + (size_t)(p - span->first) * job->dim : 0;
-        row[keys++] = row_at(job, window_row(args, seq, p), shared, own);
+    for (uint32_t k = first; k < first + KEY_BLOCK; k++, row++, own += job->dim) {
+        if (k >= keys) {
+            *row = row[-1];
+        } else if (k < window) {
+            uint32_t p = position + 1 - window + k;
+            if (span->window) shared = span->window + (size_t)(p - span->first) * job->dim;
+            *row = row_at(job, window_row(args, seq, p), span->window ? shared : NULL, own, there);
+        } else {
+            uint32_t i = k - window;
+            uint32_t entry = args->selected ? args->selected[(size_t)t * args->topk + i] : i;
+            if (span->entry) shared = span->entry + (size_t)entry * job->dim;
+            *row =
+                row_at(job, entry_row(args, seq, entry), span->entry ? shared : NULL, own, there);
+        }
     }
-    for (uint32_t i = 0; i < entries; i++, own += job->dim) {
-        uint32_t entry = args->selected ? args->selected[(size_t)t * args->topk + i] : i;
-        const float *shared = span->entry ? span->entry + (size_t)entry * job->dim : 0;
-        row[keys++] = row_at(job, entry_row(args, seq, entry), shared, own);
-    }
-    for (uint32_t k = keys; k % VF_LANES; k++) row[k] = row[keys - 1];
-    return keys;
 }
 
 /* ---- scores -------------------------------------------------------------------------------- */
@@ -158,14 +165,14 @@ INLINE void sum_tile(float *out, const vf *sum)
 }
 #endif
 
-/* Scores of `heads` heads (1, 2 or 4, a constant after inlining) with all keys. */
+/* Scores of `heads` heads (1, 2 or 4, a constant after inlining) with a block of keys. */
 INLINE void score_heads(float *score, size_t stride, const float *q, const float *const *row,
-                        uint32_t keys, uint32_t dim, uint32_t heads)
+                        uint32_t dim, uint32_t heads)
 {
     const uint32_t wide = TILE / heads;  // keys of a tile
     const float scale = (float)(1.0 / sqrt((double)dim));
 
-    for (uint32_t k = 0; k < keys; k += wide) {
+    for (uint32_t k = 0; k < KEY_BLOCK; k += wide) {
         vf sum[TILE];
         float out[TILE];
 
@@ -206,9 +213,9 @@ INLINE float weigh(float *score, uint32_t keys, float sink, bool official)
 
 /* ---- values -------------------------------------------------------------------------------- */
 
-/* Adds the weighted values of keys from .. to - 1 to `out` of `heads` heads, channel by channel. */
-INLINE void value_block(float *out, const float *weight, size_t stride, const float *const *row,
-                        uint32_t from, uint32_t to, uint32_t dim, uint32_t heads)
+/* Adds the weighted values of the first keys of a block to `out` of `heads` heads; `fresh`: to 0. */
+INLINE void value_heads(float *out, const float *weight, size_t stride, const float *const *row,
+                        uint32_t keys, bool fresh, uint32_t dim, uint32_t heads)
 {
     const uint32_t wide = TILE / heads;  // vectors of channels
 
@@ -218,8 +225,8 @@ INLINE void value_block(float *out, const float *weight, size_t stride, const fl
         for (uint32_t h = 0; h < heads; h++)
             for (uint32_t i = 0; i < wide; i++)
                 sum[h * wide + i] =
-                    from ? vf_load(out + (size_t)h * dim + c + i * VF_LANES) : vf_all(0);
-        for (uint32_t k = from; k < to; k++) {
+                    fresh ? vf_all(0) : vf_load(out + (size_t)h * dim + c + i * VF_LANES);
+        for (uint32_t k = 0; k < keys; k++) {
             vf w[TILE_HEADS];
             for (uint32_t h = 0; h < heads; h++) w[h] = vf_all(weight[h * stride + k]);
             for (uint32_t i = 0; i < wide; i++) {
@@ -234,58 +241,89 @@ INLINE void value_block(float *out, const float *weight, size_t stride, const fl
     }
 }
 
-INLINE void value_heads(float *out, const float *weight, size_t stride, const float *const *row,
-                        uint32_t keys, uint32_t dim, uint32_t heads)
-{
-    for (uint32_t k = 0; k < keys; k += KEY_BLOCK)
-        value_block(out, weight, stride, row, k, k + KEY_BLOCK < keys ? k + KEY_BLOCK : keys, dim,
-                    heads);
-}
-
 /* ---- a token ------------------------------------------------------------------------------- */
 
-/* `heads` heads: their scores, weights and outputs. */
-INLINE void attend_heads(const struct attention_job *job, uint32_t t, uint32_t head, uint32_t heads,
-                         const float *const *row, uint32_t keys, float *score,
-                         const struct turn *turn)
-{
-    uint32_t dim = job->dim;
-    size_t stride = job->keys_most;
-    const float *q = (const float *)mat_row(&job->args->q, t) + (size_t)head * dim;
-    float *out = (float *)mat_row(&job->args->out, t) + (size_t)head * dim;
-    float divisor[TILE_HEADS];
+struct head_range {  // heads of one item
+    uint32_t first, end;
+};
 
-    score_heads(score, stride, q, row, keys, dim, heads);
-    for (uint32_t h = 0; h < heads; h++)
-        divisor[h] = weigh(score + h * stride, keys, job->sink[head + h], job->official);
-    value_heads(out, score, stride, row, keys, dim, heads);
-    for (uint32_t h = 0; h < heads; h++, out += dim) {
-        for (uint32_t c = 0; c < dim; c += VF_LANES)
-            vf_store(out + c,
-                     vf_round(vf_div(vf_load(out + c), vf_all(divisor[h])), job->official));
-        row_turn(out, dim, turn, job->official);
+INLINE void score_block(const struct attention_job *job, const float *q, const float *const *row,
+                        struct head_range range, float *score)
+{
+    uint32_t dim = job->dim, h = range.first;
+    size_t stride = job->keys_most;
+
+    q += (size_t)h * dim;
+    for (; TILE_HEADS == 4 && h + 4 <= range.end; h += 4, q += 4 * dim, score += 4 * stride)
+        score_heads(score, stride, q, row, dim, TILE_HEADS);
+    for (; h + 2 <= range.end; h += 2, q += 2 * dim, score += 2 * stride)
+        score_heads(score, stride, q, row, dim, 2);
+    if (h < range.end) score_heads(score, stride, q, row, dim, 1);
+}
+
+INLINE void value_block(const struct attention_job *job, float *out, const float *const *row,
+                        struct head_range range, const float *weight, uint32_t keys, bool fresh)
+{
+    uint32_t dim = job->dim, h = range.first;
+    size_t stride = job->keys_most;
+
+    out += (size_t)h * dim;
+    for (; TILE_HEADS == 4 && h + 4 <= range.end; h += 4, out += 4 * dim, weight += 4 * stride)
+        value_heads(out, weight, stride, row, keys, fresh, dim, TILE_HEADS);
+    for (; h + 2 <= range.end; h += 2, out += 2 * dim, weight += 2 * stride)
+        value_heads(out, weight, stride, row, keys, fresh, dim, 2);
+    if (h < range.end) value_heads(out, weight, stride, row, keys, fresh, dim, 1);
+}
+
+INLINE void finish_head(float *out, uint32_t dim, float divisor, const struct turn *turn,
+                        bool official)
+{
+    for (uint32_t c = 0; c < dim; c += VF_LANES)
+        vf_store(out + c, vf_round(vf_div(vf_load(out + c), vf_all(divisor)), official));
+    row_turn(out, dim, turn, official);
+}
+
+static void attend_token(const struct attention_job *job, uint32_t t, struct head_range range,
+                         float *own, float *score)
+{
+    const struct attention_args *args = job->args;
+    uint32_t keys = window_count(args->batch->position[t]) + entry_count(args, t);
+    float *out = mat_row(&args->out, t);
+    size_t dim = job->dim;
+    bool kept = keys <= job->own_rows;  // what is unpacked for the scores serves the values too
+    const float *row[KEY_BLOCK];
+    float divisor[HEADS_MOST];
+    struct turn turn;
+
+    for (uint32_t k = 0; k < keys; k += KEY_BLOCK) {
+        block_rows(job, t, k, keys, row, own + (kept ? k * dim : 0), false);
+        score_block(job, mat_row(&args->q, t), row, range, score + k);
     }
+    for (uint32_t h = range.first; h < range.end; h++)
+        divisor[h - range.first] =
+            weigh(score + (h - range.first) * job->keys_most, keys, job->sink[h], job->official);
+    for (uint32_t k = 0; k < keys; k += KEY_BLOCK) {
+        block_rows(job, t, k, keys, row, own + (kept ? k * dim : 0), kept);
+        value_block(job, out, row, range, score + k, keys - k < KEY_BLOCK ? keys - k : KEY_BLOCK,
+                    k == 0);
+    }
+    turn_init(&turn, &args->rope, args->batch->position[t], true);
+    for (uint32_t h = range.first; h < range.end; h++)
+        finish_head(out + (size_t)h * job->dim, job->dim, divisor[h - range.first], &turn,
+                    job->official);
 }
 
 static void attend_items(void *context, uint32_t from, uint32_t to, uint32_t thread)
 {
     const struct attention_job *job = context;
-    const struct attention_args *args = job->args;
-    uint32_t groups = args->heads / job->heads_each;
-    float *own = job->key ? job->key + thread * job->keys_most * job->dim : NULL;
-    const float **row = job->row + thread * job->keys_most;
-    float *score = job->score + thread * job->keys_most * HEADS_EACH;
+    uint32_t each = job->heads_each, groups = (job->args->heads + each - 1) / each;
+    float *own = job->key + thread * job->own_rows * job->dim;
+    float *score = job->score + thread * job->keys_most * each;
 
     for (uint32_t item = from; item < to; item++) {
-        uint32_t t = item / groups, head = item % groups * job->heads_each;
-        uint32_t end = head + job->heads_each, keys = gather_keys(job, t, row, own);
-        struct turn turn;
-
-        turn_init(&turn, &args->rope, args->batch->position[t], true);
-        for (; TILE_HEADS == 4 && head + 4 <= end; head += 4)
-            attend_heads(job, t, head, TILE_HEADS, row, keys, score, &turn);
-        for (; head + 2 <= end; head += 2) attend_heads(job, t, head, 2, row, keys, score, &turn);
-        for (; head < end; head++) attend_heads(job, t, head, 1, row, keys, score, &turn);
+        uint32_t head = item % groups * each, left = job->args->heads - head;
+        struct head_range range = { head, head + (left < each ? left : each) };
+        attend_token(job, item / groups, range, own, score);
     }
 }
 
@@ -345,12 +383,12 @@ static bool unpack_spans(struct cpu_dev *cpu, struct attention_job *job)
 /* Few tokens are shared out by heads, where the work is worth waking threads. */
 static uint32_t choose_heads(const struct attention_args *args, uint32_t threads, size_t keys)
 {
-    uint32_t heads = args->heads;
+    uint32_t heads = args->heads, items = args->batch->tokens, most = heads;
 
-    if (args->batch->tokens >= 2 * threads || keys * heads < 1024) return heads;
-    if (heads % HEADS_EACH == 0 && args->batch->tokens * heads / HEADS_EACH >= threads)
-        return HEADS_EACH;
-    return heads % 2 == 0 ? 2 : 1;
+    if (items < 2 * threads && keys * heads >= 1024)
+        most = items * heads / 4 >= threads ? 4 : items * heads / 2 >= threads ? 2 : 1;
+    if (most > HEADS_MOST) most = HEADS_MOST;
+    return most < heads ? most : heads;
 }
 
 void ISA(attention)(struct cpu_dev *cpu, const struct attention_args *args)
@@ -371,12 +409,12 @@ void ISA(attention)(struct cpu_dev *cpu, const struct attention_args *args)
     cpu_scratch_begin(cpu);
     job.keys_most = (most + VF_LANES - 1) / VF_LANES * VF_LANES;
     job.heads_each = choose_heads(args, threads, most);
-    job.row = cpu_take(cpu, threads * job.keys_most * sizeof *job.row);
-    job.score = cpu_take(cpu, threads * job.keys_most * HEADS_EACH * sizeof *job.score);
-    if (job.official) job.key = cpu_take(cpu, threads * job.keys_most * job.dim * sizeof *job.key);
-    if (!job.row || !job.score || (job.official && !job.key)) return;
-    if (!unpack_spans(cpu, &job)) return;
-    share_rows(cpu, args->batch->tokens * (args->heads / job.heads_each), 1, attend_items, &job);
+    job.score = cpu_take(cpu, threads * job.keys_most * job.heads_each * sizeof *job.score);
+    job.own_rows = job.keys_most <= OWN_ROWS ? job.keys_most : KEY_BLOCK;
+    job.key = cpu_take(cpu, threads * job.own_rows * job.dim * sizeof *job.key);
+    if (!job.score || !job.key || !unpack_spans(cpu, &job)) return;
+    uint32_t groups = (args->heads + job.heads_each - 1) / job.heads_each;
+    share_rows(cpu, args->batch->tokens * groups, 1, attend_items, &job);
 }
 
 OPERATION(attention)

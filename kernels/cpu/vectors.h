@@ -215,8 +215,12 @@ INLINE void entry_read(float *x, const char *row, uint32_t count, bool official)
     }
     for (uint32_t i = 0; i < ENTRY_CODES; i += ENTRY_GROUP) {
         vf power = vf_all(e8m0_to_f32(scale[i / ENTRY_GROUP]) * 0x1p8f);
-        for (uint32_t k = i; k < i + ENTRY_GROUP; k += VF_LANES)
-            vf_store(x + k, vf_mul(vf_load_e4m3(code + k), power));
+        for (uint32_t k = i; k < i + ENTRY_GROUP; k += 2 * VF_LANES) {
+            vf a, b;
+            vf_load_e4m3(code + k, &a, &b);
+            vf_store(x + k, vf_mul(a, power));
+            vf_store(x + k + VF_LANES, vf_mul(b, power));
+        }
     }
     for (uint32_t i = ENTRY_CODES; i < ENTRY_DIM; i += VF_LANES) {
         uint16_t half[VF_LANES];

@@ -74,14 +74,16 @@ static void codes_are_those_of_the_scalar_casts(void **unused)
 
 static void codes_are_read_as_their_values(void **unused)
 {
-    uint8_t code[VF_LANES];
-    float x[VF_LANES];
+    uint8_t code[2 * VF_LANES];
+    float x[2 * VF_LANES];
     (void)unused;
 
-    for (uint32_t first = 0; first < 256; first += VF_LANES) {
-        for (uint32_t i = 0; i < VF_LANES; i++) code[i] = (uint8_t)(first + i);
-        vf_store(x, vf_load_e4m3(code));
-        for (uint32_t i = 0; i < VF_LANES; i++)
+    for (uint32_t first = 0; first < 256; first += 2 * VF_LANES) {
+        vf a, b;
+        for (uint32_t i = 0; i < 2 * VF_LANES; i++) code[i] = (uint8_t)(first + i);
+        vf_load_e4m3(code, &a, &b);
+        vf_store(x, a), vf_store(x + VF_LANES, b);
+        for (uint32_t i = 0; i < 2 * VF_LANES; i++)
             if ((code[i] & 0x7f) != 0x7f) assert_true(x[i] * 256 == e4m3_to_f32(code[i]));
     }
 }
