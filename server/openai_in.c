@@ -5,6 +5,7 @@
 #include <strings.h>
 #include <sys/random.h>
 #include "config/hash.h"
+#include "config/log.h"
 #include "config/options.h"
 #include "server/models.h"
 #include "server/openai_parts.h"
@@ -286,8 +287,12 @@ static enum status read_thinking(struct openai_reader *r)
     r->asked_to_think = verdict > 0;
     chat->thinking = verdict != 0;
     if (!chat->thinking) r->out->sampling.think_budget = 0;
-    if (chat->effort == CHAT_EFFORT_MAX && r->service->context_tokens < MAX_EFFORT_CONTEXT)
+    if (chat->effort == CHAT_EFFORT_MAX && r->service->context_tokens < MAX_EFFORT_CONTEXT) {
         chat->effort = CHAT_EFFORT_HIGH;  // such reasoning would not fit
+        if (chat->thinking)
+            log_say(OPT_LOG_LEVEL_INFO, "effort", "max is served as high: the context is below %u",
+                    MAX_EFFORT_CONTEXT);
+    }
     r->out->answer.thinking = chat->thinking;
     r->out->answer.hide_reasoning = !show;
     r->out->answer.join_reasoning = show && !apart;
