@@ -577,6 +577,33 @@ static void parts_are_joined_and_neighbours_merged(void **unused)
     release(&r);
 }
 
+static void a_long_run_of_messages_takes_linear_memory(void **unused)
+{
+    (void)unused;
+    static const char *const roles[] = { "assistant", "system" };
+    char text[1001] = { 0 };
+    memset(text, 'x', 1000);
+    for (int role = 0; role < 2; role++) {
+        struct buf body;
+        struct prompt prompt;
+        buf_init(&body, 0);
+        buf_add_string(&body, "{\"messages\":[");
+        for (int i = 0; i < 8000; i++)
+            buf_addf(&body, "{\"role\":\"%s\",\"content\":\"%s\"},", roles[role], text);
+        buf_add(&body, USER "]}", sizeof USER "]}");
+        struct read r = read_body(body.data);
+        assert_int_equal(r.status, OK);
+        assert_true(r.arena.used < 4 * body.size);
+        format.policy = PROMPT_SERVICE;
+        assert_int_equal(prompt_render(&prompt, &r.chat.chat, &format, NULL), OK);
+        format.policy = PROMPT_REFERENCE;
+        assert_true(prompt.text.size > 8000 * 1002);
+        prompt_release(&prompt);
+        release(&r);
+        buf_release(&body);
+    }
+}
+
 static void the_number_of_messages_is_bounded(void **unused)
 {
     (void)unused;
@@ -785,6 +812,7 @@ int main(void)
         cmocka_unit_test(max_effort_needs_its_context),
         cmocka_unit_test(messages_make_a_conversation),
         cmocka_unit_test(parts_are_joined_and_neighbours_merged),
+        cmocka_unit_test(a_long_run_of_messages_takes_linear_memory),
         cmocka_unit_test(the_number_of_messages_is_bounded),
         cmocka_unit_test(tools_are_functions_with_their_own_names),
         cmocka_unit_test(hidden_tools_are_not_parsed_for),

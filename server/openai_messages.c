@@ -177,34 +177,6 @@ static enum status read_result(struct reading *m, struct chat_message *message)
                         "found an unknown id, wanted one of the assistant message before");
 }
 
-static struct slice join(struct arena *arena, struct slice a, struct slice b)
-{
-    if (!a.size || !b.size) return a.size ? a : b.data ? b : a;
-    char *text = arena_take(arena, a.size + b.size + 3);
-    if (!text) return (struct slice){ NULL, 0 };
-    memcpy(text, a.data, a.size);
-    memcpy(text + a.size, "\n\n", 2);
-    memcpy(text + a.size + 2, b.data, b.size);
-    return (struct slice){ text, a.size + 2 + b.size };
-}
-
-/* Two assistant messages in a row are one: reasoning, content, then the calls of the second. */
-static enum status merge(struct reading *m, struct chat_message *first,
-                         const struct chat_message *second)
-{
-    struct slice reasoning = join(m->r->arena, first->reasoning, second->reasoning);
-    struct slice content = join(m->r->arena, first->content, second->content);
-
-    if ((!reasoning.data && (first->reasoning.size || second->reasoning.size)) ||
-        (!content.data && (first->content.size || second->content.size)))
-        return refuse_memory(m->at.refused);
-    *first = *second;
-    first->reasoning = reasoning;
-    first->content = content;
-    if (m->caller == second) m->caller = first;
-    return OK;
-}
-
 static enum status read_role(struct reading *m, enum chat_role *role)
 {
     static const char *const roles[] = { "system",          "user",      "assistant", "tool",
@@ -242,6 +214,59 @@ static enum status read_message(struct reading *m, struct chat_message *message,
     if ((status = field_bool(&m->at, "prefix", &prefix)) != OK) return status;
     if (prefix) return refuse_field(&m->at, "prefix", "found true, wanted an assistant message");
     return message->role == CHAT_TOOL ? read_result(m, message) : OK;
+}
+
+/* The texts that have any, joined by two newlines, in one allocation: a run may be long. */
+static enum status join_run(struct reading *m, const struct chat_message *run, size_t count,
+                            size_t offset, struct slice *joined)
+{
+    size_t size = 0, at = 0;
+    for (size_t i = 0; i < count; i++) {
+        const struct slice *text = (const void *)((const char *)&run[i] + offset);
+        size += text->size + 2;
+        if (text->data && !joined->data) *joined = (struct slice){ text->data, 0 };
+    }
+    if (!joined->data) return OK;
+    char *all = arena_take(m->r->arena, size);
+    if (!all) return refuse_memory(m->at.refused);
+    for (size_t i = 0; i < count; i++) {
+        const struct slice *text = (const void *)((const char *)&run[i] + offset);
+        if (!text->size) continue;
+        if (at) {
+            memcpy(all + at, "\n\n", 2);
+            at += 2;
+        }
+        memcpy(all + at, text->data, text->size);
+        at += text->size;
+    }
+    *joined = (struct slice){ all, at };
+    return OK;
+}
+
+/* Assistant messages in a row are one: reasoning, content, then the calls, which only the last of
+ * them can have, since results follow calls. */
+static enum status merge_assistants(struct reading *m, struct chat *chat)
+{
+    size_t kept = 0, count;
+    enum status status;
+
+    for (size_t i = 0; i < chat->message_count; i += count) {
+        const struct chat_message *run = &chat->message[i];
+        for (count = 1; run->role == CHAT_ASSISTANT && i + count < chat->message_count; count++)
+            if (run[count].role != CHAT_ASSISTANT) break;
+        struct chat_message one = run[count - 1];
+        if (count > 1) {
+            one.reasoning = one.content = (struct slice){ NULL, 0 };
+            status =
+                join_run(m, run, count, offsetof(struct chat_message, reasoning), &one.reasoning);
+            if (status != OK) return status;
+            status = join_run(m, run, count, offsetof(struct chat_message, content), &one.content);
+            if (status != OK) return status;
+        }
+        chat->message[kept++] = one;
+    }
+    chat->message_count = kept;
+    return OK;
 }
 
 /* A conversation must end where a reply can begin. */
@@ -289,15 +314,11 @@ enum status openai_read_messages(struct openai_reader *r)
     if (!chat->message) return refuse_memory(r->top.refused);
 
     for (size_t i = 0; i < count; i++) {
-        struct chat_message *next = &chat->message[chat->message_count];
-        *next = (struct chat_message){ .role = CHAT_USER };
         snprintf(m.path, sizeof m.path, "messages[%zu].", i);
         m.at.object = js_at(list, i);
-        if ((status = read_message(&m, next, i + 1 == count)) != OK) return status;
-        bool again =
-            chat->message_count && next->role == CHAT_ASSISTANT && next[-1].role == CHAT_ASSISTANT;
-        if (!again) chat->message_count++;
-        else if ((status = merge(&m, next - 1, next)) != OK) return status;
+        status = read_message(&m, &chat->message[chat->message_count++], i + 1 == count);
+        if (status != OK) return status;
     }
-    return check_end(&m, chat);
+    if ((status = check_end(&m, chat)) != OK) return status;
+    return merge_assistants(&m, chat);
 }

@@ -7,41 +7,67 @@ struct list {
     size_t count;
 };
 
-static struct slice join(struct arena *arena, struct slice a, struct slice b)
-{
-    char *text = arena_take(arena, a.size + 2 + b.size);
-    if (!text) return (struct slice){ NULL, 0 };
-    memcpy(text, a.data, a.size);
-    memcpy(text + a.size, "\n\n", 2);
-    memcpy(text + a.size + 2, b.data, b.size);
-    return (struct slice){ text, a.size + 2 + b.size };
-}
-
-/* Where a dialect has no system token, system text can only stand in front: the first ones are one
- * message, and a later one speaks as the user. */
-static enum status settle_systems(struct writer *w, struct list *list)
+/* The system messages before any other that have text, joined by two newlines; *used = how many
+ * messages they were. One allocation: there may be many. data NULL: none, or no memory. */
+static struct slice join_systems(struct writer *w, size_t *used)
 {
     const struct chat *chat = w->chat;
+    size_t size = 0, at = 0, count = 0;
 
-    list->message = arena_array(w->scratch, chat->message_count + 1, sizeof *list->message);
-    if (!list->message) return fail(w->err, NO_MEMORY, "no memory to arrange the messages");
-    for (size_t i = 0; i < chat->message_count; i++) {
-        struct chat_message m = chat->message[i];
-        if (m.role == CHAT_DEVELOPER || m.task || m.tool_count || m.response_format.data)
+    for (; count < chat->message_count && chat->message[count].role == CHAT_SYSTEM; count++)
+        size += chat->message[count].content.size + 2;
+    *used = count;
+    char *text = count ? arena_take(w->scratch, size) : NULL;
+    if (!text) return (struct slice){ NULL, 0 };
+    for (size_t i = 0; i < count; i++) {
+        struct slice piece = chat->message[i].content;
+        if (!piece.size) continue;
+        if (at) {
+            memcpy(text + at, "\n\n", 2);
+            at += 2;
+        }
+        memcpy(text + at, piece.data, piece.size);
+        at += piece.size;
+    }
+    return (struct slice){ text, at };
+}
+
+/* What only policy reference knows. */
+static enum status check_messages(struct writer *w)
+{
+    for (size_t i = 0; i < w->chat->message_count; i++) {
+        const struct chat_message *m = &w->chat->message[i];
+        if (m->role == CHAT_DEVELOPER || m->task || m->tool_count || m->response_format.data)
             return fail(w->err, BAD_INPUT,
                         "messages[%zu]: found a developer message, a task, or tools or a format on "
                         "a message, wanted none: only policy reference knows them",
                         i);
-        if (m.role == CHAT_SYSTEM) {
-            struct chat_message *first = list->message;
-            if (!m.content.size) continue;
-            if (!w->dialect->system_token && list->count == 1 && first->role == CHAT_SYSTEM) {
-                first->content = join(w->scratch, first->content, m.content);
-                if (!first->content.data) return fail(w->err, NO_MEMORY, "no memory for a prompt");
-                continue;
-            }
-            if (!w->dialect->system_token && list->count) m.role = CHAT_USER;
-        }
+    }
+    return OK;
+}
+
+/* Where a dialect has no system token, system text can only stand in front: the first ones are one
+ * message, and a later one speaks as the user. Empty ones vanish everywhere. */
+static enum status settle_systems(struct writer *w, struct list *list)
+{
+    const struct chat *chat = w->chat;
+    bool token = w->dialect->system_token;
+    size_t from = 0;
+
+    list->message = arena_array(w->scratch, chat->message_count + 1, sizeof *list->message);
+    if (!list->message) return fail(w->err, NO_MEMORY, "no memory to arrange the messages");
+    if (!token) {
+        struct slice front = join_systems(w, &from);
+        if (from && !front.data)
+            return fail(w->err, NO_MEMORY, "no memory to arrange the messages");
+        if (front.size)
+            list->message[list->count++] =
+                (struct chat_message){ .role = CHAT_SYSTEM, .content = front };
+    }
+    for (size_t i = from; i < chat->message_count; i++) {
+        struct chat_message m = chat->message[i];
+        if (m.role == CHAT_SYSTEM && !m.content.size) continue;
+        if (m.role == CHAT_SYSTEM && !token) m.role = CHAT_USER;
         list->message[list->count++] = m;
     }
     return OK;
@@ -132,7 +158,8 @@ static void write_message(struct writer *w, const struct chat_message *m, size_t
 enum status render_service(struct writer *w)
 {
     struct list list = { 0 };
-    enum status status = settle_systems(w, &list);
+    enum status status = check_messages(w);
+    if (status == OK) status = settle_systems(w, &list);
     if (status != OK) return status;
     if (!order_results(w, &list))
         return fail(w->err, NO_MEMORY, "no memory to arrange the messages");
