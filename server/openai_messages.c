@@ -231,7 +231,7 @@ static enum status join_run(struct reading *m, const struct chat_message *run, s
     if (!all) return refuse_memory(m->at.refused);
     for (size_t i = 0; i < count; i++) {
         const struct slice *text = (const void *)((const char *)&run[i] + offset);
-        if (!text->size) continue;
+        if (!text->data || !text->size) continue;
         if (at) {
             memcpy(all + at, "\n\n", 2);
             at += 2;
