@@ -100,14 +100,16 @@ ASAN := BUILD=$(BUILD)/asan OPT=-O1 EXTRA_CFLAGS="-fsanitize=address,undefined -
 TSAN := BUILD=$(BUILD)/tsan OPT=-O1 EXTRA_CFLAGS=-fsanitize=thread
 FUZZ := BUILD=$(BUILD)/fuzz CC=clang OPT=-O1 WARN= \
         EXTRA_CFLAGS="-fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all"
+# Random walks that take minutes by themselves are shorter under a sanitizer.
+FEWER := FATHOM_BITS_STEPS=100
 # Thread errors need threads: the kernels' single-threaded arithmetic is left out.
 THREADED := $(filter config/% kernels/cpu/pool% cache/% engine/% server/%,$(TEST_SRC))
 
 asan:  ## unit tests under the address and undefined-behaviour sanitizers
-	@$(MAKE) $(ASAN) unit-test
+	@$(FEWER) $(MAKE) $(ASAN) unit-test
 
 tsan:  ## tests of everything with threads under the thread sanitizer
-	@$(MAKE) $(TSAN) TEST_SRC="$(THREADED)" unit-test
+	@$(FEWER) $(MAKE) $(TSAN) TEST_SRC="$(THREADED)" unit-test
 
 VALGRIND_TESTS := $(filter $(BUILD)/config/%,$(TESTS))
 valgrind: $(VALGRIND_TESTS)  ## the ground floor's tests under valgrind
