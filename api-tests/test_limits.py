@@ -162,3 +162,16 @@ def test_keys_are_asked_for_where_they_are_set(serve, tmp_path):
     assert not any("0123456789" in line for line in server.log)
     with pytest.raises(openai.AuthenticationError):
         server.client().models.list()
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_nobody_waits_in_the_queue_for_longer_than_the_queue_wait(serve, stream):
+    server = serve("--max-seqs", "1", "--queue-wait", "500ms", script=[ENDLESS])
+    with Raw(server) as first, Raw(server) as second:
+        first.say(post(CHAT, chat(max_tokens=100000, stream=True)))
+        first.until(b"data: ")
+        start = time.monotonic()
+        second.say(post(CHAT, chat(max_tokens=5, stream=stream)))
+        status, headers, body = second.answer()
+        assert status == 503 and json.loads(body)["error"]["code"] == "overloaded"
+        assert "retry-after" in headers and 0.4 < time.monotonic() - start < 3

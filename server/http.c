@@ -18,7 +18,7 @@
 #include "server/http.h"
 
 #define SEND_BUFFER_BYTES (32 << 10)  // of the kernel, so that a stopped reader holds little
-#define STREAM_BLOCK_BYTES 4096
+#define STREAM_BLOCK_BYTES 1024       // used for HTTP/1.0 alone: chunks are built in the pool
 #define LINGER_NS (2 * NS_PER_S)
 #define DISCARD_MOST_BYTES                                                                         \
     (64 << 10)                // a refused body of this size is read, and the connection kept
@@ -679,13 +679,14 @@ static uint64_t on_turn(void *context)
 {
     struct http *http = context;
     MHD_UNSIGNED_LONG_LONG timeout_ms;
-    uint64_t now = now_ns();
+    uint64_t now = now_ns(), woke_ns = loop_now_ns(http->setup.loop);
 
     if (http->run_wanted || now >= http->due_ns) {
         http->run_wanted = false;
         if (MHD_run(http->daemon) != MHD_YES)
             log_say(OPT_LOG_LEVEL_ERROR, "http", "the HTTP library could not run");
         now = now_ns();
+        metric_observe(METRIC_loop_lag, now - woke_ns);
     }
     http->due_ns = UINT64_MAX;
     if (MHD_get_timeout(http->daemon, &timeout_ms) != MHD_YES) return UINT64_MAX;
@@ -715,6 +716,7 @@ enum status http_open(const struct http_setup *setup, struct http **http, struct
     unsigned per_address = setup->loopback ? 0 : (unsigned)options->connections_per_address;
 
     if (!made) return fail(err, NO_MEMORY, "http: no memory");
+    log_say(OPT_LOG_LEVEL_DEBUG, "http", "at most %u connections", connections_most(options));
     made->setup = *setup;
     made->ids = now_ns();
     made->daemon = MHD_start_daemon(

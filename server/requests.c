@@ -36,11 +36,14 @@ struct track {
     bool left;           // LEFT
     bool whole;          // and its answer had reached the client
     bool touched;        // in owner->touched
+    bool started;        // the engine has begun one of its jobs
+    bool overdue;        // queue_wait passed before that
     bool deadline_told;  // the engine was told of the deadline again
     bool prepared;       // handler->prep ran, so handler->release is due
     uint8_t job_state[REQUEST_JOBS_MOST];
     uint32_t job_count, jobs_live;  // live = the engine has not sent END
     uint32_t events_waiting;        // events whose bytes wait in out
+    uint64_t sent_step_ns;          // the step that was counted last on its way to the socket
     uint64_t submitted_ns, first_ns, tokens_ns, left_ns, full_ns, moved_ns;  // 0 = not yet
     struct request_count count;
 };
@@ -58,6 +61,7 @@ struct requests {
     uint32_t track_count, track_room;
     uint32_t first_free;  // slot + 1; 0 = none
     struct requests_count now;
+    uint64_t step_ns;        // when the engine finished the step whose events were taken last
     struct track **touched;  // [touched_count]; room for every track
     uint32_t touched_count;
 };
@@ -259,6 +263,8 @@ static void timer_set(struct track *track)
     if (track->left || request->done || request->broken) return;
     if (request->deadline_ns && !track->deadline_told)
         due_ns = request->deadline_ns + DEADLINE_GRACE_NS;
+    if (track->stage == STAGE_RUNNING && !track->started && !track->overdue)
+        due_ns = sooner(due_ns, track->submitted_ns + options->queue_wait_ns);
     if (track->stage == STAGE_RUNNING && request->stream) {
         if (!request->begun) due_ns = sooner(due_ns, track->submitted_ns + START_BY_NS);
         else due_ns = sooner(due_ns, track->moved_ns + options->keep_alive_ns);
@@ -269,14 +275,30 @@ static void timer_set(struct track *track)
         refuse(track, REFUSE_FULL, "the server has no memory for this request now");
 }
 
-/* The client's own deadline. The engine knows it too and ends what runs; a little later the loop
- * does, should the engine not have come to it. */
-static void deadline_passed(struct track *track)
+/* Ends what runs from our side; the protocol and its client learn it from the jobs' END. */
+static void cut_jobs(struct track *track)
 {
-    for (uint32_t job = 0; job < track->job_count; job++)  // their END tells the protocol
+    for (uint32_t job = 0; job < track->job_count; job++)
         if (track->job_state[job] == JOB_RUNNING)
             engine_cancel(track->owner->setup.service->engine, job_id(track, job));
-    track->deadline_told = true;
+}
+
+/* The client's own deadline is the engine's too, which ends what runs; a little later the loop does,
+ * should the engine not have come to it. */
+static void check_deadlines(struct track *track, uint64_t now)
+{
+    const struct request *request = &track->request;
+
+    if (request->deadline_ns && !track->deadline_told &&
+        now >= request->deadline_ns + DEADLINE_GRACE_NS) {
+        track->deadline_told = true;
+        cut_jobs(track);
+    }
+    if (track->stage == STAGE_RUNNING && !track->started && !track->overdue &&
+        now >= track->submitted_ns + track->owner->options->queue_wait_ns) {
+        track->overdue = true;
+        cut_jobs(track);
+    }
 }
 
 static void on_timer(void *context)
@@ -286,9 +308,7 @@ static void on_timer(void *context)
     const struct options *options = track->owner->options;
     uint64_t now = loop_now_ns(track->owner->setup.loop);
 
-    if (request->deadline_ns && !track->deadline_told &&
-        now >= request->deadline_ns + DEADLINE_GRACE_NS)
-        deadline_passed(track);
+    check_deadlines(track, now);
     if (track->stage == STAGE_RUNNING && request->stream && !request->done) {
         if (!request->begun && now >= track->submitted_ns + START_BY_NS) begin(track);
         if (track->full_ns && now >= track->full_ns + options->stall_timeout_ns) {
@@ -459,6 +479,9 @@ static const struct cut {
     [FINISH_FAILED] = { true, OUTCOME_ERROR, REFUSE_ENGINE, "the engine has failed" },
 };
 
+static const struct cut overdue = { true, OUTCOME_REFUSED_503, REFUSE_FULL,
+                                    "the queue did not move in time" };
+
 /* The protocol tells its client of the cut, unless the HTTP status is still ours to choose. */
 static void end_cut(struct track *track, uint32_t job, const struct event *event)
 {
@@ -467,6 +490,7 @@ static void end_cut(struct track *track, uint32_t job, const struct event *event
     bool passed = event->finish == FINISH_CANCELLED && request->deadline_ns &&
                   loop_now_ns(track->owner->setup.loop) >= request->deadline_ns;
 
+    if (track->overdue && event->finish == FINISH_CANCELLED) cut = &overdue;
     if (passed) cut = &cuts[FINISH_DEADLINE];  // the loop saw it before the engine did
     if (!request->begun || (event->finish == FINISH_FAILED && !request->stream))
         refuse(track, cut->refusal, cut->sentence);
@@ -494,6 +518,7 @@ static void take_event(struct track *track, uint32_t job, const struct event *ev
     if (track->left || stopped || request->done) return;
     touch(track);
     if (event->kind == EVENT_STARTED) {
+        track->started = true;
         track->count.cached_tokens += event->cached_tokens;
         track->count.queue_ns = loop_now_ns(track->owner->setup.loop) - track->submitted_ns;
     }
@@ -524,6 +549,9 @@ static void on_engine(void *context, uint32_t events)
             free(event[i].logprob);
         }
     } while (count == EVENTS_A_TAKE);
+    struct engine_stats stats;
+    engine_stats(engine, &stats);
+    requests->step_ns = stats.last_step_ns;
     settle_touched(requests);
 }
 
@@ -536,6 +564,10 @@ void requests_sent(struct requests *requests, struct request *request, size_t si
     buf_drop_front(&request->out, size);
     request->bytes_out += size;
     track->moved_ns = loop_now_ns(requests->setup.loop);
+    if (track->sent_step_ns != requests->step_ns) {
+        track->sent_step_ns = requests->step_ns;
+        metric_observe(METRIC_engine_to_socket, now_ns() - requests->step_ns);
+    }
     if (request->out.size == 0) track->events_waiting = 0;
     if (request->out.size <= STREAM_SOFT_BYTES && track->events_waiting <= STREAM_SOFT_EVENTS)
         track->full_ns = 0;
@@ -573,10 +605,7 @@ void requests_cut(struct requests *requests)
 {
     for (uint32_t slot = 0; slot < requests->track_count; slot++) {
         struct track *track = requests->track[slot];
-        if (track->stage != STAGE_RUNNING) continue;
-        for (uint32_t job = 0; job < track->job_count; job++)  // their END tells the protocol
-            if (track->job_state[job] == JOB_RUNNING)
-                engine_cancel(requests->setup.service->engine, job_id(track, job));
+        if (track->stage == STAGE_RUNNING) cut_jobs(track);
     }
 }
 
