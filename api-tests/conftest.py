@@ -84,6 +84,13 @@ class Server:
         with urllib.request.urlopen(self.url + path, timeout=timeout) as answer:
             return answer.read().decode()
 
+    def post(self, path, body, timeout=60):
+        """What a POST of JSON brings, as an object; raises for a status of 400 and above."""
+        request = urllib.request.Request(self.url + path, json.dumps(body).encode(),
+                                         {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=timeout) as answer:
+            return json.load(answer)
+
     def metrics(self):
         """{'name{labels without model}': value} of /metrics, without the prefix fathom_."""
         values = {}

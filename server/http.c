@@ -289,13 +289,15 @@ static void add_headers(struct exchange *x, struct MHD_Response *response)
     if (request->allow) add_header(response, "Allow", methods[request->allow & 3]);
     if (x->origin[0]) {
         add_header(response, "Access-Control-Allow-Origin", x->origin);
-        add_header(response, "Access-Control-Expose-Headers", "x-request-id, retry-after");
+        add_header(
+            response, "Access-Control-Expose-Headers",
+            "x-request-id, openai-processing-ms, retry-after, retry-after-ms, x-should-retry");
         add_header(response, "Vary", "Origin");
     }
     if (request->http_status == MHD_HTTP_NO_CONTENT) {
         add_header(response, "Access-Control-Allow-Methods", "GET, POST, OPTIONS");
-        add_header(response, "Access-Control-Allow-Headers",
-                   "Authorization, Content-Type, X-Api-Key, X-Request-Id, X-Request-Timeout");
+        /* The star covers the many X-Stainless-* of OpenAI's clients, but not Authorization. */
+        add_header(response, "Access-Control-Allow-Headers", "*, Authorization");
         add_header(response, "Access-Control-Max-Age", "600");
     }
     if (x->close || x->http->quiesced) add_header(response, "Connection", "close");
@@ -341,7 +343,7 @@ static enum MHD_Result queue_response(struct exchange *x)
     if (!response) return MHD_NO;
     add_headers(x, response);
     if (request->stream) {
-        add_header(response, "Cache-Control", "no-store");
+        add_header(response, "Cache-Control", "no-cache");
         add_header(response, "X-Accel-Buffering", "no");
     }
     enum MHD_Result result = MHD_queue_response(x->connection, status, response);

@@ -1,0 +1,158 @@
+"""Tool calls: whether one is made, how it is streamed, and what a history of calls must look like."""
+
+import json
+
+import openai
+import pytest
+
+
+def function(name, **properties):
+    return {"type": "function", "function": {"name": name, "description": name.replace("_", " "), "parameters": {
+        "type": "object", "properties": properties, "required": list(properties)}}}
+
+
+CITY = {"type": "string", "description": "The city"}
+WEATHER, TIME = function("get_weather", city=CITY), function("get_time", city=CITY)
+OSLO = [{"role": "user", "content": "What is the weather in Oslo?"}]
+BOTH = [{"role": "user", "content": "What is the weather in Oslo and in Rome?"}]
+
+
+def ask(client, messages, thinking=False, **more):
+    more = {"tools": [WEATHER], "temperature": 0, "max_tokens": 200, **more}
+    return client.chat.completions.create(model="pilot", messages=messages,
+                                          extra_body={"thinking": thinking}, **more)
+
+
+def calls_of(answer):
+    return [(call.function.name, json.loads(call.function.arguments))
+            for call in answer.choices[0].message.tool_calls or []]
+
+
+@pytest.mark.parametrize("thinking", [False, True])
+def test_a_call_has_its_name_and_arguments_that_parse(client, thinking):
+    answer = ask(client, OSLO, thinking)
+    message = answer.choices[0].message
+    assert calls_of(answer) == [("get_weather", {"city": "Oslo"})]
+    assert answer.choices[0].finish_reason == "tool_calls" and message.content is None
+    assert bool(getattr(message, "reasoning_content", None)) == thinking
+    assert message.tool_calls[0].type == "function" and message.tool_calls[0].id.startswith("call_")
+
+
+def test_several_calls_come_in_order_with_ids_of_their_own(client):
+    answer = ask(client, BOTH)
+    assert calls_of(answer) == [("get_weather", {"city": "Oslo"}), ("get_weather", {"city": "Rome"})]
+    assert len({call.id for call in answer.choices[0].message.tool_calls}) == 2
+
+
+@pytest.mark.parametrize("parallel, wanted", [(True, 2), (False, 1)])
+def test_calls_are_streamed_piece_by_piece(client, parallel, wanted):
+    begun, arguments, finish = [], {}, []
+    for chunk in ask(client, BOTH, stream=True, parallel_tool_calls=parallel):
+        for choice in chunk.choices:
+            finish += [choice.finish_reason] if choice.finish_reason else []
+            for call in choice.delta.tool_calls or []:
+                assert not choice.delta.content
+                if call.id:
+                    assert call.index == len(begun) and call.type == "function"
+                    assert call.function.arguments == ""
+                    begun.append((call.id, call.function.name))
+                else:
+                    assert call.index == len(begun) - 1 and call.function.name is None
+                    arguments[call.index] = arguments.get(call.index, "") + call.function.arguments
+    assert [name for _, name in begun] == ["get_weather"] * wanted
+    assert [json.loads(a) for a in arguments.values()] == [{"city": c} for c in ("Oslo", "Rome")][:wanted]
+    assert finish == ["tool_calls"]
+
+
+def test_the_clients_own_stream_helper_reads_the_call(client):
+    with client.chat.completions.stream(model="pilot", messages=OSLO, tools=[WEATHER], temperature=0,
+                                        extra_body={"thinking": True}) as stream:
+        for _ in stream:
+            pass
+        final = stream.get_final_completion()
+    assert calls_of(final) == [("get_weather", {"city": "Oslo"})]
+
+
+def test_the_choice_of_the_tool_can_be_the_clients(client):
+    hello = [{"role": "user", "content": "Hello"}]
+    assert calls_of(ask(client, OSLO, tool_choice="none")) == []
+    assert calls_of(ask(client, OSLO, tool_choice="auto")) == [("get_weather", {"city": "Oslo"})]
+    required = ask(client, hello, tool_choice="required")
+    assert required.choices[0].finish_reason == "tool_calls" and calls_of(required)
+    named = ask(client, OSLO, tools=[WEATHER, TIME],
+                tool_choice={"type": "function", "function": {"name": "get_time"}})
+    assert calls_of(named)[0][0] == "get_time"
+
+
+def test_demanding_a_call_while_thinking_is_refused_or_by_option_ends_the_thinking(client, serve):
+    with pytest.raises(openai.BadRequestError) as refused:
+        ask(client, OSLO, True, tool_choice="required")
+    assert refused.value.param == "tool_choice"
+    other = serve("--backend", "cpu", "--tool-choice-ends-thinking").client()
+    answer = other.chat.completions.create(model="pilot", messages=OSLO, tools=[WEATHER],
+                                           temperature=0, tool_choice="required")
+    assert calls_of(answer) == [("get_weather", {"city": "Oslo"})]
+
+
+def test_without_tools_the_syntax_of_calls_is_text(client):
+    prefix = {"role": "assistant", "prefix": True,
+              "content": '<｜DSML｜tool_calls>\n<｜DSML｜invoke name="get_weather">\n'}
+    answer = ask(client, OSLO + [prefix], tools=openai.omit)
+    assert answer.choices[0].message.tool_calls is None and answer.choices[0].message.content
+
+
+def history(calls, results):
+    return OSLO + [
+        {"role": "assistant", "content": None, "tool_calls": [
+            {"id": i, "type": "function", "function": {"name": "get_weather", "arguments": a}}
+            for i, a in calls]},
+        *({"role": "tool", "tool_call_id": i, "content": '{"temperature": 4}'} for i in results)]
+
+
+TWO = [("a", '{"city": "Oslo"}'), ("b", '{"city": "Rome"}')]
+
+
+@pytest.mark.parametrize("messages", [
+    history(TWO, ["a", "b"]), history(TWO, ["b", "a"]),
+    *(history([("a", text)], ["a"]) for text in ("", "null", "{}", "no json", '"{\\"city\\": 1}"', "[1]", "{")),
+])
+def test_a_history_of_calls_is_read(client, messages):
+    assert ask(client, messages).choices[0].finish_reason in ("stop", "tool_calls")
+
+
+@pytest.mark.parametrize("messages, param", [
+    (history(TWO, ["a"]), "messages"),
+    (history(TWO, []), "messages"),
+    (history(TWO, ["a", "a"]), "messages[3].tool_call_id"),
+    (history(TWO, ["a", "c"]), "messages[3].tool_call_id"),
+    (history(TWO, ["a", "b", "a"]), "messages[4].role"),
+    (history([TWO[0], TWO[0]], ["a"]), "messages[1].tool_calls"),
+    (history([], []), "messages[1].tool_calls"),
+    (history([("", "{}")], [""]), "messages[1].tool_calls[0].id"),
+    (history(TWO, ["a"]) + OSLO, "messages[3].role"),
+    (OSLO + [{"role": "tool", "tool_call_id": "a", "content": "x"}], "messages[1].role"),
+    (OSLO + [{"role": "assistant"}], "messages[1].content"),
+    (OSLO + [{"role": "assistant", "content": "x"}], "messages"),
+])
+def test_a_history_that_does_not_add_up_is_refused(client, messages, param):
+    with pytest.raises(openai.BadRequestError) as refused:
+        ask(client, messages)
+    assert refused.value.param == param, refused.value.body
+
+
+@pytest.mark.parametrize("more, param", [
+    ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
+    ({"tools": [function("a b")]}, "tools[0].function.name"),
+    ({"tools": [function("x" * 129)]}, "tools[0].function.name"),
+    ({"tools": [WEATHER, WEATHER]}, "tools[1].function.name"),
+    ({"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "string"}}}]},
+     "tools[0].function.parameters"),
+    ({"tools": [function(f"f{i}") for i in range(257)]}, "tools"),
+    ({"tool_choice": "always"}, "tool_choice"),
+    ({"tool_choice": {"type": "function", "function": {"name": "other"}}}, "tool_choice.function.name"),
+    ({"parallel_tool_calls": 1}, "parallel_tool_calls"),
+])
+def test_tools_that_cannot_be_are_refused(client, more, param):
+    with pytest.raises(openai.BadRequestError) as refused:
+        ask(client, OSLO, **more)
+    assert refused.value.param == param, refused.value.body
