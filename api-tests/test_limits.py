@@ -175,3 +175,18 @@ def test_nobody_waits_in_the_queue_for_longer_than_the_queue_wait(serve, stream)
         status, headers, body = second.answer()
         assert status == 503 and json.loads(body)["error"]["code"] == "overloaded"
         assert "retry-after" in headers and 0.4 < time.monotonic() - start < 3
+
+
+def test_a_reader_that_pauses_misses_nothing(serve):
+    server = serve("--stall-timeout", "5s", script=[{"step_us": 100, "tokens_per_step": 4, "generate": 40000}])
+    with Raw(server, timeout=30, receive_buffer=4096) as raw:
+        raw.say(post(CHAT, chat(max_tokens=50000, stream=True, thinking={"type": "disabled"})))
+        time.sleep(2)  # by now the engine has gone on without it
+        status, _, body = raw.answer()
+    assert status == 200 and body.endswith(b"data: [DONE]\n\n")
+    lines = body.decode().split("\n")
+    events = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
+    text = "".join(c["delta"].get("content") or "" for e in events for c in e["choices"])
+    assert len(text) == 40000
+    assert server.metrics()["stream_ring_full_total"] >= 1
+    server.wait_idle()

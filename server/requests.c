@@ -7,6 +7,7 @@
 #include "config/options.h"
 #include "engine/engine.h"
 #include "server/errors.h"
+#include "server/event_ring.h"
 #include "server/prep.h"
 #include "server/request_log.h"
 #include "server/requests.h"
@@ -16,15 +17,17 @@
 #define JOB_BITS 7             // REQUEST_JOBS_MOST
 #define NUMBER_SHIFT (17 + JOB_BITS)
 #define EVENTS_A_TAKE 128
-#define STREAM_SOFT_BYTES (64 << 10)  // more waiting than this, or this many events: a full ring
-#define STREAM_SOFT_EVENTS 256
-#define STREAM_HARD_BYTES (1 << 20)  // api.md 3.3: a reader this far behind is let go
+#define STREAM_FULL_BYTES (64 << 10)  // with so many bytes waiting, or the bytes of so many events,
+#define STREAM_FULL_EVENTS 256        // a stream is full, and further events are held
 #define ANSWER_MOST_BYTES (256 << 20)
 #define DEADLINE_GRACE_NS (200 * (uint64_t)NS_PER_MS)
 #define START_BY_NS (5 * NS_PER_S)  // api.md 3.3: a stream shows life by then
 
 enum stage { STAGE_FREE, STAGE_READING, STAGE_PREPARING, STAGE_RUNNING, STAGE_ANSWERED };
-enum job_state { JOB_NONE, JOB_RUNNING, JOB_STOPPED, JOB_ENDED };
+enum job_flags {
+    JOB_LIVE = 1,   // the engine has not sent its END
+    JOB_MUTED = 2,  // the protocol wants no more of it
+};
 
 struct track {
     struct request request;  // first: a request is its track
@@ -40,9 +43,10 @@ struct track {
     bool overdue;        // queue_wait passed before that
     bool deadline_told;  // the engine was told of the deadline again
     bool prepared;       // handler->prep ran, so handler->release is due
-    uint8_t job_state[REQUEST_JOBS_MOST];
+    uint8_t job_flags[REQUEST_JOBS_MOST];
     uint32_t job_count, jobs_live;  // live = the engine has not sent END
     uint32_t events_waiting;        // events whose bytes wait in out
+    struct event_ring held;         // events that wait for room in out
     uint64_t sent_step_ns;          // the step that was counted last on its way to the socket
     uint64_t submitted_ns, first_ns, tokens_ns, left_ns, full_ns, moved_ns;  // 0 = not yet
     struct request_count count;
@@ -136,6 +140,7 @@ static void track_free(struct track *track)
         requests->now.work--;
     }
     free(request->body);
+    event_ring_release(&track->held);
     buf_release(&request->out);
     arena_release(&request->arena);
     requests->now.taken--;
@@ -172,9 +177,10 @@ static void touch(struct track *track)
 
 static void stop_job(struct track *track, uint32_t job)
 {
-    if (track->job_state[job] != JOB_RUNNING) return;
-    track->job_state[job] = JOB_STOPPED;
-    engine_cancel(track->owner->setup.service->engine, job_id(track, job));
+    uint8_t *flags = &track->job_flags[job];
+
+    if (*flags == JOB_LIVE) engine_cancel(track->owner->setup.service->engine, job_id(track, job));
+    *flags |= JOB_MUTED;
 }
 
 static void stop_all_jobs(struct track *track)
@@ -184,26 +190,40 @@ static void stop_all_jobs(struct track *track)
 
 static void timer_set(struct track *track);
 
-/* Fills the ring's state after something was appended. */
+static bool is_full(const struct track *track)
+{
+    return track->request.out.size > STREAM_FULL_BYTES ||
+           track->events_waiting >= STREAM_FULL_EVENTS || track->held.count > 0;
+}
+
+/* After something was appended to a stream. */
 static void note_output(struct track *track)
 {
     struct request *request = &track->request;
-    uint64_t now = loop_now_ns(track->owner->setup.loop);
 
-    if (request->stream && request->out.status != OK) request->broken = true;
-    if (request->broken) return;
-    if (!request->stream || request->out.size == 0) return;
-    track->moved_ns = now;
-    bool full = request->out.size > STREAM_SOFT_BYTES || track->events_waiting > STREAM_SOFT_EVENTS;
-    if (full && !track->full_ns) {
-        track->full_ns = now;
-        metric_add(METRIC_ring_full, 1);
-        timer_set(track);
-    }
+    if (request->out.status != OK) request->broken = true;
+    if (request->broken || request->out.size == 0) return;
+    track->moved_ns = loop_now_ns(track->owner->setup.loop);
+    if (!is_full(track) || track->full_ns) return;
+    track->full_ns = track->moved_ns;
+    metric_add(METRIC_ring_full, 1);
+    timer_set(track);
 }
 
-/* Once after each round of events: acts on the flags that the callbacks set, and wakes the
- * transport. */
+/* Acts on the flags that the protocol's callbacks set. */
+static void obey(struct track *track)
+{
+    struct request *request = &track->request;
+
+    for (uint32_t job = 0; request->stop_any && job < track->job_count; job++)
+        if (request->stop_job[job]) stop_job(track, job);
+    request->stop_any = false;
+    if (request->stream && request->begun) note_output(track);
+    if (request->broken) request->outcome = OUTCOME_SLOW_CLIENT;
+    if (request->done || request->broken) stop_all_jobs(track);
+}
+
+/* Once after each round of events. */
 static void settle_touched(struct requests *requests)
 {
     for (uint32_t i = 0; i < requests->touched_count; i++) {
@@ -215,16 +235,9 @@ static void settle_touched(struct requests *requests)
             if (track->jobs_live == 0) track_free(track);
             continue;
         }
-        if (request->stop_any) {
-            for (uint32_t job = 0; job < track->job_count; job++)
-                if (request->stop_job[job]) stop_job(track, job);
-            request->stop_any = false;
-        }
-        if (request->stream && !request->begun && !request->done) continue;  // nothing to show yet
-        note_output(track);
-        if (request->broken) request->outcome = OUTCOME_SLOW_CLIENT;
-        if (request->done || request->broken) stop_all_jobs(track);
-        if (request->stream || request->done) requests->wake(requests->wake_context, request);
+        obey(track);
+        if (request->stream ? request->begun || request->done : request->done)
+            requests->wake(requests->wake_context, request);
     }
     requests->touched_count = 0;
 }
@@ -235,7 +248,6 @@ static void begin(struct track *track)
 
     if (request->begun || request->done) return;
     request->begun = true;
-    if (request->stream) request->out.limit = STREAM_HARD_BYTES;
     if (request->handler->start) request->handler->start(request);
     touch(track);
 }
@@ -279,7 +291,7 @@ static void timer_set(struct track *track)
 static void cut_jobs(struct track *track)
 {
     for (uint32_t job = 0; job < track->job_count; job++)
-        if (track->job_state[job] == JOB_RUNNING)
+        if (track->job_flags[job] == JOB_LIVE)
             engine_cancel(track->owner->setup.service->engine, job_id(track, job));
 }
 
@@ -408,7 +420,7 @@ static void submit(struct track *track)
         if (status == BUSY) return refuse(track, REFUSE_FULL, "the queue is full");
         if (status != OK) return refuse(track, refusal_of(status), err.text);
         request->job[i] = NULL;
-        track->job_state[i] = JOB_RUNNING;
+        track->job_flags[i] = JOB_LIVE;
         track->jobs_live++;
     }
 }
@@ -502,33 +514,57 @@ static void end_job(struct track *track, uint32_t job)
 {
     must(track->jobs_live > 0);
     track->jobs_live--;
-    track->job_state[job] = JOB_ENDED;
+    track->job_flags[job] &= (uint8_t)~JOB_LIVE;
     if (track->left && track->jobs_live == 0)
         metric_observe(METRIC_cancel_to_free,
                        loop_now_ns(track->owner->setup.loop) - track->left_ns);
     touch(track);
 }
 
-static void take_event(struct track *track, uint32_t job, const struct event *event)
+/* To the protocol. */
+static void deliver(struct track *track, uint32_t job, const struct event *event)
 {
     struct request *request = &track->request;
-    bool stopped = track->job_state[job] != JOB_RUNNING;
+
+    if (request->done || (track->job_flags[job] & JOB_MUTED)) return;
+    if (event->kind == EVENT_TOKENS) track->events_waiting++;
+    if (event->kind == EVENT_END && cuts[event->finish].cut) return end_cut(track, job, event);
+    begin(track);
+    request->handler->event(request, job, event);
+}
+
+/* Takes over event->logprob, or leaves it. */
+static void take_event(struct track *track, uint32_t job, struct event *event)
+{
+    struct request *request = &track->request;
 
     if (event->kind == EVENT_END) end_job(track, job);
-    if (track->left || stopped || request->done) return;
+    if (track->left || request->done || (track->job_flags[job] & JOB_MUTED)) return;
     touch(track);
     if (event->kind == EVENT_STARTED) {
         track->started = true;
         track->count.cached_tokens += event->cached_tokens;
         track->count.queue_ns = loop_now_ns(track->owner->setup.loop) - track->submitted_ns;
     }
-    if (event->kind == EVENT_TOKENS) {
-        count_tokens(track, event);
-        track->events_waiting++;
+    if (event->kind == EVENT_TOKENS) count_tokens(track, event);
+    if (!request->stream || !is_full(track)) deliver(track, job, event);
+    else if (event_ring_push(&track->held, job, event)) event->logprob = NULL;
+    else request->broken = true;
+}
+
+/* There is room in out again. */
+static void deliver_held(struct track *track)
+{
+    struct request *request = &track->request;
+    struct event event;
+    uint32_t job;
+
+    while (request->out.size <= STREAM_FULL_BYTES && track->events_waiting < STREAM_FULL_EVENTS &&
+           event_ring_take(&track->held, &job, &event)) {
+        deliver(track, job, &event);
+        free(event.logprob);
     }
-    if (event->kind == EVENT_END && cuts[event->finish].cut) return end_cut(track, job, event);
-    begin(track);
-    request->handler->event(request, job, event);
+    obey(track);
 }
 
 static void on_engine(void *context, uint32_t events)
@@ -569,8 +605,8 @@ void requests_sent(struct requests *requests, struct request *request, size_t si
         metric_observe(METRIC_engine_to_socket, now_ns() - requests->step_ns);
     }
     if (request->out.size == 0) track->events_waiting = 0;
-    if (request->out.size <= STREAM_SOFT_BYTES && track->events_waiting <= STREAM_SOFT_EVENTS)
-        track->full_ns = 0;
+    if (track->held.count > 0) deliver_held(track);
+    track->full_ns = is_full(track) ? track->moved_ns : 0;  // it reads, if slowly
 }
 
 /* The request is over for its client: one log line, and the engine is told. */
