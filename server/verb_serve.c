@@ -216,6 +216,7 @@ static enum status harden(struct daemon *daemon, struct err *err)
 
     umask(077);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGUSR1, SIG_IGN);  // rotating logs is whoever reads stderr
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     setrlimit(RLIMIT_CORE, &(struct rlimit){ 0, 0 });
     struct rlimit files;
