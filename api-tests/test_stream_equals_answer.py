@@ -99,6 +99,7 @@ def comparable(answer):
         message = choice.get("message")
         if message is None:
             continue
+        assert message.pop("refusal", None) is None
         if message.get("content") is None:
             message["content"] = ""
         for call in message.get("tool_calls", []):

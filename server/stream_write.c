@@ -211,6 +211,7 @@ static void add_message(struct choice *choice, struct buf *out)
     buf_add_string(out, ",\"message\":{\"role\":\"assistant\"");
     if (calls->size && !content->size) buf_add_string(out, ",\"content\":null");
     else add_string(out, ",\"content\":", content);
+    buf_add_string(out, ",\"refusal\":null");  // OpenAI's schema requires it
     if (shows_reasoning(choice->stream)) {
         add_string(out, ",\"reasoning_content\":", reasoning);
         if (setup->reasoning_both) add_string(out, ",\"reasoning\":", reasoning);

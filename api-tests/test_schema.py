@@ -1,0 +1,99 @@
+"""Answers, chunks, lists and errors against OpenAI's own description of its API.
+
+The description is looked for at $FATHOM_SHARED or ../shared; without it these tests are skipped. Our
+additions to it (reasoning_content, prompt_cache_*) are allowed.
+"""
+
+import gzip
+import json
+import os
+import pathlib
+import urllib.error
+import urllib.request
+
+import pytest
+
+jsonschema = pytest.importorskip("jsonschema")
+SHARED = pathlib.Path(os.environ.get("FATHOM_SHARED", "../shared"))
+SUBSET = SHARED / "fixtures" / "api" / "openai-openapi-subset.json.gz"
+if not SUBSET.exists():
+    pytest.skip(f"{SUBSET} is not there", allow_module_level=True)
+
+WEATHER = {"type": "function", "function": {"name": "get_weather", "parameters": {
+    "type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}}}
+OSLO = {"messages": [{"role": "user", "content": "What is the weather in Oslo?"}], "max_tokens": 120,
+        "temperature": 0}
+CHATS = [
+    {}, {"thinking": False}, {"max_tokens": 2}, {"logprobs": True, "top_logprobs": 3},
+    {"tools": [WEATHER]}, {"tools": [WEATHER], "thinking": False, "logprobs": True},
+    {"thinking": False, "stop": ["Oslo"]}, {"response_format": {"type": "json_object"}},
+    {"service_tier": "auto", "model": "deepseek-chat"},
+]
+COMPLETIONS = [{}, {"logprobs": 2}, {"echo": True}, {"prompt": ["a", "b"]}, {"suffix": "end"}]
+
+
+def in_json_schema(node):
+    """The description with OpenAPI's `nullable`, which JSON Schema ignores, written out."""
+    if isinstance(node, list):
+        return [in_json_schema(value) for value in node]
+    if not isinstance(node, dict):
+        return node
+    plain = {key: in_json_schema(value) for key, value in node.items() if key != "nullable"}
+    return {"anyOf": [plain, {"type": "null"}]} if node.get("nullable") is True else plain
+
+
+@pytest.fixture(scope="module")
+def check():
+    with gzip.open(SUBSET) as file:
+        components = in_json_schema(json.load(file)["components"])
+
+    def validate(name, answer):
+        schema = {"$ref": f"#/components/schemas/{name}", "components": components}
+        jsonschema.Draft202012Validator(schema).validate(answer)
+
+    return validate
+
+
+def chunks_of(server, path, body):
+    data = json.dumps({**body, "stream": True, "stream_options": {"include_usage": True}}).encode()
+    request = urllib.request.Request(server.url + path, data, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        events = answer.read().decode().split("\n\n")
+    assert events[-2:] == ["data: [DONE]", ""]
+    return [json.loads(event.removeprefix("data: ")) for event in events[:-2] if not event.startswith(":")]
+
+
+@pytest.mark.parametrize("more", CHATS)
+def test_chat_answers(pilot, check, more):
+    check("CreateChatCompletionResponse", pilot.post("/v1/chat/completions", {**OSLO, **more}))
+
+
+@pytest.mark.parametrize("more", CHATS)
+def test_chat_chunks(pilot, check, more):
+    chunks = chunks_of(pilot, "/v1/chat/completions", {**OSLO, **more})
+    for chunk in chunks:
+        check("CreateChatCompletionStreamResponse", chunk)
+    assert chunks[-1]["choices"] == [] and chunks[-1]["usage"]["total_tokens"] > 0
+
+
+@pytest.mark.parametrize("more", COMPLETIONS)
+def test_completions(pilot, check, more):
+    body = {"prompt": "The capital of", "max_tokens": 5, "temperature": 0, **more}
+    check("CreateCompletionResponse", pilot.post("/v1/completions", body))
+    for chunk in chunks_of(pilot, "/v1/completions", body):
+        for choice in chunk["choices"]:  # null until the end, which the description of streams leaves out
+            choice["finish_reason"] = choice["finish_reason"] or "stop"
+        if chunk["usage"] is None:
+            del chunk["usage"]
+        check("CreateCompletionResponse", chunk)
+
+
+def test_models_and_errors(pilot, check):
+    models = json.loads(pilot.get("/v1/models"))
+    check("ListModelsResponse", models)
+    check("Model", json.loads(pilot.get("/v1/models/" + models["data"][0]["id"])))
+    for path in ("/v1/nothing", "/v1/models/nothing", "/v1/chat/completions"):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            pilot.get(path)
+        body = json.loads(refused.value.read())
+        assert set(body["error"]) == {"message", "type", "param", "code"}
