@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 from raw import Raw, chat, post
 
 CHAT = "/v1/chat/completions"
@@ -67,3 +69,30 @@ def test_each_request_has_one_line_without_its_words(serve):
     assert first["peer"] == "127.0.0.1" and first["t_total"] > 0 and first["prompt_tokens"] > 0
     assert lines["mine-2"]["status"] == 400
     assert not any("canary" in line or "hush" in line for line in server.log)
+
+
+def test_the_engines_own_steps_are_counted(serve):
+    server = serve("--backend", "cpu")
+    server.post("/v1/chat/completions", chat("hello", max_tokens=8, temperature=0, ignore_eos=True))
+    now = server.wait_idle()
+    assert now["engine_steps_total"] == now["engine_step_seconds_count"] == 8
+    assert now["engine_step_tokens_total"] == now["prompt_tokens_total"] + 7
+    assert now["prefill_seconds_sum"] > 0 and now["decode_seconds_sum"] > 0
+    parts = [now[name + "_seconds_sum"] for name in ("parse", "queue", "prefill", "decode")]
+    assert sum(parts) == pytest.approx(now["request_seconds_sum"], rel=0.2)
+
+
+def test_calls_that_come_back_are_counted(serve):
+    server = serve("--backend", "cpu")
+    weather = {"type": "function", "function": {"name": "get_weather", "parameters": {
+        "type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}}}
+    body = chat("What is the weather in Oslo?", temperature=0, tools=[weather], thinking=False)
+    message = server.post("/v1/chat/completions", body)["choices"][0]["message"]
+    for call_id in (message["tool_calls"][0]["id"], "call_of_somebody_else"):
+        message["tool_calls"][0]["id"] = call_id
+        turn = [message, {"role": "tool", "tool_call_id": call_id, "content": "4"}]
+        server.post("/v1/chat/completions", {**body, "messages": body["messages"] + turn})
+    now = server.wait_idle()
+    assert now["tool_memory_blocks"] == 1 and now["tool_memory_bytes"] > 50
+    assert now['tool_memory_lookups_total{result="found"}'] == 1
+    assert now['tool_memory_lookups_total{result="missed"}'] == 1

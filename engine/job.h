@@ -86,8 +86,9 @@ struct event {
     uint32_t from;           // PROMPT
     uint32_t count;          // TOKENS, PROMPT: entries of token and logprob
     uint32_t token[EVENT_TOKENS_MOST];
-    struct sample_out *logprob;                // [count] or NULL; owned by the receiver: free()
-    uint64_t queued_ns, started_ns, first_ns;  // END: when it came, was started, gave a first token
+    struct sample_out *logprob;      // [count] or NULL; owned by the receiver: free()
+    uint64_t queued_ns, started_ns;  // STARTED, END: when it came and was started
+    uint64_t first_ns;               // END: when it gave a first token
 };
 
 #endif

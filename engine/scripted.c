@@ -126,7 +126,9 @@ static void begin(struct scripted *s, struct play *play, uint64_t now)
     play->length = play->answer         ? play->answer->token_count
                    : s->script.generate ? s->script.generate
                                         : 8 + (uint32_t)(play->hash % 57);
-    add_news(s, play, EVENT_STARTED);
+    struct event *event = add_news(s, play, EVENT_STARTED);
+    event->queued_ns = play->queued_ns;
+    event->started_ns = play->started_ns;
 }
 
 /* One step of one job; ends it when it is over. */

@@ -2,6 +2,7 @@
 #include "engine/step.h"
 #include <string.h>
 #include "config/clock.h"
+#include "config/metrics.h"
 #include "engine/sampling.h"
 
 /* One wanted row of logits. */
@@ -30,9 +31,10 @@ enum status stepper_init(struct stepper *stepper, const struct stepper_options *
     stepper->stats.blocks = options->g_blocks;
     stepper->stats.pages = options->w_pages;
 
-    struct batch_limits limits = {
-        .tokens = tokens, .seqs = seqs, .blocks = options->context / KV_BLOCK_TOKENS + 1, .rows = tokens
-    };
+    struct batch_limits limits = { .tokens = tokens,
+                                   .seqs = seqs,
+                                   .blocks = options->context / KV_BLOCK_TOKENS + 1,
+                                   .rows = tokens };
     if (kv_pool_init(&stepper->g_pool, options->g_blocks) != OK) goto nothing;
     if (kv_pool_init(&stepper->w_pool, options->w_pages) != OK) goto g_pool;
     if (batch_init(&stepper->maker, model->dev, &limits) != OK) goto w_pool;
@@ -253,7 +255,10 @@ static void start(struct stepper *stepper, struct seq *seq)
     seq->started = true;
     seq->started_ns = now_ns();
     stepper->stats.prompt_tokens += seq->job->prompt_tokens;
-    post(stepper, &(struct event){ .job = seq->job->id, .kind = EVENT_STARTED });
+    post(stepper, &(struct event){ .job = seq->job->id,
+                                   .kind = EVENT_STARTED,
+                                   .queued_ns = seq->queued_ns,
+                                   .started_ns = seq->started_ns });
 }
 
 /* Fills the batch from the plan; false: nothing is to be computed. */
@@ -365,6 +370,7 @@ enum status stepper_step(struct stepper *stepper, struct err *err)
     end_late(stepper);
     plan(stepper);
     if (!fill(stepper)) return OK;
+    uint64_t from_ns = now_ns();
     batch_upload(&stepper->maker);
     model_forward(stepper->model, &stepper->maker.batch);
 
@@ -380,5 +386,7 @@ enum status stepper_step(struct stepper *stepper, struct err *err)
         if (stepper->seq[i]->running) drop_old_pages(stepper, stepper->seq[i]);
     stepper->stats.steps++;
     stepper->stats.last_step_ns = now_ns();
+    metric_observe(METRIC_step_seconds, stepper->stats.last_step_ns - from_ns);
+    metric_add(METRIC_step_tokens, stepper->maker.tokens);
     return OK;
 }

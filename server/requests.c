@@ -544,7 +544,8 @@ static void take_event(struct track *track, uint32_t job, struct event *event)
     if (event->kind == EVENT_STARTED) {
         track->started = true;
         track->count.cached_tokens += event->cached_tokens;
-        track->count.queue_ns = loop_now_ns(track->owner->setup.loop) - track->submitted_ns;
+        if (event->started_ns > track->submitted_ns)  // the loop hears of it a whole step later
+            track->count.queue_ns = event->started_ns - track->submitted_ns;
     }
     if (event->kind == EVENT_TOKENS) count_tokens(track, event);
     if (!request->stream || !is_full(track)) deliver(track, job, event);
