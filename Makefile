@@ -88,7 +88,7 @@ api-test: $(BUILD)/fathomd $(BUILD)/venv/ready  ## the daemon seen from outside,
 
 $(BUILD)/venv/ready: $(wildcard api-tests/requirements.txt)
 	@python3 -m venv $(@D)
-	@$(@D)/bin/pip install -q --disable-pip-version-check -r api-tests/requirements.txt
+	@$(@D)/bin/pip install -qq --disable-pip-version-check -r api-tests/requirements.txt
 	@touch $@
 
 CHECKS := asan tsan valgrind fuzz tidy layers docs-check format-check
@@ -129,8 +129,9 @@ fuzzers: $(FUZZERS)
 # ---- what tools say about the sources
 SOURCES := $(shell find $(FLOORS) -name '*.[ch]')
 
+# Of the daemon alone: the analyzer does not know that a failed assertion ends a test.
 tidy:  ## clang-tidy
-	@printf '%s\n' $(filter-out %_avx2.c %_avx512.c,$(SRC)) | xargs -P $$(nproc) -n 4 sh -c \
+	@printf '%s\n' $(filter-out %_avx2.c %_avx512.c,$(LIB_SRC)) server/main.c | xargs -P $$(nproc) -n 2 sh -c \
 	    'clang-tidy --quiet "$$@" -- -std=gnu17 -I. -D_GNU_SOURCE 2>&1 | grep -v "warnings* generated" \
 	     | grep -E "warning:|error:" && exit 1 || exit 0' tidy
 
