@@ -44,7 +44,10 @@ void *cpu_take(struct cpu_dev *cpu, size_t bytes);
 
 /* ---- weights ------------------------------------------------------------------------------- */
 
-enum { LANES = 16 };  // outputs that a packed weight keeps side by side
+enum {
+    LANES = 16,  // outputs that a packed weight keeps side by side: a row group
+    BAND = 8,    // row groups whose words take turns in memory
+};
 
 /* WEIGHT_VECTOR: data is float [rows, cols]. WEIGHT_TABLE: data is the mapped file's.
  * WEIGHT_LINEAR: packed as weight.c draws it; read by the products alone. */

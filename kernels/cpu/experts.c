@@ -40,7 +40,7 @@ struct experts_run {
     uint32_t up_columns;
 };
 
-enum { WIDE_GROUPS = 8, NARROW_GROUPS = 2 };  // row groups of an item: for one token, for many
+enum { ITEM_GROUPS = BAND };  // row groups of an item
 
 static uint32_t choice(const struct experts_args *args, uint32_t token, uint32_t i)
 {
@@ -107,12 +107,12 @@ static bool take_scratch(struct cpu_dev *cpu, struct experts_run *run)
             return false;
     }
     uint32_t rows = inter > dim ? inter : dim;
-    run->up_columns = WIDE_GROUPS * LANES;
+    run->up_columns = ITEM_GROUPS * LANES;
     run->panel_floats = PANEL_FLOATS + 2 * (size_t)most * run->up_columns;
     run->panels = cpu_take(cpu, pool_threads(cpu->pool) * run->panel_floats * sizeof(float));
     run->hidden = cpu_take(cpu, (size_t)run->slots * inter * sizeof(float));
     run->down = cpu_take(cpu, (size_t)run->slots * dim * sizeof(float));
-    size_t items = (size_t)run->crews * ((rows + LANES - 1) / LANES / NARROW_GROUPS + 1);
+    size_t items = (size_t)run->crews * ((rows + LANES - 1) / LANES / ITEM_GROUPS + 1);
     run->item = cpu_take(cpu, items * sizeof *run->item);
     return run->panels && run->hidden && run->down && run->item;
 }
@@ -124,10 +124,9 @@ static void plan_items(struct experts_run *run, uint32_t rows)
 
     run->items = 0;
     for (uint32_t i = 0; i < run->crews; i++) {
-        uint32_t some = run->crew[i].slots < 4 ? WIDE_GROUPS : NARROW_GROUPS;
-        for (uint32_t group = 0; group < all; group += some)
+        for (uint32_t group = 0; group < all; group += ITEM_GROUPS)
             run->item[run->items++] =
-                (struct item){ i, group, all - group < some ? all - group : some };
+                (struct item){ i, group, all - group < ITEM_GROUPS ? all - group : ITEM_GROUPS };
     }
 }
 

@@ -64,4 +64,22 @@ const struct product_kernels *product_kernels(enum isa isa);
 
 uint32_t weight_word_columns(enum dtype type);
 
+/* Where the words of a row group begin in data, and how far it is from one to the next; both in
+ * words. See weight.c. */
+static inline size_t weight_offset(const struct weight *weight, uint32_t group)
+{
+    return ((size_t)(group / BAND * BAND) * weight->words + group % BAND) * LANES;
+}
+
+static inline uint32_t band_groups(const struct weight *weight, uint32_t group)
+{
+    uint32_t left = weight->row_groups - group / BAND * BAND;
+    return left < BAND ? left : BAND;
+}
+
+static inline size_t weight_step(const struct weight *weight, uint32_t group)
+{
+    return (size_t)band_groups(weight, group) * LANES;
+}
+
 #endif

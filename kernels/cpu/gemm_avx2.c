@@ -7,7 +7,7 @@
 
 #define UNROLL _Pragma("GCC unroll 16")
 
-enum { MOST_TOKENS = 6 };  // a step takes: 12 registers of sums
+enum { MOST_TOKENS = 6, STEP_GROUPS = 2 };  // a step takes: 12 registers of sums
 
 /* 16 rows of one column, `shift` bits up in the word. */
 INLINE vf decode_e4m3(vi word, int shift, bool common)
@@ -46,13 +46,13 @@ INLINE void fill(const struct gemm *gemm, uint32_t row_group, uint32_t block, ui
 {
     const struct weight *weight = gemm->weight;
     uint32_t per = weight_word_columns(weight->type), words = TILE_COLUMNS / per;
-    const uint32_t *word =
-        (const uint32_t *)weight->data +
-        ((size_t)row_group * weight->words + block * (weight->block / per)) * LANES;
+    size_t step = weight_step(weight, row_group);
+    const uint32_t *word = (const uint32_t *)weight->data + weight_offset(weight, row_group) +
+                           block * (weight->block / per) * step;
     uint32_t rare = weight->rare ? weight->rare[(size_t)row_group * weight->blocks + block] : 0;
 
     for (; chunks > 0; chunks--, rare >>= 4)
-        for (uint32_t i = 0; i < words; i++, word += LANES) {
+        for (uint32_t i = 0; i < words; i++, word += step) {
             vi some = load_word(word);
             for (uint32_t j = 0; j < per; j++, out += apart) {
                 int shift = (int)(j * 32 / per);
@@ -70,8 +70,8 @@ INLINE void fill(const struct gemm *gemm, uint32_t row_group, uint32_t block, ui
 struct panel {
     const float *value;
     uint32_t chunks, first_column;
-    float scale[PANEL_GROUPS][LANES];
-    uint32_t rows[PANEL_GROUPS];  // that are wanted of each group
+    float scale[STEP_GROUPS][LANES];
+    uint32_t rows[STEP_GROUPS];  // that are wanted of each group
     bool is_first, round;
 };
 

@@ -126,8 +126,8 @@ static struct part part_of(const struct gemm *gemm, uint32_t tile)
 
 /* ---- few tokens ---------------------------------------------------------------------------- */
 
-/* One chunk of 16 columns. common: no subnormal codes in it, if of type e4m3. */
-INLINE void direct_chunk(const uint32_t *word, size_t apart, const float *value, __m512 *sum,
+/* One chunk of 16 columns; step: from one word of a row to the next. common: no subnormal codes in it, if of type e4m3. */
+INLINE void direct_chunk(const uint32_t *word, const size_t step, const float *value, __m512 *sum,
                          const enum kind kind, const uint32_t R, const uint32_t W,
                          const bool common)
 {
@@ -144,7 +144,7 @@ INLINE void direct_chunk(const uint32_t *word, size_t apart, const float *value,
         }
         UNROLL for (uint32_t r = 0; r < R; r++)
         {
-            __m512i some = _mm512_loadu_si512(word + r * apart + c / per * LANES);
+            __m512i some = _mm512_loadu_si512(word + r * LANES + c / per * step);
             __m512 w = common ? decode_common(kind, some, (int)(c % per))
                               : decode(kind, some, (int)(c % per));
             UNROLL for (uint32_t t = 0; t < W; t++) sum[r * W + t] =
@@ -160,10 +160,9 @@ INLINE void direct(const struct gemm *gemm, const struct part *part, uint32_t gr
     const bool e4m3 = kind == KIND_E4M3 || kind == KIND_E4M3_RAW;
     const struct weight *weight = gemm->weight;
     const uint32_t row_group = gemm->first_group + group, chunk_words = 16 / columns_of(kind);
-    const size_t apart = (size_t)weight->words * LANES;
-    /* Short rows: the next row groups are what comes next in memory, else more of these. */
-    const size_t ahead = R * apart <= 16384 ? R * apart : 1024;
-    const uint32_t *word = (const uint32_t *)weight->data + row_group * apart;
+    const size_t step = R == BAND ? BAND * LANES : weight_step(weight, row_group);
+    const size_t ahead = 2 * chunk_words * step;
+    const uint32_t *word = (const uint32_t *)weight->data + weight_offset(weight, row_group);
     const float *value = part->value;
     __m512 total[MAX_TOTALS], sum[MAX_TOTALS];
 
@@ -178,12 +177,12 @@ INLINE void direct(const struct gemm *gemm, const struct part *part, uint32_t gr
             for (uint32_t r = 0; r < R; r++)
                 rare |= weight->rare[(size_t)(row_group + r) * weight->blocks + block];
         UNROLL for (uint32_t i = 0; i < R * W; i++) sum[i] = _mm512_setzero_ps();
-        for (; chunks > 0; chunks--, word += chunk_words * LANES, value += TILE_COLUMNS * W) {
+        for (; chunks > 0; chunks--, word += chunk_words * step, value += TILE_COLUMNS * W) {
             UNROLL for (uint32_t r = 0; r < R; r++)
                 UNROLL for (uint32_t i = 0; i < chunk_words; i++)
-                    _mm_prefetch(word + r * apart + ahead + i * LANES, _MM_HINT_T1);
-            if (e4m3 && (rare & 15) == 0) direct_chunk(word, apart, value, sum, kind, R, W, true);
-            else direct_chunk(word, apart, value, sum, kind, R, W, false);
+                    _mm_prefetch(word + r * LANES + ahead + i * step, _MM_HINT_T0);
+            if (e4m3 && (rare & 15) == 0) direct_chunk(word, step, value, sum, kind, R, W, true);
+            else direct_chunk(word, step, value, sum, kind, R, W, false);
             rare >>= 4;
         }
         const uint32_t quant_group = block * weight->block / QUANT_COLUMNS;
@@ -209,27 +208,37 @@ INLINE void direct_kind(const struct gemm *gemm, uint32_t group, uint32_t count,
 {
     struct part part = part_of(gemm, 0);
 
-    for (uint32_t end = group + count; group < end;) {
-        uint32_t left = end - group;
-        if (part.width == 1 && left >= 8) direct(gemm, &part, group, kind, 8, 1), group += 8;
-        else if (part.width == 1 && left >= 4) direct(gemm, &part, group, kind, 4, 1), group += 4;
-        else if (part.width == 1) direct(gemm, &part, group, kind, 1, 1), group += 1;
-        else if (part.width == 2 && left >= 4) direct(gemm, &part, group, kind, 4, 2), group += 4;
-        else if (part.width == 2) direct(gemm, &part, group, kind, 1, 2), group += 1;
-        else if (left >= 4) direct(gemm, &part, group, kind, 4, 3), group += 4;
-        else direct(gemm, &part, group, kind, 1, 3), group += 1;
+    for (uint32_t end = group + count, some; group < end; group += some) {
+        uint32_t first = gemm->first_group + group, left = end - group;
+        uint32_t band = band_groups(gemm->weight, first) - first % BAND;
+        if (left > band) left = band;
+        some = part.width == 1 && left == BAND ? BAND : left >= 4 ? 4 : 1;
+        switch (part.width * 16 + some) {
+#define CASE(R, W)                                                                                 \
+    case W * 16 + R:                                                                               \
+        direct(gemm, &part, group, kind, R, W);                                                    \
+        break;
+            CASE(8, 1)
+            CASE(4, 1)
+            CASE(1, 1)
+            CASE(4, 2)
+            CASE(1, 2)
+            CASE(4, 3)
+            CASE(1, 3)
+#undef CASE
+        }
     }
 }
 
 /* ---- many tokens --------------------------------------------------------------------------- */
 
-/* One panel: R row groups of one block as floats, [column][R * LANES]. */
+/* R row groups of one block as floats, [column][R * LANES]. */
 struct panel {
     const float *value;
     uint32_t columns;
     uint32_t first_column;  // of the block, in the activations
-    __m512 scale[PANEL_GROUPS];
-    __mmask16 wanted[PANEL_GROUPS];
+    __m512 scale[2];
+    __mmask16 wanted[2];
     bool is_first, round;  // no totals yet; the last block's are rounded
 };
 
@@ -242,7 +251,7 @@ INLINE void times_panel(const struct panel *panel, const struct part *part, floa
     UNROLL for (uint32_t i = 0; i < R * W; i++) sum[i] = _mm512_setzero_ps();
     for (uint32_t chunk = panel->columns / TILE_COLUMNS; chunk > 0; chunk--) {
         for (uint32_t c = 0; c < TILE_COLUMNS; c++, value++, weight += R * LANES) {
-            __m512 w[PANEL_GROUPS];
+            __m512 w[2];
             UNROLL for (uint32_t r = 0; r < R; r++) w[r] = _mm512_load_ps(weight + r * LANES);
             UNROLL for (uint32_t t = 0; t < W; t++)
             {
@@ -284,32 +293,36 @@ static void times_panel_any(const struct panel *panel, const struct part *part, 
     }
 }
 
-/* The values themselves, never KIND_E4M3. */
+/* The values themselves, never KIND_E4M3. The two groups read next, in this band or further on, are
+ * fetched meanwhile. */
 INLINE void fill_panel(const struct gemm *gemm, uint32_t row_group, uint32_t block, uint32_t words,
-                       float *panel, const enum kind kind, const uint32_t R)
+                       float *out, const enum kind kind, const uint32_t R)
 {
     const struct weight *weight = gemm->weight;
-    const uint32_t per = columns_of(kind), chunk_words = TILE_COLUMNS / per;
-    const size_t apart = (size_t)weight->words * LANES;
-    const uint32_t *word = (const uint32_t *)weight->data + row_group * apart +
-                           (size_t)block * (weight->block / per) * LANES;
+    const uint32_t per = columns_of(kind);
+    const size_t step = weight_step(weight, row_group);
+    const uint32_t *word = (const uint32_t *)weight->data + weight_offset(weight, row_group) +
+                           block * (weight->block / per) * step;
+    const bool more = row_group % BAND + 2 < band_groups(weight, row_group);
+    const size_t ahead = more ? 2 * LANES : words * step - row_group % BAND * LANES;
+    uint32_t rare[2] = { 0 };
 
-    for (uint32_t r = 0; r < R; r++, word += apart) {
-        uint32_t rare = 0;
-        if (kind == KIND_E4M3_RAW)
-            rare = weight->rare[(size_t)(row_group + r) * weight->blocks + block];
-        float *out = panel + r * LANES;
-        for (uint32_t i = 0; i < words; i += chunk_words, rare >>= 4)
-            for (uint32_t k = 0; k < chunk_words; k++) {
-                __m512i some = _mm512_loadu_si512(word + (i + k) * LANES);
-                UNROLL for (uint32_t j = 0; j < per; j++, out += R * LANES)
-                {
-                    bool common = kind == KIND_E4M3_RAW && (rare & 15) == 0;
-                    _mm512_store_ps(out, common ? decode_common(kind, some, (int)j)
-                                                : decode(kind, some, (int)j));
-                }
+    if (kind == KIND_E4M3_RAW)
+        UNROLL for (uint32_t r = 0; r < R; r++) rare[r] =
+            weight->rare[(size_t)(row_group + r) * weight->blocks + block];
+    for (uint32_t i = 0; i < words; i++, word += step, out += per * R * LANES)
+        UNROLL for (uint32_t r = 0; r < R; r++)
+        {
+            __m512i some = _mm512_loadu_si512(word + r * LANES);
+            _mm_prefetch(word + r * LANES + ahead, _MM_HINT_T0);
+            if (kind == KIND_E4M3_RAW && (rare[r] >> i & 1) == 0) {
+                UNROLL for (uint32_t j = 0; j < per; j++)
+                    _mm512_store_ps(out + (j * R + r) * LANES, decode_common(kind, some, (int)j));
+            } else {
+                UNROLL for (uint32_t j = 0; j < per; j++)
+                    _mm512_store_ps(out + (j * R + r) * LANES, decode(kind, some, (int)j));
             }
-    }
+        }
 }
 
 INLINE void panel_groups(const struct gemm *gemm, uint32_t group, float *scratch,
@@ -342,8 +355,16 @@ INLINE void many(const struct gemm *gemm, uint32_t group, uint32_t count, float 
                  const enum kind kind)
 {
     uint32_t end = group + count;
-    for (; end - group >= 2; group += 2) panel_groups(gemm, group, panel, kind, 2);
-    if (group < end) panel_groups(gemm, group, panel, kind, 1);
+
+    while (group < end) {  // two groups of one band, where there are
+        uint32_t first = gemm->first_group + group;
+        if (end - group >= 2 && first % BAND + 1 < band_groups(gemm->weight, first)) {
+            panel_groups(gemm, group, panel, kind, 2);
+            group += 2;
+        } else {
+            panel_groups(gemm, group++, panel, kind, 1);
+        }
+    }
 }
 
 void gemm_avx512(const struct gemm *gemm, uint32_t group, uint32_t count, float *panel)

@@ -9,8 +9,8 @@ static void column(const struct weight *weight, uint32_t group, uint32_t col, fl
     static const float e2m1[16] = { 0,     0.5f,  1,  1.5f,  2,  3,  4,  6,
                                     -0.0f, -0.5f, -1, -1.5f, -2, -3, -4, -6 };
     uint32_t per_word = weight_word_columns(weight->type), shift = col % per_word * 32 / per_word;
-    const uint32_t *word =
-        (const uint32_t *)weight->data + ((size_t)group * weight->words + col / per_word) * LANES;
+    const uint32_t *word = (const uint32_t *)weight->data + weight_offset(weight, group) +
+                           col / per_word * weight_step(weight, group);
 
     for (uint32_t lane = 0; lane < LANES; lane++) {
         uint32_t bits = word[lane] >> shift, code;

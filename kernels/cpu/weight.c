@@ -3,15 +3,17 @@
  * The right side of a product is packed at load into groups of 16 rows, one row in each 32-bit lane
  * of a vector, and 32-bit words along the row; nothing grows, FP8 stays 8 bits and FP4 stays 4:
  *
- *     [row group][word of the row][lane]     one word holds
+ *     [band of 8 row groups][word of the row][row group][lane]      one word holds
  *         F32   1 column                     the value
  *         BF16  2 columns                    the even one in the low half
  *         E4M3  4 columns, lowest byte first each byte S EEEE MMM turned into S eMMM EEE, where e is
  *                                            the lowest exponent bit: see gemm_avx512.c
  *         E2M1  8 columns, lowest nibble first
  *
- * Rows only there to fill a group, and columns to fill 16, are zeros. For E4M3 `rare` marks the words
- * of each group and block in which some row has a subnormal value, so that the others go a faster way.
+ * Row groups take turns by word, so that 8 of them, as many chains of additions as hide the latency of
+ * one, are read front to back; the last band has as many as are left. Rows only there to fill a group,
+ * and columns to fill 16, are zeros. For E4M3 `rare` marks the words of each group and block in which
+ * some row has a subnormal value, so that the others go a faster way.
  */
 #include "kernels/cpu/cpu.h"
 
@@ -73,7 +75,8 @@ static inline __attribute__((always_inline)) uint32_t pack_rows(const struct pac
                                                                 uint32_t group, enum dtype type)
 {
     const struct weight *weight = packing->weight;
-    uint32_t *out = (uint32_t *)weight->data + (size_t)group * weight->words * LANES;
+    uint32_t *out = (uint32_t *)weight->data + weight_offset(weight, group);
+    size_t step = weight_step(weight, group);
     uint32_t rows = weight->rows - group * LANES, wrong = 0;
     const char *in = packing->source->data;
 
@@ -89,7 +92,7 @@ static inline __attribute__((always_inline)) uint32_t pack_rows(const struct pac
             memcpy(tile, in + lane * packing->row_bytes + (size_t)first * 4, bytes);
             for (uint32_t i = 0; i < count; i++) {
                 wrong |= word_is_wrong(type, tile[i]);
-                out[(size_t)(first + i) * LANES + lane] = word_recoded(type, tile[i]);
+                out[(first + i) * step + lane] = word_recoded(type, tile[i]);
                 if (type == DT_F8_E4M3 && weight->rare && word_has_subnormal(tile[i]))
                     mark_rare(weight, group, first + i);
             }
