@@ -98,12 +98,10 @@ static void unpack_shared(void *context, uint32_t from, uint32_t to, uint32_t th
     }
 }
 
-/* Where one row of fp32 lies; `own` is where it may be unpacked to, unless it is there already. */
-INLINE const float *row_at(const struct attention_job *job, const char *row, const float *shared,
-                           float *own, bool there)
+/* Where one row of fp32 lies: exact in its plane, else unpacked to `own`, unless it is there already. */
+INLINE const float *row_at(const struct attention_job *job, const char *row, float *own, bool there)
 {
     if (!job->official) return (const float *)(const void *)row;
-    if (shared) return shared;
     if (!there) entry_read(own, row, job->dim, true);
     return own;
 }
@@ -114,24 +112,22 @@ INLINE void block_rows(const struct attention_job *job, uint32_t t, uint32_t fir
                        const float **row, float *own, bool there)
 {
     const struct attention_args *args = job->args;
+    const struct span *span = &job->span[args->batch->seq[t]];
     uint32_t position = args->batch->position[t], seq = args->batch->seq[t];
-    uint32_t window = window_count(position);
-    const struct span *span = &job->span[seq];
-    const float *shared = NULL;
+    uint32_t window = window_count(position), start = position + 1 - window, dim = job->dim;
+    const uint32_t *selected = args->selected ? args->selected + (size_t)t * args->topk : NULL;
 
-    for (uint32_t k = first; k < first + KEY_BLOCK; k++, row++, own += job->dim) {
+    for (uint32_t i = 0; i < KEY_BLOCK; i++, own += dim) {
+        uint32_t k = first + i, entry = k - window;
         if (k >= keys) {
-            *row = row[-1];
+            row[i] = row[i - 1];
         } else if (k < window) {
-            uint32_t p = position + 1 - window + k;
-            if (span->window) shared = span->window + (size_t)(p - span->first) * job->dim;
-            *row = row_at(job, window_row(args, seq, p), span->window ? shared : NULL, own, there);
+            row[i] = span->window ? span->window + (size_t)(start + k - span->first) * dim
+                                  : row_at(job, window_row(args, seq, start + k), own, there);
         } else {
-            uint32_t i = k - window;
-            uint32_t entry = args->selected ? args->selected[(size_t)t * args->topk + i] : i;
-            if (span->entry) shared = span->entry + (size_t)entry * job->dim;
-            *row =
-                row_at(job, entry_row(args, seq, entry), span->entry ? shared : NULL, own, there);
+            if (selected) entry = selected[entry];
+            row[i] = span->entry ? span->entry + (size_t)entry * dim
+                                 : row_at(job, entry_row(args, seq, entry), own, there);
         }
     }
 }
@@ -230,7 +226,9 @@ INLINE void value_heads(float *out, const float *weight, size_t stride, const fl
             vf w[TILE_HEADS];
             for (uint32_t h = 0; h < heads; h++) w[h] = vf_all(weight[h * stride + k]);
             for (uint32_t i = 0; i < wide; i++) {
-                vf v = vf_load(row[k] + c + i * VF_LANES);
+                const float *from = row[k] + c + i * VF_LANES;
+                vf v = vf_load(from);
+                __builtin_prefetch(from + wide * VF_LANES);  // rows are too far apart for hardware
                 for (uint32_t h = 0; h < heads; h++)
                     sum[h * wide + i] = vf_fma(w[h], v, sum[h * wide + i]);
             }
