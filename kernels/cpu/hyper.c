@@ -1,8 +1,8 @@
 /* hyper.c - hyper-connections: four residual streams, mixed into one before a sub-layer and spread
  * again after it (model.md 4.2).
  *
- * A row's products with fn are sums of 16 lanes over the channels in order; those of eight rows of fn
- * run side by side.
+ * A row's products with fn are sums of 16 lanes over the channels in order, and then the lanes' tree;
+ * several rows of fn, and several tokens, go side by side.
  */
 #include "kernels/cpu/vectors.h"
 #include "kernels/cpu/share.h"
@@ -10,25 +10,37 @@
 enum {
     COPIES = 4,  // streams; every release has four
     MIXES = 2 * COPIES + COPIES * COPIES,
-    FN_ROWS = 4,  // rows of fn that share a pass over the streams
+    FN_ROWS = 4,  // rows of fn that share a pass over the streams,
+#if defined __AVX512F__
+    TOKENS = 4,  // and tokens that share one over fn
+#else
+    TOKENS = 1,
+#endif
 };
 
-/* mix[r] = fn[r] . x / rms(x) for rows of fn, a multiple of FN_ROWS */
-INLINE void mix_row(float *mix, const float *x, const float *fn, uint32_t rows, uint32_t count,
-                    float eps)
+/* mix[r] = fn[r] . x / rms(x) for rows of fn, a multiple of FN_ROWS, and for `tokens` rows of x, 1 or
+ * TOKENS and a constant after inlining. */
+INLINE void mix_tokens(float (*mix)[MIXES], const float *const *x, const float *fn, uint32_t rows,
+                       uint32_t count, float eps, uint32_t tokens)
 {
-    float scale = row_rms(x, count, eps);
+    float scale[TOKENS];
 
+    for (uint32_t t = 0; t < tokens; t++) scale[t] = row_rms(x[t], count, eps);
     for (uint32_t r = 0; r < rows; r += FN_ROWS) {
         const float *w = fn + (size_t)r * count;
-        vf sum[FN_ROWS] = { vf_all(0), vf_all(0), vf_all(0), vf_all(0) };
+        vf sum[TOKENS][FN_ROWS];
 
+        for (uint32_t i = 0; i < TOKENS * FN_ROWS; i++) sum[i / FN_ROWS][i % FN_ROWS] = vf_all(0);
         for (uint32_t i = 0; i < count; i += VF_LANES) {
-            vf v = vf_load(x + i);
-            for (uint32_t k = 0; k < FN_ROWS; k++)
-                sum[k] = vf_fma(v, vf_load(w + (size_t)k * count + i), sum[k]);
+            vf v[FN_ROWS];
+            for (uint32_t k = 0; k < FN_ROWS; k++) v[k] = vf_load(w + (size_t)k * count + i);
+            for (uint32_t t = 0; t < tokens; t++) {
+                vf in = vf_load(x[t] + i);
+                for (uint32_t k = 0; k < FN_ROWS; k++) sum[t][k] = vf_fma(in, v[k], sum[t][k]);
+            }
         }
-        for (uint32_t k = 0; k < FN_ROWS; k++) mix[r + k] = vf_sum(sum[k]) * scale;
+        for (uint32_t t = 0; t < tokens; t++)
+            for (uint32_t k = 0; k < FN_ROWS; k++) mix[t][r + k] = vf_sum(sum[t][k]) * scale[t];
     }
 }
 
@@ -58,21 +70,24 @@ INLINE vf sum_column(vf c)
     return vf_add(c, vf_swap4(c));
 }
 
-/* The 4 x 4 matrix [source][destination] in one vector: softmax of each row, then columns and rows
- * normalised in turn, columns first and last. */
-INLINE vf sinkhorn(vf c, uint32_t iterations, float eps)
+/* The 4 x 4 matrix [source][destination] of each token in one vector: softmax of each row, then
+ * columns and rows normalised in turn, columns first and last. Every step waits for the one before,
+ * so several tokens go side by side. */
+INLINE void sinkhorn(vf *c, uint32_t iterations, float eps, uint32_t tokens)
 {
-    vf e = vf_all(eps), peak = vf_max(c, vf_swap2(c));
+    vf e = vf_all(eps);
 
-    peak = vf_max(peak, vf_swap1(peak));
-    c = vf_exp(vf_sub(c, peak));
-    c = vf_add(vf_div(c, sum_row(c)), e);
-    c = vf_div(c, vf_add(sum_column(c), e));
-    for (uint32_t i = 1; i < iterations; i++) {
-        c = vf_div(c, vf_add(sum_row(c), e));
-        c = vf_div(c, vf_add(sum_column(c), e));
+    for (uint32_t t = 0; t < tokens; t++) {
+        vf peak = vf_max(c[t], vf_swap2(c[t]));
+        peak = vf_max(peak, vf_swap1(peak));
+        c[t] = vf_exp(vf_sub(c[t], peak));
+        c[t] = vf_add(vf_div(c[t], sum_row(c[t])), e);
+        c[t] = vf_div(c[t], vf_add(sum_column(c[t]), e));
     }
-    return c;
+    for (uint32_t i = 1; i < iterations; i++) {
+        for (uint32_t t = 0; t < tokens; t++) c[t] = vf_div(c[t], vf_add(sum_row(c[t]), e));
+        for (uint32_t t = 0; t < tokens; t++) c[t] = vf_div(c[t], vf_add(sum_column(c[t]), e));
+    }
 }
 
 /* ---- hyper_pre ----------------------------------------------------------------------------------- */
@@ -82,30 +97,40 @@ struct pre_job {
     bool official;
 };
 
+INLINE void pre_tokens(const struct pre_job *job, uint32_t first, uint32_t tokens)
+{
+    const struct hyper_pre_args *args = job->args;
+    const float *base = weight_floats(args->base), *scale = weight_floats(args->scale);
+    uint32_t dim = args->out.cols;
+    const float *x[TOKENS];
+    float mix[TOKENS][MIXES], pre[COPIES];
+    vf comb[TOKENS];
+
+    for (uint32_t t = 0; t < tokens; t++) x[t] = mat_row(&args->streams, first + t);
+    mix_tokens(mix, x, weight_floats(args->fn), MIXES, COPIES * dim, args->norm_eps, tokens);
+    for (uint32_t t = 0; t < tokens; t++)
+        comb[t] = vf_add(vf_mul(vf_load(mix[t] + 2 * COPIES), vf_all(scale[2])),
+                         vf_load(base + 2 * COPIES));
+    sinkhorn(comb, args->iterations, args->hyper_eps, tokens);
+    for (uint32_t t = 0; t < tokens; t++) {
+        float *post = mat_row(&args->post, first + t);
+        for (uint32_t k = 0; k < COPIES; k++) {
+            pre[k] = sigmoid_f32(mix[t][k] * scale[0] + base[k]) + args->hyper_eps;
+            post[k] = 2.0f * sigmoid_f32(mix[t][COPIES + k] * scale[1] + base[COPIES + k]);
+        }
+        vf_store(mat_row(&args->comb, first + t), comb[t]);
+        blend_row(mat_row(&args->out, first + t), x[t], pre, weight_floats(args->norm), dim,
+                  args->norm_eps, job->official);
+    }
+}
+
 static void pre_rows(void *context, uint32_t from, uint32_t to, uint32_t thread)
 {
     const struct pre_job *job = context;
-    const struct hyper_pre_args *args = job->args;
-    const float *fn = weight_floats(args->fn), *base = weight_floats(args->base);
-    const float *scale = weight_floats(args->scale), *norm = weight_floats(args->norm);
-    uint32_t dim = args->out.cols;
     (void)thread;
 
-    for (uint32_t t = from; t < to; t++) {
-        const float *x = mat_row(&args->streams, t);
-        float mix[MIXES], pre[COPIES], *post = mat_row(&args->post, t);
-        vf comb;
-
-        mix_row(mix, x, fn, MIXES, COPIES * dim, args->norm_eps);
-        for (uint32_t k = 0; k < COPIES; k++) {
-            pre[k] = sigmoid_f32(mix[k] * scale[0] + base[k]) + args->hyper_eps;
-            post[k] = 2.0f * sigmoid_f32(mix[COPIES + k] * scale[1] + base[COPIES + k]);
-        }
-        comb =
-            vf_add(vf_mul(vf_load(mix + 2 * COPIES), vf_all(scale[2])), vf_load(base + 2 * COPIES));
-        vf_store(mat_row(&args->comb, t), sinkhorn(comb, args->iterations, args->hyper_eps));
-        blend_row(mat_row(&args->out, t), x, pre, norm, dim, args->norm_eps, job->official);
-    }
+    for (; TOKENS > 1 && from + TOKENS <= to; from += TOKENS) pre_tokens(job, from, TOKENS);
+    for (; from < to; from++) pre_tokens(job, from, 1);
 }
 
 void ISA(hyper_pre)(struct cpu_dev *cpu, const struct hyper_pre_args *args)
@@ -115,7 +140,7 @@ void ISA(hyper_pre)(struct cpu_dev *cpu, const struct hyper_pre_args *args)
     must(args->copies == COPIES && args->out.cols % VF_LANES == 0);
     must(args->streams.cols == COPIES * args->out.cols);
     must(args->fn->rows == MIXES && args->fn->cols == args->streams.cols);
-    share_rows(cpu, args->streams.rows, 1 + 4096 / args->out.cols, pre_rows, &job);
+    share_rows(cpu, args->streams.rows, TOKENS * (1 + 1024 / args->out.cols), pre_rows, &job);
 }
 
 OPERATION(hyper_pre)
@@ -181,12 +206,12 @@ static void head_rows(void *context, uint32_t from, uint32_t to, uint32_t thread
 
     for (uint32_t t = from; t < to; t++) {
         const float *x = mat_row(&args->streams, t);
-        float mix[COPIES];
+        float mix[1][MIXES], pre[COPIES];
 
-        mix_row(mix, x, weight_floats(args->fn), COPIES, COPIES * dim, args->norm_eps);
+        mix_tokens(mix, &x, weight_floats(args->fn), COPIES, COPIES * dim, args->norm_eps, 1);
         for (uint32_t k = 0; k < COPIES; k++)
-            mix[k] = sigmoid_f32(mix[k] * scale[0] + base[k]) + args->hyper_eps;
-        blend_row(mat_row(&args->out, t), x, mix, weight_floats(args->norm), dim, args->norm_eps,
+            pre[k] = sigmoid_f32(mix[0][k] * scale[0] + base[k]) + args->hyper_eps;
+        blend_row(mat_row(&args->out, t), x, pre, weight_floats(args->norm), dim, args->norm_eps,
                   job->official);
     }
 }
