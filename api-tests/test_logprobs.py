@@ -44,6 +44,10 @@ def test_they_are_the_models_own_before_temperature_and_penalties(client):
     plain = entries(ask(client, top_logprobs=3))[0]
     for more in ({"temperature": 2, "seed": 1}, {"top_p": 0.1}, {"presence_penalty": 2}):
         assert entries(ask(client, top_logprobs=3, **more))[0].top_logprobs == plain.top_logprobs
+    the = str(client.post("/tokenize", body={"content": "The"}, cast_to=object)["tokens"][0])
+    banned = entries(ask(client, top_logprobs=3, logit_bias={the: -100}))[0]
+    assert banned.top_logprobs == plain.top_logprobs and banned.token != plain.token == "The"
+    assert banned.logprob == plain.top_logprobs[1].logprob
 
 
 def test_a_characters_bytes_are_whole_when_joined(client):

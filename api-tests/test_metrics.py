@@ -7,7 +7,7 @@ import pytest
 from raw import Raw, chat, post
 
 CHAT = "/v1/chat/completions"
-LINE = re.compile(r'^[a-z_:]+(\{([a-z_]+="([^"\\\n]|\\.)*",?)*\})? [-+0-9.eInfNa]+$')
+LINE = re.compile(r'^[a-z_:][a-z0-9_:]*(\{([a-z_]+="([^"\\\n]|\\.)*",?)*\})? [-+0-9.eInfNa]+$')
 
 
 def test_every_line_is_in_the_text_format(scripted):
@@ -96,3 +96,19 @@ def test_calls_that_come_back_are_counted(serve):
     assert now["tool_memory_blocks"] == 1 and now["tool_memory_bytes"] > 50
     assert now['tool_memory_lookups_total{result="found"}'] == 1
     assert now['tool_memory_lookups_total{result="missed"}'] == 1
+
+
+def test_dashboards_made_for_vllm_find_their_names(serve):
+    server = serve("--metrics-compat", "vllm")
+    server.post("/v1/chat/completions", chat("hello", max_tokens=8))
+    text, typed = server.get("/metrics"), set()
+    for line in text.splitlines():
+        assert line.startswith("# ") or LINE.match(line), line
+        if line.startswith("# TYPE "):
+            assert line.split()[2] not in typed, "each name has one head"
+            typed.add(line.split()[2])
+    assert 'vllm:request_success_total{model_name="pilot",finished_reason="length"} 1\n' in text
+    assert 'vllm:generation_tokens_total{model_name="pilot"} 8\n' in text
+    assert 'vllm:num_requests_running{model_name="pilot"} 0\n' in text
+    assert 'vllm:e2e_request_latency_seconds_count{model_name="pilot"} 1\n' in text
+    assert "vllm:" not in serve().get("/metrics")

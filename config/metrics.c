@@ -15,6 +15,9 @@ enum kind { IS_COUNTER, IS_GAUGE, IS_HISTOGRAM };
 
 static const char *const kind_name[] = { "counter", "gauge", "histogram" };
 
+#define OURS "fathom_"
+#define VLLMS "vllm:"
+
 #define NS(seconds) (uint64_t)((seconds)*1e9)
 
 /* Upper ends of the buckets; 0 ends a table, and +Inf follows by itself. */
@@ -130,53 +133,112 @@ static void add_escaped(struct buf *out, struct slice text)
     }
 }
 
+/* What a metric is called, and whose it is. */
+struct series {
+    const char *prefix, *name, *labels;
+    const char *model_label;
+    struct slice model;
+};
+
 /* name{model="...",labels */
-static void add_series(struct buf *out, const struct row *row, const char *suffix,
-                       struct slice model)
+static void add_series(struct buf *out, const struct series *series, const char *suffix)
 {
-    buf_addf(out, "fathom_%s%s{model=\"", row->name, suffix);
-    add_escaped(out, model);
-    buf_addf(out, "\"%s%s", *row->labels ? "," : "", row->labels);
+    buf_addf(out, "%s%s%s{%s=\"", series->prefix, series->name, suffix, series->model_label);
+    add_escaped(out, series->model);
+    buf_addf(out, "\"%s%s", *series->labels ? "," : "", series->labels);
 }
 
-static void print_histogram(struct buf *out, enum metric metric, struct slice model)
+static void print_histogram(struct buf *out, enum metric metric, const struct series *series)
 {
     const struct row *row = &rows[metric];
     int64_t count = 0;
     for (uint32_t bucket = 0;; bucket++) {
         count += sum(metric, bucket + 1);
-        add_series(out, row, "_bucket", model);
+        add_series(out, series, "_bucket");
         if (row->bounds[bucket] == 0) break;
         buf_addf(out, ",le=\"%g\"} %lld\n", (double)row->bounds[bucket] / row->scale,
                  (long long)count);
     }
     buf_addf(out, ",le=\"+Inf\"} %lld\n", (long long)count);
-    add_series(out, row, "_sum", model);
+    add_series(out, series, "_sum");
     buf_addf(out, "} %.9g\n", (double)sum(metric, 0) / row->scale);
-    add_series(out, row, "_count", model);
+    add_series(out, series, "_count");
     buf_addf(out, "} %lld\n", (long long)count);
 }
 
-static void print_head(struct buf *out, const char *name, const char *help, enum kind kind)
+static void print_value(struct buf *out, const struct series *series, double value)
 {
-    buf_addf(out, "# HELP fathom_%s %s\n# TYPE fathom_%s %s\n", name, help, name, kind_name[kind]);
+    add_series(out, series, "");
+    buf_addf(out, "} %.15g\n", value);
+}
+
+static void print_head(struct buf *out, const char *prefix, const char *name, const char *help,
+                       enum kind kind)
+{
+    buf_addf(out, "# HELP %s%s %s\n# TYPE %s%s %s\n", prefix, name, help, prefix, name,
+             kind_name[kind]);
 }
 
 void metrics_print(struct buf *out, struct slice model)
 {
     for (enum metric metric = 0; metric < METRIC_COUNT; metric++) {
         const struct row *row = &rows[metric];
+        struct series series = { OURS, row->name, row->labels, "model", model };
         if (metric == 0 || strcmp(row->name, rows[metric - 1].name))
-            print_head(out, row->name, row->help, row->kind);
+            print_head(out, OURS, row->name, row->help, row->kind);
+        if (row->kind == IS_HISTOGRAM) print_histogram(out, metric, &series);
+        else print_value(out, &series, (double)sum(metric, 0) / row->scale);
+    }
+    print_head(out, OURS, "log_lines_dropped_total", "log lines that found no reader", IS_COUNTER);
+    buf_addf(out, "fathom_log_lines_dropped_total %llu\n", (unsigned long long)log_dropped());
+    print_head(out, OURS, "build_info", "always 1", IS_GAUGE);
+    buf_addf(out, "fathom_build_info{version=\"%s\"} 1\n", FATHOM_VERSION);
+}
+
+/* Rows of one name stand together; NO_OTHER is no second metric to add. */
+#define NO_OTHER METRIC_COUNT
+static const struct vllm_row {
+    const char *name, *labels;
+    enum metric metric, other;
+} vllm_rows[] = {
+    { "num_requests_running", "", METRIC_requests_running, NO_OTHER },
+    { "num_requests_waiting", "", METRIC_requests_waiting, NO_OTHER },
+    { "kv_cache_usage_perc", "", METRIC_kv_cache_usage, NO_OTHER },
+    { "prefix_cache_queries_total", "", METRIC_prefix_query_tokens, NO_OTHER },
+    { "prefix_cache_hits_total", "", METRIC_prefix_hit_tokens, NO_OTHER },
+    { "num_preemptions_total", "", METRIC_preemptions, NO_OTHER },
+    { "prompt_tokens_total", "", METRIC_prompt_tokens, NO_OTHER },
+    { "generation_tokens_total", "", METRIC_generation_tokens, NO_OTHER },
+    { "request_success_total", "finished_reason=\"stop\"", METRIC_requests_stop,
+      METRIC_requests_tool_calls },
+    { "request_success_total", "finished_reason=\"length\"", METRIC_requests_length, NO_OTHER },
+    { "request_success_total", "finished_reason=\"abort\"", METRIC_requests_client_gone,
+      METRIC_requests_slow_client },
+    { "time_to_first_token_seconds", "", METRIC_time_to_first_token, NO_OTHER },
+    { "inter_token_latency_seconds", "", METRIC_inter_token, NO_OTHER },
+    { "e2e_request_latency_seconds", "", METRIC_request_seconds, NO_OTHER },
+    { "request_queue_time_seconds", "", METRIC_queue_seconds, NO_OTHER },
+    { "request_prefill_time_seconds", "", METRIC_prefill_seconds, NO_OTHER },
+    { "request_decode_time_seconds", "", METRIC_decode_seconds, NO_OTHER },
+    { "request_prompt_tokens", "", METRIC_request_prompt_tokens, NO_OTHER },
+    { "request_generation_tokens", "", METRIC_request_output_tokens, NO_OTHER },
+};
+
+void metrics_print_vllm(struct buf *out, struct slice model)
+{
+    const char *before = "";
+    for (size_t i = 0; i < sizeof vllm_rows / sizeof *vllm_rows; i++) {
+        const struct vllm_row *as = &vllm_rows[i];
+        const struct row *row = &rows[as->metric];
+        struct series series = { VLLMS, as->name, as->labels, "model_name", model };
+        if (strcmp(as->name, before)) print_head(out, VLLMS, as->name, row->help, row->kind);
+        before = as->name;
         if (row->kind == IS_HISTOGRAM) {
-            print_histogram(out, metric, model);
+            print_histogram(out, as->metric, &series);
             continue;
         }
-        add_series(out, row, "", model);
-        buf_addf(out, "} %.15g\n", (double)sum(metric, 0) / row->scale);
+        int64_t value = sum(as->metric, 0);
+        if (as->other != NO_OTHER) value += sum(as->other, 0);
+        print_value(out, &series, (double)value / row->scale);
     }
-    print_head(out, "log_lines_dropped_total", "log lines that found no reader", IS_COUNTER);
-    buf_addf(out, "fathom_log_lines_dropped_total %llu\n", (unsigned long long)log_dropped());
-    print_head(out, "build_info", "always 1", IS_GAUGE);
-    buf_addf(out, "fathom_build_info{version=\"%s\"} 1\n", FATHOM_VERSION);
 }

@@ -34,4 +34,7 @@ int64_t metric_value(enum metric metric);
 /* Appends every metric with the label model="...", and fathom_build_info. */
 void metrics_print(struct buf *out, struct slice model);
 
+/* Appends those that vLLM has too, under its names. */
+void metrics_print_vllm(struct buf *out, struct slice model);
+
 #endif

@@ -1,5 +1,6 @@
 /* metrics_page.c - /metrics, in the Prometheus text format. */
 #include "config/metrics.h"
+#include "config/options.h"
 #include "engine/engine.h"
 #include "server/handlers.h"
 #include "server/service.h"
@@ -51,6 +52,8 @@ static void answer_metrics(struct request *request)
     take_tool_memory_stats(request->service);
     request->content_type = "text/plain; version=0.0.4; charset=utf-8";
     metrics_print(&request->out, slice_of(request->service->model_name));
+    if (request->service->options->metrics_compat == OPT_METRICS_COMPAT_VLLM)
+        metrics_print_vllm(&request->out, slice_of(request->service->model_name));
 }
 
 const struct handler metrics_handler = { .answer = answer_metrics };
