@@ -156,3 +156,20 @@ def test_tools_that_cannot_be_are_refused(client, more, param):
     with pytest.raises(openai.BadRequestError) as refused:
         ask(client, OSLO, **more)
     assert refused.value.param == param, refused.value.body
+
+
+def test_calls_may_come_back_without_their_reasoning_unless_an_option_demands_it(serve):
+    turns = history([TWO[0]], ["a"])
+    for options, refuses in (((), False), (("--require-reasoning-history",), True)):
+        server = serve(*options)
+        bare, whole = {**turns[1]}, {**turns[1], "reasoning_content": "The user asks."}
+        for call_turn, thinking, status in ((bare, True, 400 if refuses else 200), (bare, False, 200),
+                                            (whole, True, 200)):
+            try:
+                ask(server.client(), [turns[0], call_turn, turns[2]], thinking)
+                found = 200
+            except openai.BadRequestError as refused:
+                found = refused.status_code
+                assert refused.param == "messages"
+            assert found == status, (options, thinking)
+        assert server.metrics()["requests_without_reasoning_history_total"] == 1

@@ -3,6 +3,7 @@
  * Tool results must answer exactly the calls before them, and neighbouring assistant messages become
  * one, so that what is rendered is always a conversation the model could have had.
  */
+#include "config/metrics.h"
 #include "engine/text/dialect.h"
 #include "server/openai_parts.h"
 
@@ -297,6 +298,23 @@ static enum status check_end(struct reading *m, const struct chat *chat)
     return OK;
 }
 
+/* Agents often drop the reasoning of their calls, and break where that is refused. */
+static enum status check_reasoning(const struct openai_reader *r)
+{
+    const struct chat *chat = &r->out->chat;
+
+    if (!chat->thinking) return OK;
+    for (size_t i = 0; i < chat->message_count; i++) {
+        if (!chat->message[i].call_count || chat->message[i].reasoning.size) continue;
+        metric_add(METRIC_reasoning_missing, 1);
+        if (!r->service->options->require_reasoning_history) return OK;
+        return refuse_field(&r->top, "messages",
+                            "found tool_calls without reasoning_content, wanted it passed back "
+                            "with them while thinking");
+    }
+    return OK;
+}
+
 enum status openai_read_messages(struct openai_reader *r)
 {
     struct reading m = { .r = r, .at = { .path = m.path, .refused = r->top.refused } };
@@ -320,5 +338,6 @@ enum status openai_read_messages(struct openai_reader *r)
         if (status != OK) return status;
     }
     if ((status = check_end(&m, chat)) != OK) return status;
-    return merge_assistants(&m, chat);
+    if ((status = merge_assistants(&m, chat)) != OK) return status;
+    return check_reasoning(r);
 }
