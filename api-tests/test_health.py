@@ -2,10 +2,15 @@
 
 import json
 import signal
+import socket
+import subprocess
 import time
 import urllib.error
 
 import pytest
+
+from conftest import FATHOMD, MODEL, ROOT
+from raw import Raw, chat, post
 
 
 @pytest.mark.parametrize("path", ["/health", "/live", "/livez", "/v1/health", "/health/"])
@@ -35,3 +40,45 @@ def test_leaving_is_told_before_it_is_done(serve):
     assert error["code"] == "draining" and set(error) == {"message", "type", "param", "code"}
     assert json.loads(server.get("/health")) == {"status": "ok"}
     assert server.process.wait(20) == 0
+
+
+class Starting:
+    """A daemon from its first moment on, at an address known beforehand."""
+
+    def __init__(self):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.address = free.getsockname()
+        self.process = subprocess.Popen(
+            [FATHOMD, "serve", "--model", MODEL, "--listen", "127.0.0.1:%d" % self.address[1],
+             "--allow-root", "--drain-delay", "0s"], cwd=ROOT, stderr=subprocess.DEVNULL)
+
+    def ask(self, data):
+        while True:
+            try:
+                with Raw(self) as raw:
+                    raw.say(data)
+                    return raw.answer()
+            except ConnectionRefusedError:
+                assert self.process.poll() is None
+
+
+def test_before_the_model_is_there_it_lives_and_is_not_ready():
+    seen = []
+    for _ in range(5):  # a fast machine may have loaded it before the first question
+        server = Starting()
+        until = time.monotonic() + 60
+        while (answer := server.ask(b"GET /ready HTTP/1.1\r\nHost: a\r\n\r\n"))[0] != 200:
+            seen.append(answer)
+            chat_answer = server.ask(post("/v1/chat/completions", chat(max_tokens=1)))
+            seen += [chat_answer] if chat_answer[0] != 200 else []
+            assert server.ask(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")[0] == 200
+            assert time.monotonic() < until
+        server.process.terminate()
+        assert server.process.wait(20) == 0
+        if seen:
+            break
+    assert seen
+    for status, headers, body in seen:
+        error = json.loads(body)["error"]
+        assert (status, error["type"], error["code"]) == (503, "service_unavailable", "loading")
+        assert int(headers["retry-after"]) >= 1
