@@ -127,6 +127,10 @@ def random_chat(dice, cases):
         body["stop"] = dice.sample(["e", "the", ".", "\n", "Fathom", "zz"], dice.randint(1, 3))
     if dice.random() < 0.1:
         body["response_format"] = {"type": "json_object"}
+    if thinking and dice.random() < 0.2:
+        body[dice.choice(["separate_reasoning", "include_reasoning"])] = False
+    if thinking and dice.random() < 0.2:
+        body["thinking"]["budget_tokens"] = dice.randint(1, 20)
     return "/v1/chat/completions", body
 
 
