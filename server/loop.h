@@ -38,7 +38,7 @@ CHECKED enum status loop_watch(struct loop *loop, int fd, uint32_t events, loop_
                                void *context, uint64_t *watch);
 
 /* Ends the watch, before its descriptor is closed. 0 and numbers already ended are ignored. */
-void loop_unwatch(struct loop *loop, uint64_t watch);
+void loop_unwatch(struct loop *loop, uint64_t number);
 
 /* Sets or moves the timer; timer->due and ->context must be filled. NO_MEMORY: it is not set. */
 CHECKED enum status loop_timer_set(struct loop *loop, struct timer *timer, uint64_t due_ns);

@@ -79,7 +79,7 @@ void *cpu_weight_take(struct cpu_dev *cpu, size_t bytes, struct weight_slab **sl
 void cpu_weight_give(struct cpu_dev *cpu, struct weight_slab *slab);
 
 enum status cpu_weight_load(struct dev *dev, const struct weight_source *source,
-                            struct weight **weight, struct err *err);
+                            struct weight **out, struct err *err);
 void cpu_weight_free(struct dev *dev, struct weight *weight);
 size_t cpu_weight_bytes(const struct weight *weight);
 
