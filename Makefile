@@ -3,6 +3,7 @@
 BUILD  ?= build
 CC     := $(if $(filter default,$(origin CC)),gcc,$(CC))
 OPT    ?= -O2
+KERNEL_OPT ?= -O3
 WARN   ?= -Wall -Wextra -Wconversion -Wshadow -Werror
 PREFIX ?= /usr/local
 
@@ -49,8 +50,8 @@ $(BUILD)/libfathom.a: $(LIB_OBJ)
 	rm -f $@ && ar rcs $@ $^
 
 # Kernels choose their instructions at run time; the suffix says which ones a file may use.
-$(BUILD)/%_avx2.o: ARCH += -O3 -mavx2 -mfma -mf16c
-$(BUILD)/%_avx512.o: ARCH += -O3 -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vbmi
+$(BUILD)/%_avx2.o: ARCH += $(KERNEL_OPT) -mavx2 -mfma -mf16c
+$(BUILD)/%_avx512.o: ARCH += $(KERNEL_OPT) -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vbmi
 
 # Fuzzers look at what reads input. Arithmetic gains nothing from their instrumentation, and clang
 # takes ten minutes over a single vector kernel with it.
@@ -96,9 +97,9 @@ check: $(BUILD)/fathomd  ## what `make test` leaves out: sanitizers, fuzzers, ti
 	@.ci/check $(BUILD) $(CHECKS)
 
 # ---- other builds of the same, each in a directory of its own
-ASAN := BUILD=$(BUILD)/asan OPT=-O1 EXTRA_CFLAGS="-fsanitize=address,undefined -fno-sanitize-recover=all"
-TSAN := BUILD=$(BUILD)/tsan OPT=-O1 EXTRA_CFLAGS=-fsanitize=thread
-FUZZ := BUILD=$(BUILD)/fuzz CC=clang OPT=-O1 WARN= \
+ASAN := BUILD=$(BUILD)/asan OPT=-O1 KERNEL_OPT=-O1 EXTRA_CFLAGS="-fsanitize=address,undefined -fno-sanitize-recover=all"
+TSAN := BUILD=$(BUILD)/tsan OPT=-O1 KERNEL_OPT=-O1 EXTRA_CFLAGS=-fsanitize=thread
+FUZZ := BUILD=$(BUILD)/fuzz CC=clang OPT=-O1 KERNEL_OPT=-O1 WARN= \
         EXTRA_CFLAGS="-fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all"
 # Random walks that take minutes by themselves are shorter under a sanitizer.
 FEWER := FATHOM_BITS_STEPS=100
