@@ -30,7 +30,15 @@ enum { VF_LANES = 16 };
     }
 #endif
 
+/* INLINE: a kernel's own parts, whose vectors must stay in registers. LANE: one operation on vectors.
+ * A sanitizer watches the parts, not the operations: watched and inlined, they would take minutes. */
+#if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
+#define INLINE static inline __attribute__((unused))
+#define LANE static __attribute__((unused, noinline, no_sanitize("address,undefined,thread")))
+#else
 #define INLINE static inline __attribute__((always_inline, unused))
+#define LANE INLINE
+#endif
 
 #if defined __AVX512F__
 #define ISA(name) name##_avx512
@@ -40,102 +48,102 @@ typedef __m512 vf;
 typedef __m512i vi;
 
 #define LANES_1(type, name, from, one)                                                             \
-    INLINE type name(from a)                                                                       \
+    LANE type name(from a)                                                                         \
     {                                                                                              \
         return _mm512_##one(a);                                                                    \
     }
 #define LANES_2(type, name, one)                                                                   \
-    INLINE type name(type a, type b)                                                               \
+    LANE type name(type a, type b)                                                                 \
     {                                                                                              \
         return _mm512_##one(a, b);                                                                 \
     }
 #define LANES_SHIFT(name, one)                                                                     \
-    INLINE vi name(vi a, int bits)                                                                 \
+    LANE vi name(vi a, int bits)                                                                   \
     {                                                                                              \
         return _mm512_##one(a, (unsigned)bits);                                                    \
     }
 
-INLINE vf vf_all(float x)
+LANE vf vf_all(float x)
 {
     return _mm512_set1_ps(x);
 }
-INLINE vi vi_all(int32_t x)
+LANE vi vi_all(int32_t x)
 {
     return _mm512_set1_epi32(x);
 }
-INLINE vf vf_load(const float *x)
+LANE vf vf_load(const float *x)
 {
     return _mm512_loadu_ps(x);
 }
-INLINE void vf_store(float *x, vf a)
+LANE void vf_store(float *x, vf a)
 {
     _mm512_storeu_ps(x, a);
 }
-INLINE vi vi_load(const void *x)
+LANE vi vi_load(const void *x)
 {
     return _mm512_loadu_si512(x);
 }
-INLINE void vi_store(void *x, vi a)
+LANE void vi_store(void *x, vi a)
 {
     _mm512_storeu_si512(x, a);
 }
-INLINE vi vi_lookup(const int8_t *table, vi index)  // each byte, 0 .. 15
+LANE vi vi_lookup(const int8_t *table, vi index)  // each byte, 0 .. 15
 {
     __m128i entries = _mm_loadu_si128((const __m128i *)(const void *)table);
     return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(entries), index);
 }
-INLINE vi vi_pairs16(vi a)  // sums of neighbours
+LANE vi vi_pairs16(vi a)  // sums of neighbours
 {
     return _mm512_madd_epi16(a, _mm512_set1_epi16(1));
 }
-INLINE vi vi_load_u8(const uint8_t *x)
+LANE vi vi_load_u8(const uint8_t *x)
 {
     return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)x));
 }
-INLINE void vi_store_u8(uint8_t *x, vi a)
+LANE void vi_store_u8(uint8_t *x, vi a)
 {
     _mm_storeu_si128((__m128i *)(void *)x, _mm512_cvtepi32_epi8(a));
 }
-INLINE vi vi_load_u16(const uint16_t *x)
+LANE vi vi_load_u16(const uint16_t *x)
 {
     return _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)x));
 }
-INLINE void vi_store_u16(uint16_t *x, vi a)
+LANE void vi_store_u16(uint16_t *x, vi a)
 {
     _mm256_storeu_si256((__m256i *)(void *)x, _mm512_cvtepi32_epi16(a));
 }
-INLINE vf vf_fma(vf a, vf b, vf c)  // a * b + c
+LANE vf vf_fma(vf a, vf b, vf c)  // a * b + c
 {
     return _mm512_fmadd_ps(a, b, c);
 }
-INLINE vf vf_if_less(vf a, vf b, vf yes, vf no)
+LANE vf vf_if_less(vf a, vf b, vf yes, vf no)
 {
     return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), no, yes);
 }
-INLINE vf vf_swap8(vf a)
+LANE vf vf_swap8(vf a)
 {
     return _mm512_shuffle_f32x4(a, a, 0x4e);
 }
-INLINE vf vf_swap4(vf a)
+LANE vf vf_swap4(vf a)
 {
     return _mm512_shuffle_f32x4(a, a, 0xb1);
 }
-INLINE vf vf_swap2(vf a)
+LANE vf vf_swap2(vf a)
 {
     return _mm512_shuffle_ps(a, a, 0x4e);
 }
-INLINE vf vf_swap1(vf a)
+LANE vf vf_swap1(vf a)
 {
     return _mm512_shuffle_ps(a, a, 0xb1);
 }
-INLINE float vf_first(vf a)
+LANE float vf_first(vf a)
 {
     return _mm512_cvtss_f32(a);
 }
 
 /* 2^-8 times the values of 32 e4m3 codes: the same fields stand in a half float. As the upper byte of
  * a word, and shifted right with its sign, a code only has the sign once too often. */
-INLINE void vf_load_e4m3(const uint8_t *x, vf *a, vf *b)
+LANE void vf_load_e4m3(const uint8_t *x, vf *a, vf *b)
 {
     __m256i code = _mm256_loadu_si256((const __m256i *)(const void *)x);
     __m512i half = _mm512_slli_epi16(_mm512_cvtepu8_epi16(code), 8);
@@ -176,116 +184,116 @@ typedef struct {
 } vi;
 
 #define LANES_1(type, name, from, one)                                                             \
-    INLINE type name(from a)                                                                       \
+    LANE type name(from a)                                                                         \
     {                                                                                              \
         return (type){ _mm256_##one(a.low), _mm256_##one(a.high) };                                \
     }
 #define LANES_2(type, name, one)                                                                   \
-    INLINE type name(type a, type b)                                                               \
+    LANE type name(type a, type b)                                                                 \
     {                                                                                              \
         return (type){ _mm256_##one(a.low, b.low), _mm256_##one(a.high, b.high) };                 \
     }
 #define LANES_SHIFT(name, one)                                                                     \
-    INLINE vi name(vi a, int bits)                                                                 \
+    LANE vi name(vi a, int bits)                                                                   \
     {                                                                                              \
         return (vi){ _mm256_##one(a.low, bits), _mm256_##one(a.high, bits) };                      \
     }
 
-INLINE vf vf_all(float x)
+LANE vf vf_all(float x)
 {
     return (vf){ _mm256_set1_ps(x), _mm256_set1_ps(x) };
 }
-INLINE vi vi_all(int32_t x)
+LANE vi vi_all(int32_t x)
 {
     return (vi){ _mm256_set1_epi32(x), _mm256_set1_epi32(x) };
 }
-INLINE vf vf_load(const float *x)
+LANE vf vf_load(const float *x)
 {
     return (vf){ _mm256_loadu_ps(x), _mm256_loadu_ps(x + 8) };
 }
-INLINE void vf_store(float *x, vf a)
+LANE void vf_store(float *x, vf a)
 {
     _mm256_storeu_ps(x, a.low);
     _mm256_storeu_ps(x + 8, a.high);
 }
-INLINE vi vi_load(const void *x)
+LANE vi vi_load(const void *x)
 {
     return (vi){ _mm256_loadu_si256(x), _mm256_loadu_si256((const __m256i *)x + 1) };
 }
-INLINE void vi_store(void *x, vi a)
+LANE void vi_store(void *x, vi a)
 {
     _mm256_storeu_si256(x, a.low);
     _mm256_storeu_si256((__m256i *)x + 1, a.high);
 }
-INLINE vi vi_lookup(const int8_t *table, vi index)  // each byte, 0 .. 15
+LANE vi vi_lookup(const int8_t *table, vi index)  // each byte, 0 .. 15
 {
     __m128i entries = _mm_loadu_si128((const __m128i *)(const void *)table);
     __m256i both = _mm256_broadcastsi128_si256(entries);
     return (vi){ _mm256_shuffle_epi8(both, index.low), _mm256_shuffle_epi8(both, index.high) };
 }
-INLINE vi vi_pairs16(vi a)  // sums of neighbours
+LANE vi vi_pairs16(vi a)  // sums of neighbours
 {
     __m256i one = _mm256_set1_epi16(1);
     return (vi){ _mm256_madd_epi16(a.low, one), _mm256_madd_epi16(a.high, one) };
 }
-INLINE vi vi_load_u8(const uint8_t *x)
+LANE vi vi_load_u8(const uint8_t *x)
 {
     __m128i b = _mm_loadu_si128((const __m128i *)(const void *)x);
     return (vi){ _mm256_cvtepu8_epi32(b), _mm256_cvtepu8_epi32(_mm_srli_si128(b, 8)) };
 }
-INLINE __m128i vi_to_u16(__m256i a)  // packs within each half, then joins the halves
+LANE __m128i vi_to_u16(__m256i a)  // packs within each half, then joins the halves
 {
     __m256i packed = _mm256_packus_epi32(a, a);
     return _mm256_castsi256_si128(_mm256_permute4x64_epi64(packed, 0x08));
 }
-INLINE void vi_store_u8(uint8_t *x, vi a)
+LANE void vi_store_u8(uint8_t *x, vi a)
 {
     _mm_storeu_si128((__m128i *)(void *)x, _mm_packus_epi16(vi_to_u16(a.low), vi_to_u16(a.high)));
 }
-INLINE vi vi_load_u16(const uint16_t *x)
+LANE vi vi_load_u16(const uint16_t *x)
 {
     return (vi){ _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)x)),
                  _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)(x + 8))) };
 }
-INLINE void vi_store_u16(uint16_t *x, vi a)
+LANE void vi_store_u16(uint16_t *x, vi a)
 {
     _mm_storeu_si128((__m128i *)(void *)x, vi_to_u16(a.low));
     _mm_storeu_si128((__m128i *)(void *)(x + 8), vi_to_u16(a.high));
 }
-INLINE vf vf_fma(vf a, vf b, vf c)  // a * b + c
+LANE vf vf_fma(vf a, vf b, vf c)  // a * b + c
 {
     return (vf){ _mm256_fmadd_ps(a.low, b.low, c.low), _mm256_fmadd_ps(a.high, b.high, c.high) };
 }
-INLINE vf vf_if_less(vf a, vf b, vf yes, vf no)
+LANE vf vf_if_less(vf a, vf b, vf yes, vf no)
 {
     return (vf){
         _mm256_blendv_ps(no.low, yes.low, _mm256_cmp_ps(a.low, b.low, _CMP_LT_OQ)),
         _mm256_blendv_ps(no.high, yes.high, _mm256_cmp_ps(a.high, b.high, _CMP_LT_OQ)),
     };
 }
-INLINE vf vf_swap8(vf a)
+LANE vf vf_swap8(vf a)
 {
     return (vf){ a.high, a.low };
 }
-INLINE vf vf_swap4(vf a)
+LANE vf vf_swap4(vf a)
 {
     return (vf){ _mm256_permute2f128_ps(a.low, a.low, 1),
                  _mm256_permute2f128_ps(a.high, a.high, 1) };
 }
-INLINE vf vf_swap2(vf a)
+LANE vf vf_swap2(vf a)
 {
     return (vf){ _mm256_shuffle_ps(a.low, a.low, 0x4e), _mm256_shuffle_ps(a.high, a.high, 0x4e) };
 }
-INLINE vf vf_swap1(vf a)
+LANE vf vf_swap1(vf a)
 {
     return (vf){ _mm256_shuffle_ps(a.low, a.low, 0xb1), _mm256_shuffle_ps(a.high, a.high, 0xb1) };
 }
-INLINE float vf_first(vf a)
+LANE float vf_first(vf a)
 {
     return _mm256_cvtss_f32(a.low);
 }
 
-INLINE vf vf_load_e4m3_half(const uint8_t *x)
+LANE vf vf_load_e4m3_half(const uint8_t *x)
 {
     __m256i code = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)(const void *)x));
     code = _mm256_srai_epi16(_mm256_slli_epi16(code, 8), 1);
@@ -293,7 +301,7 @@ INLINE vf vf_load_e4m3_half(const uint8_t *x)
     return (vf){ _mm256_cvtph_ps(_mm256_castsi256_si128(code)),
                  _mm256_cvtph_ps(_mm256_extracti128_si256(code, 1)) };
 }
-INLINE void vf_load_e4m3(const uint8_t *x, vf *a, vf *b)
+LANE void vf_load_e4m3(const uint8_t *x, vf *a, vf *b)
 {
     *a = vf_load_e4m3_half(x);
     *b = vf_load_e4m3_half(x + VF_LANES);
@@ -334,76 +342,76 @@ typedef struct {
     for (int i = 0; i < VF_LANES; i++) out.x[i] = (value);                                         \
     return out
 #define LANES_1(type, name, from, value)                                                           \
-    INLINE type name(from a)                                                                       \
+    LANE type name(from a)                                                                         \
     {                                                                                              \
         LANES_EACH(type, value);                                                                   \
     }
 #define LANES_2(type, name, value)                                                                 \
-    INLINE type name(type a, type b)                                                               \
+    LANE type name(type a, type b)                                                                 \
     {                                                                                              \
         LANES_EACH(type, value);                                                                   \
     }
 #define LANES_SHIFT(name, value)                                                                   \
-    INLINE vi name(vi a, int bits)                                                                 \
+    LANE vi name(vi a, int bits)                                                                   \
     {                                                                                              \
         LANES_EACH(vi, value);                                                                     \
     }
 
-INLINE vf vf_fma(vf a, vf b, vf c)  // a * b + c
+LANE vf vf_fma(vf a, vf b, vf c)  // a * b + c
 {
     LANES_EACH(vf, fmaf(a.x[i], b.x[i], c.x[i]));
 }
-INLINE vf vf_if_less(vf a, vf b, vf yes, vf no)
+LANE vf vf_if_less(vf a, vf b, vf yes, vf no)
 {
     LANES_EACH(vf, a.x[i] < b.x[i] ? yes.x[i] : no.x[i]);
 }
-INLINE void vf_store(float *x, vf a)
+LANE void vf_store(float *x, vf a)
 {
     memcpy(x, a.x, sizeof a.x);
 }
-INLINE void vi_store_u8(uint8_t *x, vi a)
+LANE void vi_store_u8(uint8_t *x, vi a)
 {
     for (int i = 0; i < VF_LANES; i++) x[i] = (uint8_t)a.x[i];
 }
-INLINE void vi_store_u16(uint16_t *x, vi a)
+LANE void vi_store_u16(uint16_t *x, vi a)
 {
     for (int i = 0; i < VF_LANES; i++) x[i] = (uint16_t)a.x[i];
 }
 /* 2^-8 times the values of 32 e4m3 codes. */
-INLINE void vf_load_e4m3(const uint8_t *x, vf *a, vf *b)
+LANE void vf_load_e4m3(const uint8_t *x, vf *a, vf *b)
 {
     for (int i = 0; i < 2 * VF_LANES; i++) {
         uint32_t bits = (uint32_t)(x[i] & 0x7f) << 20 | (uint32_t)(x[i] & 0x80) << 24;
         (i < VF_LANES ? a : b)->x[i % VF_LANES] = f32_from_bits(bits) * 0x1p112f;
     }
 }
-INLINE float vf_first(vf a)
+LANE float vf_first(vf a)
 {
     return a.x[0];
 }
-INLINE vi vi_load(const void *x)
+LANE vi vi_load(const void *x)
 {
     vi out;
     memcpy(out.x, x, sizeof out.x);
     return out;
 }
-INLINE void vi_store(void *x, vi a)
+LANE void vi_store(void *x, vi a)
 {
     memcpy(x, a.x, sizeof a.x);
 }
-INLINE int vi_byte(vi a, int i, int k)
+LANE int vi_byte(vi a, int i, int k)
 {
     return (int)((uint32_t)a.x[i] >> (8 * k) & 0xff);
 }
-INLINE int vi_word(vi a, int i, int k)
+LANE int vi_word(vi a, int i, int k)
 {
     return (int16_t)((uint32_t)a.x[i] >> (16 * k));
 }
-INLINE int32_t vi_words(int low, int high)
+LANE int32_t vi_words(int low, int high)
 {
     return (int32_t)((uint32_t)(uint16_t)low | (uint32_t)(uint16_t)high << 16);
 }
-INLINE vi vi_lookup(const int8_t *table, vi index)  // each byte, 0 .. 15
+LANE vi vi_lookup(const int8_t *table, vi index)  // each byte, 0 .. 15
 {
     vi out;
     for (int i = 0; i < VF_LANES; i++) {
@@ -457,7 +465,7 @@ LANES_1(vf, vf_from_int, vi, (float)a.x[i])
 /* ---- made of the above, so the same everywhere -------------------------------------------------- */
 
 /* The one tree across lanes; every lane holds the result. */
-INLINE vf vf_sum_all(vf a)
+LANE vf vf_sum_all(vf a)
 {
     a = vf_add(a, vf_swap8(a));
     a = vf_add(a, vf_swap4(a));
@@ -465,12 +473,12 @@ INLINE vf vf_sum_all(vf a)
     return vf_add(a, vf_swap1(a));
 }
 
-INLINE float vf_sum(vf a)
+LANE float vf_sum(vf a)
 {
     return vf_first(vf_sum_all(a));
 }
 
-INLINE float vf_most(vf a)
+LANE float vf_most(vf a)
 {
     a = vf_max(a, vf_swap8(a));
     a = vf_max(a, vf_swap4(a));
@@ -478,39 +486,39 @@ INLINE float vf_most(vf a)
     return vf_first(vf_max(a, vf_swap1(a)));
 }
 
-INLINE vf vf_abs(vf a)
+LANE vf vf_abs(vf a)
 {
     return vf_from_bits(vi_and(vf_bits(a), vi_all(0x7fffffff)));
 }
 
-INLINE vi vi_to_bf16(vf a)  // codes in the low halves
+LANE vi vi_to_bf16(vf a)  // codes in the low halves
 {
     vi bits = vf_bits(a), odd = vi_and(vi_shr(bits, 16), vi_all(1));
     return vi_shr(vi_add(bits, vi_add(vi_all(0x7fff), odd)), 16);
 }
 
-INLINE vf vf_from_bf16(vi code)
+LANE vf vf_from_bf16(vi code)
 {
     return vf_from_bits(vi_shl(code, 16));
 }
 
-INLINE vf vf_round_bf16(vf a)
+LANE vf vf_round_bf16(vf a)
 {
     return vf_from_bf16(vi_to_bf16(a));
 }
 
 /* Activations are bf16 under official numerics. */
-INLINE vf vf_round(vf a, bool official)
+LANE vf vf_round(vf a, bool official)
 {
     return official ? vf_round_bf16(a) : a;
 }
 
-INLINE float round_to(float x, bool official)
+LANE float round_to(float x, bool official)
 {
     return official ? round_bf16(x) : x;
 }
 
-INLINE vf vf_exp(vf x)  // exp_f32, operation by operation
+LANE vf vf_exp(vf x)  // exp_f32, operation by operation
 {
     vf shifted, n, r, y;
     vi i, half;
