@@ -23,7 +23,7 @@ enum {
 INLINE void mix_tokens(float (*mix)[MIXES], const float *const *x, const float *fn, uint32_t rows,
                        uint32_t count, float eps, uint32_t tokens)
 {
-    float scale[TOKENS];
+    float scale[TOKENS] = { 0 };
 
     for (uint32_t t = 0; t < tokens; t++) scale[t] = row_rms(x[t], count, eps);
     for (uint32_t r = 0; r < rows; r += FN_ROWS) {
