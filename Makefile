@@ -54,9 +54,14 @@ $(BUILD)/%_avx2.o: ARCH += $(KERNEL_OPT) -mavx2 -mfma -mf16c
 $(BUILD)/%_avx512.o: ARCH += $(KERNEL_OPT) -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vbmi
 
 # Fuzzers look at what reads input. Arithmetic gains nothing from their instrumentation, and clang
-# takes ten minutes over a single vector kernel with it.
+# takes ten minutes over a single vector kernel with it. The other sanitizers do look at kernels, but
+# unrolled, or with a check for each register's scope, one file would take minutes and gigabytes.
 ifneq ($(findstring fuzzer,$(EXTRA_CFLAGS)),)
-$(BUILD)/kernels/%.o: ARCH += -fno-sanitize=all
+$(BUILD)/kernels/%.o: ARCH += -fno-sanitize=all -DUNROLL=
+else ifneq ($(findstring sanitize,$(EXTRA_CFLAGS)),)
+$(BUILD)/kernels/cpu/%.o: ARCH += -DUNROLL= -fno-sanitize-address-use-after-scope \
+                                  -fno-var-tracking-assignments -Wno-maybe-uninitialized
+$(BUILD)/%_avx2.o $(BUILD)/%_avx512.o: ARCH += -fno-sanitize=undefined
 endif
 
 $(BUILD)/%.o: %.c

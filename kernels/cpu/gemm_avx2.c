@@ -5,7 +5,9 @@
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/lanes.h"
 
+#ifndef UNROLL
 #define UNROLL _Pragma("GCC unroll 16")
+#endif
 
 enum { MOST_TOKENS = 6, STEP_GROUPS = 2 };  // a step takes: 12 registers of sums
 

@@ -13,7 +13,9 @@
 #include <immintrin.h>
 #include "kernels/cpu/gemm.h"
 
+#ifndef UNROLL  // sanitizer builds leave it empty: unrolled, their checks take minutes to compile
 #define UNROLL _Pragma("GCC unroll 16")
+#endif
 #define INLINE static inline __attribute__((always_inline))
 
 enum { DIRECT_TOKENS = 3, MAX_TOTALS = 24 };
