@@ -135,24 +135,24 @@ INLINE void direct_chunk(const uint32_t *word, const size_t step, const float *v
 {
     const uint32_t per = columns_of(kind);
 
-    UNROLL for (uint32_t c = 0; c < TILE_COLUMNS; c++)
-    {
-        __m512 x[DIRECT_TOKENS];
-        UNROLL for (uint32_t t = 0; t < W; t++)
+    for (const float *end = value + TILE_COLUMNS; value < end; value += per, word += step)
+        UNROLL for (uint32_t j = 0; j < per; j++)
         {
-            x[t] = _mm512_set1_ps(value[t * TILE_COLUMNS + c]);
-            if (common && kind == KIND_E4M3)
-                x[t] = _mm512_mul_ps(x[t], _mm512_set1_ps(0x1p120f * E4M3_FACTOR));
+            __m512 x[DIRECT_TOKENS];
+            UNROLL for (uint32_t t = 0; t < W; t++)
+            {
+                x[t] = _mm512_set1_ps(value[t * TILE_COLUMNS + j]);
+                if (common && kind == KIND_E4M3)
+                    x[t] = _mm512_mul_ps(x[t], _mm512_set1_ps(0x1p120f * E4M3_FACTOR));
+            }
+            UNROLL for (uint32_t r = 0; r < R; r++)
+            {
+                __m512i some = _mm512_loadu_si512(word + r * LANES);
+                __m512 w = common ? decode_common(kind, some, (int)j) : decode(kind, some, (int)j);
+                UNROLL for (uint32_t t = 0; t < W; t++) sum[r * W + t] =
+                    _mm512_fmadd_ps(x[t], w, sum[r * W + t]);
+            }
         }
-        UNROLL for (uint32_t r = 0; r < R; r++)
-        {
-            __m512i some = _mm512_loadu_si512(word + r * LANES + c / per * step);
-            __m512 w = common ? decode_common(kind, some, (int)(c % per))
-                              : decode(kind, some, (int)(c % per));
-            UNROLL for (uint32_t t = 0; t < W; t++) sum[r * W + t] =
-                _mm512_fmadd_ps(x[t], w, sum[r * W + t]);
-        }
-    }
 }
 
 /* R row groups times W tokens, R * W chains. */
@@ -205,36 +205,10 @@ INLINE void direct(const struct gemm *gemm, const struct part *part, uint32_t gr
                               gemm->round ? rounded(total[r * W + t]) : total[r * W + t]);
 }
 
-INLINE void direct_kind(const struct gemm *gemm, uint32_t group, uint32_t count,
-                        const enum kind kind)
-{
-    struct part part = part_of(gemm, 0);
-
-    for (uint32_t end = group + count, some; group < end; group += some) {
-        uint32_t first = gemm->first_group + group, left = end - group;
-        uint32_t band = band_groups(gemm->weight, first) - first % BAND;
-        if (left > band) left = band;
-        some = part.width == 1 && left == BAND ? BAND : left >= 4 ? 4 : 1;
-        switch (part.width * 16 + some) {
-#define CASE(R, W)                                                                                 \
-    case W * 16 + R:                                                                               \
-        direct(gemm, &part, group, kind, R, W);                                                    \
-        break;
-            CASE(8, 1)
-            CASE(4, 1)
-            CASE(1, 1)
-            CASE(4, 2)
-            CASE(1, 2)
-            CASE(4, 3)
-            CASE(1, 3)
-#undef CASE
-        }
-    }
-}
-
 /* ---- many tokens --------------------------------------------------------------------------- */
 
-/* R row groups of one block as floats, [column][R * LANES]. */
+/* Two row groups of one block as floats, [column][2 * LANES]; where there is only one, the other is
+ * zeros that nobody wants. */
 struct panel {
     const float *value;
     uint32_t columns;
@@ -244,51 +218,55 @@ struct panel {
     bool is_first, round;  // no totals yet; the last block's are rounded
 };
 
+INLINE void add_to_total(const struct panel *panel, uint32_t r, __m512 sum, float own, float *to)
+{
+    __m512 total =
+        panel->is_first ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(panel->wanted[r], to);
+    total = _mm512_fmadd_ps(sum, _mm512_mul_ps(_mm512_set1_ps(own), panel->scale[r]), total);
+    if (panel->round) total = rounded(total);
+    _mm512_mask_storeu_ps(to, panel->wanted[r], total);
+}
+
 INLINE void times_panel(const struct panel *panel, const struct part *part, float *out,
-                        size_t stride, const uint32_t R, const uint32_t W)
+                        size_t stride, const uint32_t W)
 {
     const float *value = part->value + (size_t)panel->first_column * W, *weight = panel->value;
     __m512 sum[MAX_TOTALS];
 
-    UNROLL for (uint32_t i = 0; i < R * W; i++) sum[i] = _mm512_setzero_ps();
+    UNROLL for (uint32_t i = 0; i < 2 * W; i++) sum[i] = _mm512_setzero_ps();
     for (uint32_t chunk = panel->columns / TILE_COLUMNS; chunk > 0; chunk--) {
-        for (uint32_t c = 0; c < TILE_COLUMNS; c++, value++, weight += R * LANES) {
-            __m512 w[2];
-            UNROLL for (uint32_t r = 0; r < R; r++) w[r] = _mm512_load_ps(weight + r * LANES);
+        _Pragma("GCC unroll 2") for (uint32_t c = 0; c < TILE_COLUMNS; c++)
+        {
+            __m512 low = _mm512_load_ps(weight), high = _mm512_load_ps(weight + LANES);
             UNROLL for (uint32_t t = 0; t < W; t++)
             {
                 __m512 x = _mm512_set1_ps(value[t * TILE_COLUMNS]);
-                UNROLL for (uint32_t r = 0; r < R; r++) sum[t * R + r] =
-                    _mm512_fmadd_ps(x, w[r], sum[t * R + r]);
+                sum[2 * t] = _mm512_fmadd_ps(x, low, sum[2 * t]);
+                sum[2 * t + 1] = _mm512_fmadd_ps(x, high, sum[2 * t + 1]);
             }
+            value++;
+            weight += 2 * LANES;
         }
         value += (W - 1) * TILE_COLUMNS;
     }
     const float *scale =
         part->scale ? part->scale + (size_t)(panel->first_column / QUANT_COLUMNS) * W : NULL;
-    UNROLL for (uint32_t t = 0; t < W; t++, out += stride) UNROLL for (uint32_t r = 0; r < R; r++)
+    UNROLL for (uint32_t i = 0; i < 2 * W; i++)
     {
-        __m512 s = _mm512_mul_ps(_mm512_set1_ps(scale ? scale[t] : 1.0f), panel->scale[r]);
-        __m512 total = panel->is_first ? _mm512_setzero_ps()
-                                       : _mm512_maskz_loadu_ps(panel->wanted[r], out + r * LANES);
-        total = _mm512_fmadd_ps(sum[t * R + r], s, total);
-        if (panel->round) total = rounded(total);
-        _mm512_mask_storeu_ps(out + r * LANES, panel->wanted[r], total);
+        float *to = out + i / 2 * stride + i % 2 * LANES;
+        add_to_total(panel, i % 2, sum[i], scale ? scale[i / 2] : 1.0f, to);
     }
 }
 
 #define EACH_WIDTH(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12)
 
 static void times_panel_any(const struct panel *panel, const struct part *part, float *out,
-                            size_t stride, uint32_t groups)
+                            size_t stride)
 {
-    switch (part->width * 2 + (groups == 2)) {
+    switch (part->width) {
 #define CASE(W)                                                                                    \
-    case W * 2:                                                                                    \
-        times_panel(panel, part, out, stride, 1, W);                                               \
-        break;                                                                                     \
-    case W * 2 + 1:                                                                                \
-        times_panel(panel, part, out, stride, 2, W);                                               \
+    case W:                                                                                        \
+        times_panel(panel, part, out, stride, W);                                                  \
         break;
         EACH_WIDTH(CASE)
 #undef CASE
@@ -297,57 +275,58 @@ static void times_panel_any(const struct panel *panel, const struct part *part, 
 
 /* The values themselves, never KIND_E4M3. The two groups read next, in this band or further on, are
  * fetched meanwhile. */
-INLINE void fill_panel(const struct gemm *gemm, uint32_t row_group, uint32_t block, uint32_t words,
-                       float *out, const enum kind kind, const uint32_t R)
+INLINE void fill_panel(const struct weight *weight, uint32_t row_group, uint32_t groups,
+                       uint32_t block, uint32_t words, float *out, const enum kind kind)
 {
-    const struct weight *weight = gemm->weight;
     const uint32_t per = columns_of(kind);
     const size_t step = weight_step(weight, row_group);
     const uint32_t *word = (const uint32_t *)weight->data + weight_offset(weight, row_group) +
                            block * (weight->block / per) * step;
     const bool more = row_group % BAND + 2 < band_groups(weight, row_group);
     const size_t ahead = more ? 2 * LANES : words * step - row_group % BAND * LANES;
-    uint32_t rare[2] = { 0 };
 
-    if (kind == KIND_E4M3_RAW)
-        UNROLL for (uint32_t r = 0; r < R; r++) rare[r] =
-            weight->rare[(size_t)(row_group + r) * weight->blocks + block];
-    for (uint32_t i = 0; i < words; i++, word += step, out += per * R * LANES)
-        UNROLL for (uint32_t r = 0; r < R; r++)
-        {
-            __m512i some = _mm512_loadu_si512(word + r * LANES);
-            _mm_prefetch(word + r * LANES + ahead, _MM_HINT_T0);
-            if (kind == KIND_E4M3_RAW && (rare[r] >> i & 1) == 0) {
-                UNROLL for (uint32_t j = 0; j < per; j++)
-                    _mm512_store_ps(out + (j * R + r) * LANES, decode_common(kind, some, (int)j));
-            } else {
-                UNROLL for (uint32_t j = 0; j < per; j++)
-                    _mm512_store_ps(out + (j * R + r) * LANES, decode(kind, some, (int)j));
-            }
+    for (uint32_t r = 0; r < 2; r++, word += LANES, out += LANES) {
+        uint32_t rare = 0;
+        if (r >= groups) {
+            for (uint32_t c = 0; c < words * per; c++)
+                _mm512_store_ps(out + c * 2 * LANES, _mm512_setzero_ps());
+            break;
         }
+        if (kind == KIND_E4M3_RAW)
+            rare = weight->rare[(size_t)(row_group + r) * weight->blocks + block];
+        float *to = out;
+        for (uint32_t i = 0; i < words; i++, rare >>= 1) {
+            __m512i some = _mm512_loadu_si512(word + i * step);
+            _mm_prefetch(word + i * step + ahead, _MM_HINT_T0);
+            UNROLL for (uint32_t j = 0; j < per; j++, to += 2 * LANES) _mm512_store_ps(
+                to, kind == KIND_E4M3_RAW && !(rare & 1) ? decode_common(kind, some, (int)j)
+                                                         : decode(kind, some, (int)j));
+        }
+    }
 }
 
-INLINE void panel_groups(const struct gemm *gemm, uint32_t group, float *scratch,
-                         const enum kind kind, const uint32_t R)
+/* Row groups group .. group + groups - 1, two of one band or one. */
+INLINE void panel_groups(const struct gemm *gemm, uint32_t group, uint32_t groups, float *scratch,
+                         const enum kind kind)
 {
     const struct weight *weight = gemm->weight;
     const uint32_t per = columns_of(kind), row_group = gemm->first_group + group;
     struct panel panel = { .value = scratch };
 
-    for (uint32_t r = 0; r < R; r++) panel.wanted[r] = wanted_rows(gemm, group + r);
+    for (uint32_t r = 0; r < groups; r++) panel.wanted[r] = wanted_rows(gemm, group + r);
     for (uint32_t block = 0, done = 0; block < weight->blocks; block++) {
         uint32_t words = weight->block / per;
         if (words > weight->words - done) words = weight->words - done;
-        fill_panel(gemm, row_group, block, words, scratch, kind, R);
+        fill_panel(weight, row_group, groups, block, words, scratch, kind);
         panel.columns = words * per;
         panel.first_column = done * per;
         panel.is_first = block == 0;
         panel.round = gemm->round && block + 1 == weight->blocks;
-        for (uint32_t r = 0; r < R; r++)
+        for (uint32_t r = 0; r < groups; r++)
             panel.scale[r] = weight_scale(kind, weight, row_group + r, block);
         for (uint32_t tile = 0; tile < tiles_count(gemm->in); tile++) {
             struct part part = part_of(gemm, tile);
-            times_panel_any(&panel, &part, part.out + group * LANES, gemm->stride, R);
+            times_panel_any(&panel, &part, part.out + group * LANES, gemm->stride);
         }
         done += words;
     }
@@ -356,39 +335,58 @@ INLINE void panel_groups(const struct gemm *gemm, uint32_t group, float *scratch
 INLINE void many(const struct gemm *gemm, uint32_t group, uint32_t count, float *panel,
                  const enum kind kind)
 {
-    uint32_t end = group + count;
-
-    while (group < end) {  // two groups of one band, where there are
+    for (uint32_t end = group + count, some; group < end; group += some) {
         uint32_t first = gemm->first_group + group;
-        if (end - group >= 2 && first % BAND + 1 < band_groups(gemm->weight, first)) {
-            panel_groups(gemm, group, panel, kind, 2);
-            group += 2;
-        } else {
-            panel_groups(gemm, group++, panel, kind, 1);
-        }
+        bool two = end - group >= 2 && first % BAND + 1 < band_groups(gemm->weight, first);
+        some = two ? 2 : 1;
+        panel_groups(gemm, group, some, panel, kind);
+    }
+}
+
+/* ---- which of the two ----------------------------------------------------------------------- */
+
+/* Whole bands for one token, halves for two or three; the few groups left over one by one, or, as
+ * they need a version of their own otherwise, like many tokens. */
+INLINE void few(const struct gemm *gemm, uint32_t group, uint32_t count, float *panel,
+                const enum kind kind)
+{
+    struct part part = part_of(gemm, 0);
+
+    for (uint32_t end = group + count, some; group < end; group += some) {
+        uint32_t first = gemm->first_group + group, left = end - group;
+        uint32_t band = band_groups(gemm->weight, first) - first % BAND;
+        if (left > band) left = band;
+        some = part.width == 1 ? BAND : BAND / 2;
+        if (left < some) some = 1;
+        if (part.width == 1 && some == BAND) direct(gemm, &part, group, kind, BAND, 1);
+        else if (part.width == 1) direct(gemm, &part, group, kind, 1, 1);
+        else if (some == 1)
+            panel_groups(gemm, group, 1, panel, kind == KIND_E4M3 ? KIND_E4M3_RAW : kind);
+        else if (part.width == 2) direct(gemm, &part, group, kind, BAND / 2, 2);
+        else direct(gemm, &part, group, kind, BAND / 2, 3);
     }
 }
 
 void gemm_avx512(const struct gemm *gemm, uint32_t group, uint32_t count, float *panel)
 {
-    bool few = gemm->in->tokens <= DIRECT_TOKENS, quantised = gemm->in->scale != NULL;
+    bool little = gemm->in->tokens <= DIRECT_TOKENS, quantised = gemm->in->scale != NULL;
 
     switch (gemm->weight->type) {
     case DT_F32:
-        if (few) direct_kind(gemm, group, count, KIND_F32);
+        if (little) few(gemm, group, count, panel, KIND_F32);
         else many(gemm, group, count, panel, KIND_F32);
         break;
     case DT_BF16:
-        if (few) direct_kind(gemm, group, count, KIND_BF16);
+        if (little) few(gemm, group, count, panel, KIND_BF16);
         else many(gemm, group, count, panel, KIND_BF16);
         break;
     case DT_F8_E4M3:
-        if (few && quantised) direct_kind(gemm, group, count, KIND_E4M3);
-        else if (few) direct_kind(gemm, group, count, KIND_E4M3_RAW);
+        if (little && quantised) few(gemm, group, count, panel, KIND_E4M3);
+        else if (little) few(gemm, group, count, panel, KIND_E4M3_RAW);
         else many(gemm, group, count, panel, KIND_E4M3_RAW);
         break;
     default:
-        if (few) direct_kind(gemm, group, count, KIND_E2M1);
+        if (little) few(gemm, group, count, panel, KIND_E2M1);
         else many(gemm, group, count, panel, KIND_E2M1);
     }
 }
