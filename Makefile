@@ -38,7 +38,7 @@ $(OBJ) $(BUILD)/venv/ready: | packages
 endif
 
 .DEFAULT_GOAL := all
-.PHONY: all run test unit-test api-test check asan asan-api tsan valgrind fuzz fuzzers tidy layers \
+.PHONY: all run test unit-test api-test check asan asan-api tsan tsan-api valgrind valgrind-api fuzz fuzzers tidy layers \
         docs docs-check format format-check bench install clean help packages
 
 all: $(BUILD)/fathomd  ## the daemon with the CPU backend
@@ -122,9 +122,22 @@ valgrind: $(VALGRIND_TESTS)  ## the ground floor's tests under valgrind
 	@TEST_WRAPPER="valgrind -q --error-exitcode=9 --leak-check=full" \
 	    .ci/tests $(BUILD)/valgrind $(VALGRIND_TESTS)
 
-asan-api: $(BUILD)/venv/ready  ## the daemon's own tests against a sanitizer build
+# The daemon's own tests in other builds: as many tests, fewer rounds, no examination of the model.
+FEWER_ROUNDS := HANG_UPS=160 STREAM_PAIRS=20 PYTEST_ADDOPTS="-k 'not examination and not planted'"
+
+asan-api: $(BUILD)/venv/ready  ## the daemon's own tests against a sanitizer build, leaks included
 	@$(MAKE) $(ASAN) all
-	@FATHOMD=$(BUILD)/asan/fathomd .ci/tests $(BUILD) --api
+	@$(FEWER_ROUNDS) FATHOMD=$(BUILD)/asan/fathomd .ci/tests $(BUILD) --api
+
+THREADED_API := $(patsubst %,api-tests/test_%.py,shutdown disconnect limits stream_equals_answer)
+tsan-api: $(BUILD)/venv/ready  ## those of many requests at once under the thread sanitizer
+	@$(MAKE) $(TSAN) all
+	@$(FEWER_ROUNDS) API_TESTS="$(THREADED_API)" FATHOMD=$(BUILD)/tsan/fathomd .ci/tests $(BUILD) --api
+
+VALGRIND_API := $(patsubst %,api-tests/test_%.py,health shutdown http bad_input tokenize models)
+valgrind-api: $(BUILD)/fathomd $(BUILD)/venv/ready  ## the daemon's tests under valgrind, slow
+	@$(FEWER_ROUNDS) API_TESTS="$(VALGRIND_API)" \
+	    DAEMON_WRAPPER="valgrind -q --error-exitcode=9 --leak-check=full" .ci/tests $(BUILD) --api
 
 fuzz:  ## every fuzz target for FUZZ_SECONDS (30)
 	@$(MAKE) $(FUZZ) fuzzers
