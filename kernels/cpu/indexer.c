@@ -159,8 +159,10 @@ INLINE vf tile_score(const struct key_tile *tile, const struct index_head *head,
 
     for (uint32_t h = 0; h < heads; h++) {
         vf dot = vf_all(0);
+#pragma GCC unroll 4
         for (uint32_t g = 0; g < GROUPS; g++) {
             vi sum = vi_all(0);  // pairs of 16 bits: at most 8 * 2 * 24 * 12 = 4608 each
+#pragma GCC unroll 8
             for (uint32_t w = g * 8; w < g * 8 + 8; w++)
                 sum = vi_add16(sum, vi_dot_bytes(vi_load(tile->word[w]), vi_all(head[h].code[w])));
             sum = vi_sub(vi_pairs16(sum), vi_all(head[h].offset[g]));
