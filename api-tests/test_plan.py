@@ -39,6 +39,7 @@ def made(tmp_path_factory):
 # ---------------------------------------------------------------- what a plan says
 
 # Sums of the shapes in the specification; the byte totals of Flash and Pro are those of the releases.
+SECONDS = float(os.environ.get("PLAN_SECONDS", "2"))  # more in a sanitizer build
 TOTALS = {
     "flash": (69187, 46, 159609485896),
     "pro": (145116, 64, 864704792696),
@@ -81,7 +82,7 @@ def test_every_tensor_of_a_release_is_checked_within_two_seconds(made, name):
     assert done.returncode == 0, done.stderr
     assert f"checked: {tensors} tensors in {files} files" in done.stdout
     assert f"{size:,}" in done.stdout
-    assert seconds < 2
+    assert seconds < SECONDS
 
 
 @pytest.mark.parametrize("name", LINES)
@@ -441,7 +442,7 @@ def test_a_fault_is_refused_with_its_sentence(made, tmp_path, name):
     found = done.stderr.removeprefix("fathomd plan: ").rstrip("\n")
     whole = wanted.startswith(("{", str(c.path), INDEX)) and not wanted.endswith(": ")
     assert found == wanted if whole else wanted in found
-    assert seconds < 2
+    assert seconds < SECONDS
 
 
 # ---------------------------------------------------------------- variants that are served
