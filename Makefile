@@ -12,18 +12,30 @@ CFLAGS  += -std=gnu17 $(OPT) -g $(WARN) -I. -ffp-contract=off -D_GNU_SOURCE \
            $(if $(filter -O0,$(OPT)),,-D_FORTIFY_SOURCE=2) -fstack-protector-strong -fPIE -pthread \
            $(EXTRA_CFLAGS)
 LDFLAGS += -pie -Wl,-z,relro,-z,now -pthread $(EXTRA_CFLAGS)
+# CUDA=yes needs nvcc 13 when it builds, and a GPU only when it runs. Sanitizer builds go without.
+CUDA   ?= $(if $(EXTRA_CFLAGS),no,$(if $(shell command -v nvcc),yes,no))
+NVCC   ?= nvcc
+NVFLAGS := -std=c++20 -O3 -lineinfo -gencode=arch=compute_90a,code=sm_90a -cudart static -I. -Xptxas -v \
+           -Xcompiler -fPIE,-Wall,-Wextra,-D_GNU_SOURCE -D_GNU_SOURCE
+
 LDLIBS  := -lmicrohttpd -ljansson -lpcre2-8 -linih -lhwloc -lm
 
 # A file's name says what it is: *_test.c a cmocka program, *_fuzz.c a libFuzzer target, *_bench.c a
 # measurement, server/main.c the daemon; everything else is the library they share.
 FLOORS   := $(wildcard config kernels cache engine server)
-SRC      := $(shell find $(FLOORS) -name '*.c')
+SRC      := $(filter-out $(if $(filter yes,$(CUDA)),,kernels/cuda/%),$(shell find $(FLOORS) -name '*.c'))
+CUDA_SRC := $(if $(filter yes,$(CUDA)),$(shell find kernels -name '*.cu'))
 TEST_SRC := $(sort $(filter %_test.c,$(SRC)))
 FUZZ_SRC := $(sort $(filter %_fuzz.c,$(SRC)))
 BENCH_SRC := $(sort $(filter %_bench.c,$(SRC)))
 LIB_SRC  := $(filter-out $(TEST_SRC) $(FUZZ_SRC) $(BENCH_SRC) server/main.c,$(SRC))
 OBJ      := $(SRC:%.c=$(BUILD)/%.o)
-LIB_OBJ  := $(LIB_SRC:%.c=$(BUILD)/%.o)
+LIB_OBJ  := $(LIB_SRC:%.c=$(BUILD)/%.o) $(CUDA_SRC:%.cu=$(BUILD)/%.cu.o)
+ifeq ($(CUDA),yes)
+CFLAGS   += -DFATHOM_CUDA
+CUDA_LIB := $(dir $(realpath $(shell command -v $(NVCC))))../lib64
+LDLIBS   += -L$(CUDA_LIB) -lcudart_static -lstdc++ -lrt -ldl
+endif
 TESTS    := $(TEST_SRC:%.c=$(BUILD)/%)
 BENCHES  := $(BENCH_SRC:%.c=$(BUILD)/%)
 FUZZERS  := $(FUZZ_SRC:%.c=$(BUILD)/%)
@@ -67,6 +79,11 @@ endif
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(ARCH) -MMD -MP -c -o $@ $<
+
+# The compiler's report stays beside the object: `make kernels-check` reads it.
+$(BUILD)/%.cu.o: %.cu
+	@mkdir -p $(@D)
+	$(NVCC) $(NVFLAGS) -MMD -MP -MF $(@:.o=.d) -c -o $@ $< 2>$(@:.o=.report) || (cat $(@:.o=.report); rm -f $@; exit 1)
 
 $(BUILD)/%_test: $(BUILD)/%_test.o $(BUILD)/libfathom.a
 	$(CC) $(LDFLAGS) -o $@ $^ -lcmocka $(LDLIBS)
@@ -186,4 +203,4 @@ clean:  ## removes BUILD
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' Makefile | expand -t 14
 
--include $(OBJ:.o=.d)
+-include $(OBJ:.o=.d) $(CUDA_SRC:%.cu=$(BUILD)/%.cu.d)

@@ -3,6 +3,9 @@
 
 static const struct ops *const backends[] = {
     &cpu_ops,
+#ifdef FATHOM_CUDA
+    &cuda_ops,
+#endif
 };
 
 /* A slot left empty would be found by a request; it is found here instead. */
@@ -23,5 +26,11 @@ enum status backend_open(const char *name, const struct dev_options *options, st
         check_table(backends[i]);
         return backends[i]->open(options, dev, err);
     }
-    return fail(err, BAD_INPUT, "backend: found \"%s\", and this build has \"cpu\"", name);
+#ifdef FATHOM_CUDA
+    return fail(err, BAD_INPUT, "backend: found \"%s\", wanted \"cpu\" or \"cuda\"", name);
+#else
+    return fail(err, BAD_INPUT,
+                "backend: found \"%s\", wanted \"cpu\": this build has no other (CUDA needs nvcc)",
+                name);
+#endif
 }

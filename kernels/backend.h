@@ -92,6 +92,7 @@ struct ops {
 };
 
 extern const struct ops cpu_ops;
+extern const struct ops cuda_ops;  // in builds with FATHOM_CUDA
 
 /* Opens a backend by name and checks that every slot of its table is filled. BAD_INPUT: there is no
  * such backend in this build. */

@@ -63,14 +63,16 @@ struct embed_args {
  * quantised to e4m3 in groups of 128 for FP8 weights, unless raw. Several parts share the input, its
  * quantised form and one pass. groups > 1: a block-diagonal product, group g of the input columns
  * with group g of the output columns (wo_a). */
+struct linear_part {
+    const struct weight *weight;  // [out * groups, in]
+    struct mat out;               // act [T, out * groups], or F32 when unrounded
+    bool unrounded;               // the fp32 sums as they are: compressors, router, logits
+};
+
 struct linear_args {
     struct mat in;  // act [T, in * groups]
     uint32_t count;
-    struct linear_part {
-        const struct weight *weight;  // [out * groups, in]
-        struct mat out;               // act [T, out * groups], or F32 when unrounded
-        bool unrounded;               // the fp32 sums as they are: compressors, router, logits
-    } part[8];
+    struct linear_part part[8];
     uint32_t groups;  // 0 and 1: plain
     bool raw;         // no activation quantisation (wo_a)
 };
