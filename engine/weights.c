@@ -135,6 +135,8 @@ static enum status load(const struct weights_options *options, struct weights *w
         enum status status = check_experts(need, options->shape, data, err);
         if (status != OK) return status;
     }
+    const struct tensor_need *scales =
+        need->scale == TENSOR_NONE ? NULL : &owner->list.need[need->scale];
     struct weight_source source = {
         .name = need->name,
         .data = data,
@@ -146,13 +148,15 @@ static enum status load(const struct weights_options *options, struct weights *w
         .scale_cols = need->scale_cols,
         .use = need->use,
     };
+    if (!data) random_describe(need, options->seed, &source.fill);
+    if (!data && scales) random_describe(scales, options->seed, &source.scale_fill);
     enum status status = dev->ops->weight_load(dev, &source, &weight, err);
     if (status != OK) return status;
     owner->loaded[owner->loaded_count++].weight = weight;
     *slot_of(w, need) = weight;
     w->device_bytes += dev->ops->weight_bytes(weight);
     w->stored_bytes += tensor_bytes(need);
-    if (scale) w->stored_bytes += tensor_bytes(&owner->list.need[need->scale]);
+    if (scales) w->stored_bytes += tensor_bytes(scales);
     return OK;
 }
 
@@ -207,6 +211,8 @@ static enum status load_random(const struct weights_options *options, struct wei
     const struct tensor_need *need = &owner->list.need[number];
     const struct tensor_need *scale =
         need->scale == TENSOR_NONE ? NULL : &owner->list.need[need->scale];
+    if (options->dev->ops->fills && need->fill != FILL_EXPERTS)
+        return load(options, w, number, NULL, NULL, err);
     size_t bytes = tensor_bytes(need);
     size_t room = (bytes + 63) / 64 * 64, scale_bytes = scale ? tensor_bytes(scale) : 0;
     uint8_t *source = malloc(room + scale_bytes);
@@ -255,6 +261,7 @@ static enum status open_either(const struct weights_options *options, struct wei
                         : load_random(options, w, w->owner->order[i], err);
         if (status == OK) tell(options, w, i + 1 == w->owner->tensors);
     }
+    if (status == OK) status = options->dev->ops->finish(options->dev, err);
     w->load_ns = now_ns() - w->owner->began_ns;
     if (status != OK) weights_close(w, options->dev);
     return status;

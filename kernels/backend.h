@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "config/status.h"
-#include "kernels/dtype.h"
+#include "kernels/random_fill.h"
 
 /* exact: fp32 arithmetic on the dequantised weights; it judges everything else.
  * official: the release's own roundings and quantisers (model.md 5). */
@@ -41,12 +41,13 @@ enum weight_use {
 
 struct weight_source {
     const char *name;                 // for messages
-    const void *data;                 // in the mapped file
+    const void *data;                 // in the mapped file; NULL: random
     enum dtype type;                  // I8: two e2m1 codes a byte, so a row holds cols / 2 bytes
     uint32_t rows, cols;              // logical elements
     const uint8_t *scale;             // e8m0, or NULL
     uint32_t scale_rows, scale_cols;  // elements of scale that one scale spans: 128x128, 1x32
     enum weight_use use;
+    struct random_fill fill, scale_fill;  // what data and scale would hold, if data is NULL
 };
 
 struct dev {
@@ -68,6 +69,7 @@ struct dev_options {
 
 struct ops {
     const char *name;  // "cpu", "cuda"
+    bool fills;        // weight_load makes random weights itself, from source.fill
 
     CHECKED enum status (*open)(const struct dev_options *options, struct dev **dev,
                                 struct err *err);
