@@ -12,6 +12,12 @@
 #include <stdint.h>
 #include <string.h>
 
+#ifdef __CUDACC__
+#define BOTH_SIDES __host__ __device__
+#else
+#define BOTH_SIDES
+#endif
+
 enum dtype {
     DT_F32,
     DT_BF16,
@@ -28,44 +34,44 @@ size_t dtype_size(enum dtype type);       // bytes of one stored element
 const char *dtype_name(enum dtype type);  // "F32", "BF16", ... as safetensors spells them
 bool dtype_parse(const char *name, size_t size, enum dtype *type);
 
-static inline uint32_t f32_bits(float x)
+BOTH_SIDES static inline uint32_t f32_bits(float x)
 {
     uint32_t bits;
     memcpy(&bits, &x, sizeof bits);
     return bits;
 }
 
-static inline float f32_from_bits(uint32_t bits)
+BOTH_SIDES static inline float f32_from_bits(uint32_t bits)
 {
     float x;
     memcpy(&x, &bits, sizeof x);
     return x;
 }
 
-static inline float bf16_to_f32(uint16_t x)
+BOTH_SIDES static inline float bf16_to_f32(uint16_t x)
 {
     return f32_from_bits((uint32_t)x << 16);
 }
 
 /* Round to nearest even; the inputs of the model are finite. */
-static inline uint16_t f32_to_bf16(float x)
+BOTH_SIDES static inline uint16_t f32_to_bf16(float x)
 {
     uint32_t bits = f32_bits(x);
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-static inline float round_bf16(float x)
+BOTH_SIDES static inline float round_bf16(float x)
 {
     return bf16_to_f32(f32_to_bf16(x));
 }
 
-static inline float e8m0_to_f32(uint8_t x)
+BOTH_SIDES static inline float e8m0_to_f32(uint8_t x)
 {
     return f32_from_bits(x ? (uint32_t)x << 23 : 0x00400000u);
 }
 
 /* The smallest power of two that is not below x; x is positive and normal. */
-static inline float pow2_ceil(float x)
+BOTH_SIDES static inline float pow2_ceil(float x)
 {
     uint32_t bits = f32_bits(x);
     return f32_from_bits(((bits >> 23) + ((bits & 0x7fffff) != 0)) << 23);

@@ -7,12 +7,6 @@
 #include <stdint.h>
 #include "kernels/dtype.h"
 
-#ifdef __CUDACC__
-#define BOTH_SIDES __host__ __device__
-#else
-#define BOTH_SIDES
-#endif
-
 enum random_kind {
     RANDOM_E2M1,    // two codes a byte, all 16 alike
     RANDOM_E4M3,    // both signs, magnitudes from 0.5 to 7.5; never NaN

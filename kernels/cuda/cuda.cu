@@ -16,17 +16,19 @@ bool cuda_worked(struct cuda_dev *cuda, cudaError_t error, const char *what)
 static enum status cuda_finish(struct dev *dev, struct err *err)
 {
     struct cuda_dev *cuda = cuda_of(dev);
+    enum status loaded = cuda_loader_finish(cuda, err);
     cuda_worked(cuda, cudaStreamSynchronize(cuda->stream), "a step");
     cuda_worked(cuda, cudaGetLastError(), "a step");
     enum status status = cuda->failed;
-    if (status != OK && err) *err = cuda->failure;
+    if (status == OK) return loaded;
+    if (err) *err = cuda->failure;
     cuda->failed = OK;
     return status;
 }
 
 /* ---- memory -------------------------------------------------------------------------------- */
 
-static void *device_take(struct cuda_dev *cuda, size_t bytes)
+void *cuda_memory_take(struct cuda_dev *cuda, size_t bytes)
 {
     void *data = NULL;
     cudaError_t error = cudaMalloc(&data, bytes);
@@ -38,20 +40,23 @@ static void *device_take(struct cuda_dev *cuda, size_t bytes)
     return data;
 }
 
+void cuda_memory_give(struct cuda_dev *cuda, void *data, size_t bytes)
+{
+    cuda->memory -= bytes;
+    cuda_worked(cuda, cudaFree(data), "freeing memory");
+}
+
 static void *cuda_alloc(struct dev *dev, size_t bytes)
 {
     struct cuda_dev *cuda = cuda_of(dev);
-    void *data = device_take(cuda, bytes ? bytes : 1);
+    void *data = cuda_memory_take(cuda, bytes ? bytes : 1);
     if (data) cuda_worked(cuda, cudaMemsetAsync(data, 0, bytes, cuda->stream), "clearing memory");
     return data;
 }
 
 static void cuda_free(struct dev *dev, void *data, size_t bytes)
 {
-    struct cuda_dev *cuda = cuda_of(dev);
-    if (!data) return;
-    cuda->memory -= bytes ? bytes : 1;
-    cuda_worked(cuda, cudaFree(data), "freeing memory");
+    if (data) cuda_memory_give(cuda_of(dev), data, bytes ? bytes : 1);
 }
 
 /* In order with the operations. The source is read before the call returns, as with pageable memory,
@@ -60,8 +65,7 @@ static void cuda_copy_in(struct dev *dev, void *to, const void *from, size_t byt
 {
     struct cuda_dev *cuda = cuda_of(dev);
     if (!bytes) return;
-    cuda_worked(cuda,
-                cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, cuda->stream),
+    cuda_worked(cuda, cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, cuda->stream),
                 "copying to the GPU");
 }
 
@@ -93,7 +97,7 @@ void *cuda_take(struct cuda_dev *cuda, size_t bytes)
         size_t room = cuda->chunk ? 2 * cuda->chunk->bytes : (size_t)WORKSPACE_BYTES;
         while (room < bytes) room *= 2;
         struct workspace_chunk *chunk = (struct workspace_chunk *)calloc(1, sizeof *chunk);
-        if (chunk) chunk->data = (char *)device_take(cuda, room);
+        if (chunk) chunk->data = (char *)cuda_memory_take(cuda, room);
         if (!chunk || !chunk->data) {
             free(chunk);
             cuda_worked(cuda, cudaErrorMemoryAllocation, "workspace");
@@ -177,6 +181,7 @@ static enum status cuda_open(const struct dev_options *options, struct dev **dev
 
 extern "C" const struct ops cuda_ops = {
     .name = "cuda",
+    .fills = true,
     .open = cuda_open,
     .close = cuda_close,
     .alloc = cuda_alloc,

@@ -18,13 +18,14 @@ extern "C" {
 struct cuda_dev {
     struct dev dev;  // first, so that a struct dev of ours is a struct cuda_dev
     int index;
-    int sms;                          // multiprocessors
-    size_t memory;                    // bytes taken from the card by this device
-    cudaStream_t stream;              // operations
-    struct workspace_chunk *chunk;    // newest first
-    size_t chunk_used;                // bytes of the newest chunk
-    struct loader *loader;            // weights on their way; see weight.cu
-    enum status failed;               // first failure since the last finish
+    int sms;                        // multiprocessors
+    size_t memory;                  // bytes taken from the card by this device
+    cudaStream_t stream;            // operations
+    struct workspace_chunk *chunk;  // newest first
+    size_t chunk_used;              // bytes of the newest chunk
+    struct loader *loader;          // weights on their way; NULL when all have arrived
+    struct slab *slab;              // memory of weights, newest first
+    enum status failed;             // first failure since the last finish
     struct err failure;
 };
 
@@ -43,6 +44,10 @@ bool cuda_worked(struct cuda_dev *cuda, cudaError_t error, const char *what);
 void cuda_scratch_begin(struct cuda_dev *cuda);
 void *cuda_take(struct cuda_dev *cuda, size_t bytes);
 
+/* Device memory, counted; NULL: none is left. */
+void *cuda_memory_take(struct cuda_dev *cuda, size_t bytes);
+void cuda_memory_give(struct cuda_dev *cuda, void *data, size_t bytes);
+
 /* ---- weights ------------------------------------------------------------------------------- */
 
 enum {
@@ -59,7 +64,8 @@ struct weight {
     uint8_t *data;        // device
     uint8_t *scale;       // LINEAR F8_E4M3, or NULL: one scale for each block; see repack.cuh
     uint32_t row_tiles, k_tiles;  // LINEAR
-    size_t bytes;         // of device memory
+    size_t bytes;                 // of device memory
+    struct slab *slab;
 };
 
 static inline const float *weight_floats(const struct weight *weight)
@@ -108,6 +114,9 @@ CHECKED enum status cuda_weight_load(struct dev *dev, const struct weight_source
 void cuda_weight_free(struct dev *dev, struct weight *weight);
 size_t cuda_weight_bytes(const struct weight *weight);
 }
+
+/* Waits for weights on their way. BAD_INPUT names a tensor with a value that is no number. */
+CHECKED enum status cuda_loader_finish(struct cuda_dev *cuda, struct err *err);
 void cuda_loader_close(struct cuda_dev *cuda);
 
 #endif
