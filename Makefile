@@ -16,7 +16,7 @@ LDFLAGS += -pie -Wl,-z,relro,-z,now -pthread $(EXTRA_CFLAGS)
 CUDA   ?= $(if $(EXTRA_CFLAGS),no,$(if $(shell command -v nvcc),yes,no))
 NVCC   ?= nvcc
 NVFLAGS := -std=c++20 -O3 -lineinfo -gencode=arch=compute_90a,code=sm_90a -cudart static -I. -Xptxas -v \
-           -Xcompiler -fPIE,-Wall,-Wextra,-D_GNU_SOURCE -D_GNU_SOURCE
+           -Xcompiler -fPIE,-Wall,-Wextra,-Wno-missing-field-initializers -D_GNU_SOURCE
 
 LDLIBS  := -lmicrohttpd -ljansson -lpcre2-8 -linih -lhwloc -lm
 
@@ -51,7 +51,7 @@ endif
 
 .DEFAULT_GOAL := all
 .PHONY: all run test unit-test api-test check asan asan-api tsan tsan-api valgrind valgrind-api fuzz fuzzers tidy layers \
-        docs docs-check format format-check bench install clean help packages
+        kernels-check docs docs-check format format-check bench install clean help packages
 
 all: $(BUILD)/fathomd  ## the daemon with the CPU backend
 
@@ -114,7 +114,7 @@ $(BUILD)/venv/ready: $(wildcard api-tests/requirements.txt)
 	@$(@D)/bin/pip install -qq --disable-pip-version-check -r api-tests/requirements.txt
 	@touch $@
 
-CHECKS := asan tsan valgrind fuzz tidy layers docs-check format-check
+CHECKS := asan tsan valgrind fuzz kernels-check tidy layers docs-check format-check
 check: $(BUILD)/fathomd  ## what `make test` leaves out: sanitizers, fuzzers, tidy, layers, format
 	@.ci/check $(BUILD) $(CHECKS)
 
@@ -163,13 +163,16 @@ fuzz:  ## every fuzz target for FUZZ_SECONDS (30)
 fuzzers: $(FUZZERS)
 
 # ---- what tools say about the sources
-SOURCES := $(shell find $(FLOORS) -name '*.[ch]')
+SOURCES := $(shell find $(FLOORS) -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh')
 
 # Of the daemon alone: the analyzer does not know that a failed assertion ends a test.
 tidy:  ## clang-tidy
 	@printf '%s\n' $(filter-out %_avx2.c %_avx512.c,$(LIB_SRC)) server/main.c | xargs -P $$(nproc) -n 2 sh -c \
 	    'clang-tidy --quiet "$$@" -- -std=gnu17 -I. -D_GNU_SOURCE 2>&1 | grep -v "warnings* generated" \
 	     | grep -E "warning:|error:" && exit 1 || exit 0' tidy
+
+kernels-check: $(CUDA_SRC:%.cu=$(BUILD)/%.cu.o)  ## what the compiler says of every GPU kernel: no spills
+	@.ci/kernels $(BUILD) $(CUDA_SRC)
 
 layers:  ## includes that climb, libraries past their door
 	@.ci/layers
