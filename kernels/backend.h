@@ -67,6 +67,12 @@ struct dev_options {
 #include "kernels/ops.def"
 #undef OP
 
+/* What a device reaches at best, measured. */
+struct ceilings {
+    double read;       // bytes/s from memory
+    double fp8, bf16;  // FLOP/s of products; 0: it has no such unit
+};
+
 struct ops {
     const char *name;  // "cpu", "cuda"
     bool fills;        // weight_load makes random weights itself, from source.fill
@@ -74,6 +80,8 @@ struct ops {
     CHECKED enum status (*open)(const struct dev_options *options, struct dev **dev,
                                 struct err *err);
     void (*close)(struct dev *dev);
+
+    void (*ceilings)(struct dev *dev, struct ceilings *ceilings);  // about a second; NULL: unknown
 
     void *(*alloc)(struct dev *dev, size_t bytes);  // zeroed, 64-byte aligned; NULL: none is left
     void (*free)(struct dev *dev, void *data, size_t bytes);

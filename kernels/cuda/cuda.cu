@@ -184,6 +184,7 @@ extern "C" const struct ops cuda_ops = {
     .fills = true,
     .open = cuda_open,
     .close = cuda_close,
+    .ceilings = cuda_ceilings,
     .alloc = cuda_alloc,
     .free = cuda_free,
     .copy_in = cuda_copy_in,

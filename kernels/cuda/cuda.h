@@ -113,6 +113,7 @@ CHECKED enum status cuda_weight_load(struct dev *dev, const struct weight_source
                                      struct weight **weight, struct err *err);
 void cuda_weight_free(struct dev *dev, struct weight *weight);
 size_t cuda_weight_bytes(const struct weight *weight);
+void cuda_ceilings(struct dev *dev, struct ceilings *ceilings);
 }
 
 /* Waits for weights on their way. BAD_INPUT names a tensor with a value that is no number. */
