@@ -1,6 +1,8 @@
 /* batch.h - the flat arrays that one step reads, made on the host and copied to the device at once.
  *
- * Between batch_clear and batch_upload rows are added sequence by sequence. Thread: the engine's.
+ * Between batch_clear and batch_upload rows are added sequence by sequence. A padded batch of so many
+ * rows always lies at the same addresses with the same strides, so a captured step can read it.
+ * Thread: the engine's.
  */
 #ifndef ENGINE_BATCH_H
 #define ENGINE_BATCH_H
@@ -20,12 +22,20 @@ struct batch_maker {
     uint32_t g_stride, w_stride;       // longest tables so far
     struct batch_seq *seq;             // [limits.seqs], owned
     uint32_t *id, *position, *seq_of;  // [limits.tokens]
+    uint32_t *from;                    // [limits.tokens] see batch_feed
     uint32_t *row;                     // [limits.rows] rows whose logits are wanted
-    uint32_t *host, *device;           // one region, copied whole
-    size_t words;                      // of that region
-    struct batch batch;                // device pointers, after batch_upload
-    const uint32_t *device_row;        // likewise
+    uint32_t live;                     // tokens that are no padding
+    bool padded;                       // tables as wide as the limits
+    uint32_t *host[2];                 // taking turns: the other one may still be being copied
+    uint32_t turn;
+    uint32_t *device;     // one region, copied whole
+    size_t words;         // of that region
+    struct batch batch;   // device pointers, after batch_upload
+    uint32_t *device_id;  // likewise; batch.id, for feed
+    const uint32_t *device_from, *device_row;
 };
+
+enum { BATCH_DECODE_PAGES = 2 };  // W pages that one token's window touches
 
 struct batch_seq {
     uint32_t first;  // row
@@ -47,10 +57,21 @@ void batch_clear(struct batch_maker *maker);
 void batch_add(struct batch_maker *maker, const struct batch_seq *seq, const uint32_t *token,
                uint32_t position, uint32_t count);
 
+/* The id of this row is the one drawn in row `from` of the step before, which only the device knows. */
+void batch_feed(struct batch_maker *maker, uint32_t row, uint32_t from);
+
+/* The last addition, to a batch of single tokens: fills it up to `tokens` rows that do not count, each
+ * token 0 at position 0 of `spare`'s block, page and state. */
+void batch_pad(struct batch_maker *maker, const struct batch_seq *spare, uint32_t tokens);
+
+/* Makes the tables as wide as the limits, as the largest step would. */
+void batch_widen(struct batch_maker *maker);
+
 /* The logits of this row are wanted; the i-th call gives row i of the logits. */
 void batch_want(struct batch_maker *maker, uint32_t row);
 
-/* Copies everything to the device; maker->batch and maker->device_row are then valid. */
+/* Queues the copy of everything to the device; maker->batch and the device arrays are then valid. The
+ * upload before the last must have been carried out by now. */
 void batch_upload(struct batch_maker *maker);
 
 #endif

@@ -361,6 +361,7 @@ static void moe(struct model *m, const struct layer_weights *w, const struct bat
                                                      .bias = w->bias,
                                                      .table = w->tid2eid,
                                                      .id = batch->id,
+                                                     .live = batch->live,
                                                      .topk = s->experts_per_token,
                                                      .scaling = s->routed_scaling,
                                                      .expert = m->expert,

@@ -63,6 +63,14 @@ struct dev_options {
     enum isa isa;      // CPU
 };
 
+enum { DEV_MARKS = 4 };
+
+struct dev_memory {
+    uint64_t free, total;  // bytes
+};
+
+struct graph;  // a captured run of operations
+
 #define OP(name) struct name##_args;
 #include "kernels/ops.def"
 #undef OP
@@ -89,6 +97,31 @@ struct ops {
     void (*copy_out)(struct dev *dev, void *to, const void *from, size_t bytes);  // device to host
     CHECKED enum status (*finish)(struct dev *dev, struct err *err);  // waits; first failure
 
+    /* The calling thread is the one that uses the device from now on; its opener need not ask. */
+    void (*enter)(struct dev *dev);
+
+    /* Memory of the host, zeroed, that copy_in and copy_out reach without the host's waiting: it is
+     * read or written when the copy's turn comes. NULL: none is left. */
+    void *(*host_alloc)(struct dev *dev, size_t bytes);
+    void (*host_free)(struct dev *dev, void *data, size_t bytes);
+
+    /* A place in the queue that can be waited for while what was queued later still runs; a mark may
+     * be set again once it was waited for. wait tells the first failure like finish. */
+    void (*mark)(struct dev *dev, uint32_t mark);
+    CHECKED enum status (*wait)(struct dev *dev, uint32_t mark, struct err *err);
+
+    /* Memory of the device as it stands: all of it, and what nobody has taken. */
+    void (*memory)(struct dev *dev, struct dev_memory *memory);
+
+    /* Operations queued between capture_begin and capture_end are recorded instead of run; a graph
+     * repeats them with the same arguments and what their matrices then hold. Each must have run in
+     * the same shape before. No copies, no allocations in between. capture_end: NULL after a failure,
+     * which finish tells. A backend without graphs has four NULLs here. */
+    void (*capture_begin)(struct dev *dev);
+    struct graph *(*capture_end)(struct dev *dev);
+    void (*graph_run)(struct dev *dev, struct graph *graph);
+    void (*graph_free)(struct dev *dev, struct graph *graph);
+
     /* NO_MEMORY, or BAD_INPUT with a sentence: a NaN scale or value, a type it cannot use. The
      * source's memory must outlive a weight that has no bytes of its own; any other is a copy. */
     CHECKED enum status (*weight_load)(struct dev *dev, const struct weight_source *source,
@@ -104,8 +137,8 @@ struct ops {
 extern const struct ops cpu_ops;
 extern const struct ops cuda_ops;  // in builds with FATHOM_CUDA
 
-/* Opens a backend by name and checks that every slot of its table is filled. BAD_INPUT: there is no
- * such backend in this build. */
+/* Opens a backend by name and checks that every slot of its table is filled. "auto": a GPU that can
+ * be used, else the CPU. BAD_INPUT: there is no such backend in this build. */
 CHECKED enum status backend_open(const char *name, const struct dev_options *options,
                                  struct dev **dev, struct err *err);
 

@@ -23,6 +23,8 @@ struct batch {
     uint32_t w_stride;        //   the chunk and the 127 positions before it
     const uint32_t *w_first;  // [seqs] position / 128 of w_table's first column
     const uint32_t *state;    // [seqs] slot of the sequence's private compressor state
+    const uint32_t *live;  // [1] tokens that count; rows behind them only fill up the shape, each a
+                           //   sequence at position 0 in blocks that nobody reads
 };
 
 enum { BLOCK_TOKENS = 128 };  // window, W page and G block alike
@@ -186,6 +188,8 @@ struct attention_args {
     uint32_t topk;
 };
 
+#define NO_EXPERT UINT32_MAX  // a choice that costs nothing and adds nothing
+
 /* Expert choice and weights (model.md 4.7), fp32. */
 struct route_args {
     struct mat in;               // act [T, d]
@@ -195,11 +199,13 @@ struct route_args {
     const uint32_t *id;          // [T]
     uint32_t topk;
     float scaling;
-    uint32_t *expert;  // [T, topk], by falling score, or in the table's order
-    float *weight;     // [T, topk]
+    const uint32_t *live;  // [1] rows that count, or NULL: all; the others choose NO_EXPERT
+    uint32_t *expert;      // [T, topk], by falling score, or in the table's order
+    float *weight;         // [T, topk]
 };
 
-/* out = sum over the chosen experts in the order of `expert`, plus the shared one (model.md 4.7). */
+/* out = sum over the chosen experts in the order of `expert`, plus the shared one (model.md 4.7);
+ * NO_EXPERT is passed over. */
 struct experts_args {
     struct mat in;   // act [T, d]
     struct mat out;  // act [T, d]
@@ -241,7 +247,7 @@ struct token_bias {
 /* Order: bias, penalties, mask, then with temperature 0 the largest logit (the smaller id on a tie);
  * else temperature, top_k, min_p, top_p, and a draw that is a function of seed, position and id
  * alone (counter-based), so a seed gives the same text in any company. */
-struct sample_row {
+struct sample_row {                         // its arrays lie on the device, as it does
     float temperature;                      // 0: greedy
     float top_p;                            // (0, 1]
     float min_p;                            // [0, 1)
@@ -269,8 +275,19 @@ struct sample_out {
 
 struct sample_args {
     struct mat logits;             // F32 [R, vocab]; overwritten
-    const struct sample_row *row;  // [R]
-    struct sample_out *out;        // [R]
+    const struct sample_row *row;  // [R], device
+    struct sample_out *out;        // [R], device
+};
+
+/* id[i] = out[from[i]].id, where from[i] is not NO_ROW: tokens of the step before that the host has
+ * not seen yet. */
+#define NO_ROW UINT32_MAX
+
+struct feed_args {
+    uint32_t *id;          // [T]
+    const uint32_t *from;  // [T]
+    uint32_t tokens;
+    const struct sample_out *out;
 };
 
 #endif

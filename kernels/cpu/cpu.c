@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #define HUGE_PAGE ((size_t)2 << 20)
 #define LARGE_BYTES ((size_t)256 << 10)
@@ -141,6 +142,34 @@ static enum status cpu_finish(struct dev *dev, struct err *err)
     return status;
 }
 
+/* ---- what only a device beside the host needs ------------------------------------------------ */
+
+static void cpu_enter(struct dev *dev)
+{
+    (void)dev;
+}
+
+static void cpu_mark(struct dev *dev, uint32_t mark)
+{
+    (void)dev;
+    must(mark < DEV_MARKS);
+}
+
+static enum status cpu_wait(struct dev *dev, uint32_t mark, struct err *err)
+{
+    must(mark < DEV_MARKS);
+    return cpu_finish(dev, err);
+}
+
+static void cpu_memory(struct dev *dev, struct dev_memory *memory)
+{
+    long free = sysconf(_SC_AVPHYS_PAGES), all = sysconf(_SC_PHYS_PAGES);
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    (void)dev;
+    *memory = (struct dev_memory){ .free = free > 0 ? (uint64_t)free * page : 0,
+                                   .total = all > 0 ? (uint64_t)all * page : 0 };
+}
+
 /* ---- opening ------------------------------------------------------------------------------- */
 
 static bool isa_present(enum isa isa)
@@ -224,6 +253,12 @@ const struct ops cpu_ops = {
     .copy_in = cpu_copy,
     .copy_out = cpu_copy,
     .finish = cpu_finish,
+    .enter = cpu_enter,
+    .host_alloc = cpu_alloc,
+    .host_free = cpu_free,
+    .mark = cpu_mark,
+    .wait = cpu_wait,
+    .memory = cpu_memory,
     .weight_load = cpu_weight_load,
     .weight_free = cpu_weight_free,
     .weight_bytes = cpu_weight_bytes,

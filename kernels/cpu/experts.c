@@ -26,7 +26,7 @@ struct experts_run {
     const struct cpu_dev *cpu;
     const struct experts_args *args;
     struct slot *slot;  // [slots]
-    uint32_t *place;    // [tokens, topk + 1] the slot of a choice
+    uint32_t *place;    // [tokens, topk + 1] the slots of its choices, NO_EXPERT left out
     uint32_t *crew_of;  // [slots]
     struct crew *crew;
     uint32_t crews, slots;
@@ -47,6 +47,14 @@ static uint32_t choice(const struct experts_args *args, uint32_t token, uint32_t
     return i < args->topk ? args->expert[(size_t)token * args->topk + i] : args->experts;
 }
 
+/* How many of a token's choices count, the shared expert among them. */
+static uint32_t choices(const struct experts_args *args, uint32_t token)
+{
+    uint32_t count = 1;
+    for (uint32_t i = 0; i < args->topk; i++) count += choice(args, token, i) != NO_EXPERT;
+    return count;
+}
+
 /* Counts, then places the slots of each expert: a counting sort that keeps the tokens' order. */
 static bool sort_slots(struct cpu_dev *cpu, struct experts_run *run)
 {
@@ -55,9 +63,10 @@ static bool sort_slots(struct cpu_dev *cpu, struct experts_run *run)
     size_t kinds = (size_t)args->experts + 1;
     uint32_t *next = cpu_take(cpu, kinds * sizeof *next);
 
-    run->slots = tokens * each;
+    run->slots = 0;
+    for (uint32_t t = 0; t < tokens; t++) run->slots += choices(args, t);
     run->slot = cpu_take(cpu, run->slots * sizeof *run->slot);
-    run->place = cpu_take(cpu, run->slots * sizeof *run->place);
+    run->place = cpu_take(cpu, (size_t)tokens * each * sizeof *run->place);
     run->crew_of = cpu_take(cpu, run->slots * sizeof *run->crew_of);
     run->crew = cpu_take(cpu, (kinds < run->slots ? kinds : run->slots) * sizeof *run->crew);
     if (!next || !run->slot || !run->place || !run->crew_of || !run->crew) return false;
@@ -65,6 +74,7 @@ static bool sort_slots(struct cpu_dev *cpu, struct experts_run *run)
     memset(next, 0, kinds * sizeof *next);
     for (uint32_t t = 0; t < tokens; t++)
         for (uint32_t i = 0; i < each; i++) {
+            if (choice(args, t, i) == NO_EXPERT) continue;
             must(choice(args, t, i) <= args->experts);
             next[choice(args, t, i)]++;
         }
@@ -79,11 +89,12 @@ static bool sort_slots(struct cpu_dev *cpu, struct experts_run *run)
         first += count;
     }
     for (uint32_t t = 0; t < tokens; t++)
-        for (uint32_t i = 0; i < each; i++) {
+        for (uint32_t i = 0, at = 0; i < each; i++) {
+            if (choice(args, t, i) == NO_EXPERT) continue;
             uint32_t s = next[choice(args, t, i)]++;
             float weight = i < args->topk ? args->weight[(size_t)t * args->topk + i] : 1.0f;
             run->slot[s] = (struct slot){ t, weight };
-            run->place[(size_t)t * each + i] = s;
+            run->place[(size_t)t * each + at++] = s;
         }
     return true;
 }
@@ -203,7 +214,7 @@ static void combine(void *context, uint32_t token, uint32_t thread)
 
     run->kernels->row_sum(&(struct row_sum){ .rows = run->down,
                                              .row = run->place + (size_t)token * each,
-                                             .row_count = each,
+                                             .row_count = choices(run->args, token),
                                              .out = mat_row(&run->args->out, token),
                                              .count = run->args->in.cols,
                                              .official = is_official(run->cpu) });

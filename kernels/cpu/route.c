@@ -54,6 +54,10 @@ static void route_token(void *context, uint32_t t, uint32_t thread)
     float *weight = args->weight + (size_t)t * args->topk;
     (void)thread;
 
+    if (args->live && t >= *args->live) {
+        for (uint32_t i = 0; i < args->topk; i++) expert[i] = NO_EXPERT, weight[i] = 0;
+        return;
+    }
     run->kernels->scores(score, run->experts);
     if (args->table) choose_from_table(run, args->id[t], expert);
     else choose_best(run, score, expert);

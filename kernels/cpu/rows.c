@@ -1,4 +1,4 @@
-/* rows.c - operations that move whole rows: embed, gather_rows, mtp_join. */
+/* rows.c - operations that move whole rows: embed, gather_rows, mtp_join; and feed, which moves ids. */
 #include "kernels/cpu/cpu.h"
 
 static void embed_row(const struct weight *table, uint32_t id, float *out)
@@ -58,4 +58,11 @@ void cpu_mtp_join(struct dev *dev, const struct mtp_join_args *args)
                 out[at] = official ? round_bf16(sum) : sum;
             }
     }
+}
+
+void cpu_feed(struct dev *dev, const struct feed_args *args)
+{
+    (void)dev;
+    for (uint32_t i = 0; i < args->tokens; i++)
+        if (args->from[i] != NO_ROW) args->id[i] = args->out[args->from[i]].id;
 }

@@ -119,6 +119,7 @@ static void cuda_close(struct dev *dev)
 {
     struct cuda_dev *cuda = cuda_of(dev);
     cuda_loader_close(cuda);
+    cuda_marks_close(cuda);
     if (cuda->stream) {
         (void)cudaStreamSynchronize(cuda->stream);
         (void)cudaStreamDestroy(cuda->stream);
@@ -190,6 +191,16 @@ extern "C" const struct ops cuda_ops = {
     .copy_in = cuda_copy_in,
     .copy_out = cuda_copy_out,
     .finish = cuda_finish,
+    .enter = cuda_enter,
+    .host_alloc = cuda_host_alloc,
+    .host_free = cuda_host_free,
+    .mark = cuda_mark,
+    .wait = cuda_wait,
+    .memory = cuda_memory,
+    .capture_begin = cuda_capture_begin,
+    .capture_end = cuda_capture_end,
+    .graph_run = cuda_graph_run,
+    .graph_free = cuda_graph_free,
     .weight_load = cuda_weight_load,
     .weight_free = cuda_weight_free,
     .weight_bytes = cuda_weight_bytes,

@@ -23,6 +23,7 @@ struct cuda_dev {
     cudaStream_t stream;            // operations
     struct workspace_chunk *chunk;  // newest first
     size_t chunk_used;              // bytes of the newest chunk
+    cudaEvent_t mark[DEV_MARKS];    // NULL until it is first set; see step.cu
     struct loader *loader;          // weights on their way; NULL when all have arrived
     struct slab *slab;              // memory of weights, newest first
     enum status failed;             // first failure since the last finish
@@ -119,5 +120,19 @@ void cuda_ceilings(struct dev *dev, struct ceilings *ceilings);
 /* Waits for weights on their way. BAD_INPUT names a tensor with a value that is no number. */
 CHECKED enum status cuda_loader_finish(struct cuda_dev *cuda, struct err *err);
 void cuda_loader_close(struct cuda_dev *cuda);
+
+/* ---- steps that overlap, and captured ones (step.cu) ---------------------------------------- */
+
+void cuda_enter(struct dev *dev);
+void *cuda_host_alloc(struct dev *dev, size_t bytes);
+void cuda_host_free(struct dev *dev, void *data, size_t bytes);
+void cuda_mark(struct dev *dev, uint32_t mark);
+CHECKED enum status cuda_wait(struct dev *dev, uint32_t mark, struct err *err);
+void cuda_marks_close(struct cuda_dev *cuda);
+void cuda_memory(struct dev *dev, struct dev_memory *memory);
+void cuda_capture_begin(struct dev *dev);
+struct graph *cuda_capture_end(struct dev *dev);
+void cuda_graph_run(struct dev *dev, struct graph *graph);
+void cuda_graph_free(struct dev *dev, struct graph *graph);
 
 #endif
