@@ -383,12 +383,21 @@ static void moe(struct model *m, const struct layer_weights *w, const struct bat
 
 /* ---- a layer ------------------------------------------------------------------------------- */
 
-static void enter(struct model *m, struct mat streams, const struct hyper_weights *h,
-                  const struct weight *norm)
+/* The output of a sub-layer waits in y until the next one's entry, or leave, spreads it. */
+static struct mat output(const struct model *m, uint32_t tokens)
+{
+    return rows_of(m->y, tokens);
+}
+
+static const struct mat nothing = { 0 };
+
+static void enter(struct model *m, struct mat streams, struct mat after,
+                  const struct hyper_weights *h, const struct weight *norm)
 {
     const struct shape *s = m->shape;
     m->dev->ops->hyper_pre(m->dev,
                            &(struct hyper_pre_args){ .streams = streams,
+                                                     .after = after,
                                                      .fn = h->fn,
                                                      .base = h->base,
                                                      .scale = h->scale,
@@ -406,17 +415,17 @@ static void leave(struct model *m, struct mat streams)
 {
     m->dev->ops->hyper_post(m->dev,
                             &(struct hyper_post_args){ .streams = streams,
-                                                       .in = rows_of(m->y, streams.rows),
+                                                       .in = output(m, streams.rows),
                                                        .post = rows_of(m->post, streams.rows),
                                                        .comb = rows_of(m->comb, streams.rows),
                                                        .copies = m->shape->streams });
 }
 
 static void block(struct model *m, const struct layer_weights *w, const struct kv_layer *kv,
-                  const struct batch *batch, struct mat streams)
+                  const struct batch *batch, struct mat streams, struct mat after)
 {
     uint32_t t = batch->tokens;
-    struct mat x = rows_of(m->x, t), y = rows_of(m->y, t);
+    struct mat x = rows_of(m->x, t), y = output(m, t);
     struct attention a = { .m = m,
                            .w = w,
                            .kv = kv,
@@ -424,13 +433,10 @@ static void block(struct model *m, const struct layer_weights *w, const struct k
                            .rope = kv->ratio ? m->rope_compressed : m->rope_plain,
                            .tokens = t };
 
-    enter(m, streams, &w->hc_attn, w->attn_norm);
+    enter(m, streams, after, &w->hc_attn, w->attn_norm);
     attention(&a, x, y);
-    leave(m, streams);
-
-    enter(m, streams, &w->hc_ffn, w->ffn_norm);
+    enter(m, streams, y, &w->hc_ffn, w->ffn_norm);
     moe(m, w, batch, x, y);
-    leave(m, streams);
 }
 
 void model_embed(struct model *m, const struct batch *batch)
@@ -443,15 +449,20 @@ void model_embed(struct model *m, const struct batch *batch)
 
 void model_layer(struct model *m, uint32_t layer, const struct batch *batch)
 {
+    struct mat streams = rows_of(m->streams, batch->tokens);
     must(layer < m->shape->layers);
-    block(m, &m->weights->layer[layer], &m->layout.layer[layer], batch,
-          rows_of(m->streams, batch->tokens));
+    block(m, &m->weights->layer[layer], &m->layout.layer[layer], batch, streams, nothing);
+    leave(m, streams);
 }
 
 void model_forward(struct model *m, const struct batch *batch)
 {
+    struct mat streams = rows_of(m->streams, batch->tokens);
     model_embed(m, batch);
-    for (uint32_t l = 0; l < m->shape->layers; l++) model_layer(m, l, batch);
+    for (uint32_t l = 0; l < m->shape->layers; l++)
+        block(m, &m->weights->layer[l], &m->layout.layer[l], batch, streams,
+              l ? output(m, batch->tokens) : nothing);
+    leave(m, streams);
 }
 
 /* ---- the head ------------------------------------------------------------------------------ */
@@ -515,7 +526,8 @@ void model_draft(struct model *m, const struct batch *batch)
     m->dev->ops->mtp_join(
         m->dev, &(struct mtp_join_args){
                     .out = streams, .e = e_out, .h = rows_of(m->streams, t), .copies = n });
-    block(m, &w->layer, &m->layout.layer[s->layers], batch, streams);
+    block(m, &w->layer, &m->layout.layer[s->layers], batch, streams, nothing);
+    leave(m, streams);
 }
 
 void model_draft_logits(struct model *m, const uint32_t *row, uint32_t count)

@@ -82,9 +82,18 @@ static void layer_run(struct layer *l, struct dev *dev, uint32_t first, uint32_t
     struct err err;
 
     dev->ops->hyper_pre(
-        dev, &(struct hyper_pre_args){ streams, fn, base, scale, norm, 1e-6f, 1e-6f, N, 20,
-                                       mat_of(l->out + (size_t)first * d, DT_F32, count, d), post,
-                                       comb });
+        dev, &(struct hyper_pre_args){ .streams = streams,
+                                       .fn = fn,
+                                       .base = base,
+                                       .scale = scale,
+                                       .norm = norm,
+                                       .norm_eps = 1e-6f,
+                                       .hyper_eps = 1e-6f,
+                                       .copies = N,
+                                       .iterations = 20,
+                                       .out = mat_of(l->out + (size_t)first * d, DT_F32, count, d),
+                                       .post = post,
+                                       .comb = comb });
     memcpy(after.data, streams.data, (size_t)count * N * d * 4);
     dev->ops->hyper_post(dev, &(struct hyper_post_args){ after, in, post, comb, N });
     dev->ops->hyper_head(
@@ -237,6 +246,51 @@ static void bits_depend_on_the_row_alone(void **unused)
     }
 }
 
+/* hyper_pre with the output of the sub-layer before is hyper_post and then hyper_pre. */
+static void streams_advance_on_the_way_in(void **unused)
+{
+    enum { D = 272, T = 7 };
+    (void)unused;
+    for (int official = 0; official < 2; official++) {
+        struct dev *dev = test_open(official ? NUMERICS_OFFICIAL : NUMERICS_EXACT, ISA_AUTO, 2);
+        struct layer apart = layer_make(T, D), joined = layer_make(T, D);
+        struct layer *each[] = { &apart, &joined };
+        struct err err;
+
+        for (int i = 0; i < 2; i++) {
+            struct layer *l = each[i];
+            layer_run(l, dev, 0, T);  // leaves post and comb
+            struct weight *all[] = { vector(dev, l->fn, MIX, N * D), vector(dev, l->base, 1, MIX),
+                                     vector(dev, l->scale, 1, 3), vector(dev, l->norm, 1, D) };
+            struct hyper_pre_args pre = { .streams = mat_of(l->streams, DT_F32, T, N * D),
+                                          .fn = all[0],
+                                          .base = all[1],
+                                          .scale = all[2],
+                                          .norm = all[3],
+                                          .norm_eps = 1e-6f,
+                                          .hyper_eps = 1e-6f,
+                                          .copies = N,
+                                          .iterations = 20,
+                                          .out = mat_of(l->out, DT_F32, T, D),
+                                          .post = mat_of(l->post, DT_F32, T, N),
+                                          .comb = mat_of(l->comb, DT_F32, T, N * N) };
+            struct mat in = mat_of(l->in, DT_F32, T, D);
+            if (l == &joined) pre.after = in;
+            else
+                dev->ops->hyper_post(
+                    dev, &(struct hyper_post_args){ pre.streams, in, pre.post, pre.comb, N });
+            dev->ops->hyper_pre(dev, &pre);
+            assert_int_equal(dev->ops->finish(dev, &err), OK);
+            for (size_t w = 0; w < 4; w++) dev->ops->weight_free(dev, all[w]);
+        }
+        assert_memory_equal(apart.streams, joined.streams, (size_t)T * N * D * 4);
+        assert_memory_equal(apart.streams, apart.after, (size_t)T * N * D * 4);
+        same(&apart, &joined);
+        layer_release(&apart), layer_release(&joined);
+        dev->ops->close(dev);
+    }
+}
+
 static void official_results_are_bf16(void **unused)
 {
     struct dev *dev = test_open(NUMERICS_OFFICIAL, ISA_AUTO, 1);
@@ -257,6 +311,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_operation_is_its_formula),
         cmocka_unit_test(bits_depend_on_the_row_alone),
+        cmocka_unit_test(streams_advance_on_the_way_in),
         cmocka_unit_test(official_results_are_bf16),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

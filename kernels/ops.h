@@ -88,16 +88,18 @@ struct rmsnorm_args {
 };
 
 /* The entry of a sub-layer: mixing coefficients from the streams, their weighted sum, its RMSNorm
- * (model.md 4.2). */
+ * (model.md 4.2). With `after`, the output of the sub-layer before, the streams first advance in place
+ * as hyper_post does it, by what post and comb hold then. */
 struct hyper_pre_args {
     struct mat streams;                      // act [T, n * d]
+    struct mat after;                        // act [T, d]; data NULL: the streams stand
     const struct weight *fn, *base, *scale;  // F32 [2n + n*n, n * d], [2n + n*n], [3]
     const struct weight *norm;               // [1, d]
     float norm_eps, hyper_eps;
     uint32_t copies, iterations;  // n, Sinkhorn passes
     struct mat out;               // act [T, d], after the norm
-    struct mat post;              // F32 [T, n]
-    struct mat comb;              // F32 [T, n * n], [source][destination]
+    struct mat post;              // F32 [T, n]; read first where there is `after`
+    struct mat comb;              // F32 [T, n * n], [source][destination]; likewise
 };
 
 /* streams[t][k] = post[t][k] * in[t] + sum over j of comb[t][j][k] * streams[t][j], in place */

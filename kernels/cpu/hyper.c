@@ -90,6 +90,23 @@ INLINE void sinkhorn(vf *c, uint32_t iterations, float eps, uint32_t tokens)
     }
 }
 
+/* x[k] = post[k] * y + sum over j of comb[j][k] * x[j] */
+INLINE void advance_row(float *x, const float *y, const float *post, const float *comb,
+                        uint32_t dim, bool official)
+{
+    for (uint32_t i = 0; i < dim; i += VF_LANES) {
+        vf in = vf_load(y + i), old[COPIES];
+        for (uint32_t j = 0; j < COPIES; j++) old[j] = vf_load(x + (size_t)j * dim + i);
+        for (uint32_t k = 0; k < COPIES; k++) {
+            vf sum = vf_mul(vf_all(comb[k]), old[0]);
+            for (uint32_t j = 1; j < COPIES; j++)
+                sum = vf_fma(vf_all(comb[COPIES * j + k]), old[j], sum);
+            sum = vf_fma(vf_all(post[k]), in, sum);
+            vf_store(x + (size_t)k * dim + i, vf_round(sum, official));
+        }
+    }
+}
+
 /* ---- hyper_pre ----------------------------------------------------------------------------------- */
 
 struct pre_job {
@@ -106,7 +123,13 @@ INLINE void pre_tokens(const struct pre_job *job, uint32_t first, uint32_t token
     float mix[TOKENS][MIXES], pre[COPIES];
     vf comb[TOKENS];
 
-    for (uint32_t t = 0; t < tokens; t++) x[t] = mat_row(&args->streams, first + t);
+    for (uint32_t t = 0; t < tokens; t++) {
+        float *row = mat_row(&args->streams, first + t);
+        if (args->after.data)
+            advance_row(row, mat_row(&args->after, first + t), mat_row(&args->post, first + t),
+                        mat_row(&args->comb, first + t), dim, job->official);
+        x[t] = row;
+    }
     mix_tokens(mix, x, weight_floats(args->fn), MIXES, COPIES * dim, args->norm_eps, tokens);
     for (uint32_t t = 0; t < tokens; t++)
         comb[t] = vf_add(vf_mul(vf_load(mix[t] + 2 * COPIES), vf_all(scale[2])),
@@ -139,6 +162,7 @@ void ISA(hyper_pre)(struct cpu_dev *cpu, const struct hyper_pre_args *args)
 
     must(args->copies == COPIES && args->out.cols % VF_LANES == 0);
     must(args->streams.cols == COPIES * args->out.cols);
+    must(!args->after.data || args->after.cols == args->out.cols);
     must(args->fn->rows == MIXES && args->fn->cols == args->streams.cols);
     share_rows(cpu, args->streams.rows, TOKENS * (1 + 1024 / args->out.cols), pre_rows, &job);
 }
@@ -156,26 +180,11 @@ static void post_rows(void *context, uint32_t from, uint32_t to, uint32_t thread
 {
     const struct post_job *job = context;
     const struct hyper_post_args *args = job->args;
-    uint32_t dim = args->in.cols;
     (void)thread;
 
-    for (uint32_t t = from; t < to; t++) {
-        float *x = mat_row(&args->streams, t);
-        const float *y = mat_row(&args->in, t);
-        const float *post = mat_row(&args->post, t), *comb = mat_row(&args->comb, t);
-
-        for (uint32_t i = 0; i < dim; i += VF_LANES) {
-            vf in = vf_load(y + i), old[COPIES];
-            for (uint32_t j = 0; j < COPIES; j++) old[j] = vf_load(x + (size_t)j * dim + i);
-            for (uint32_t k = 0; k < COPIES; k++) {
-                vf sum = vf_mul(vf_all(comb[k]), old[0]);
-                for (uint32_t j = 1; j < COPIES; j++)
-                    sum = vf_fma(vf_all(comb[COPIES * j + k]), old[j], sum);
-                sum = vf_fma(vf_all(post[k]), in, sum);
-                vf_store(x + (size_t)k * dim + i, vf_round(sum, job->official));
-            }
-        }
-    }
+    for (uint32_t t = from; t < to; t++)
+        advance_row(mat_row(&args->streams, t), mat_row(&args->in, t), mat_row(&args->post, t),
+                    mat_row(&args->comb, t), args->in.cols, job->official);
 }
 
 void ISA(hyper_post)(struct cpu_dev *cpu, const struct hyper_post_args *args)

@@ -1,0 +1,255 @@
+/* hyper.cuh - the arithmetic of hyper-connections: advancing the streams, their products with fn, the
+ * coefficients, and Sinkhorn's passes (model.md 4.2).
+ *
+ * A warp takes a unit of 32 channels of all four streams for sixteen tokens: lane 4g + q holds eight
+ * channels, 8q .. 8q + 7 of the unit, of tokens g and g + 8, which is the A operand of mma.sync if the
+ * 128 products of a unit are taken in this order. fn is the B operand, each fp32 weight as a sum of
+ * three bf16, so the products are exact. A CTA's eight units are a slice of 256 channels. Sums go by
+ * unit, then by slice as a tree of units, then over the slices in turn: the same for every kernel.
+ */
+#ifndef KERNELS_CUDA_TILE_HYPER_CUH
+#define KERNELS_CUDA_TILE_HYPER_CUH
+
+#include "kernels/cuda/tile/norm.cuh"
+
+enum {
+    COPIES = 4,  // streams; every release has four
+    MIXES = 2 * COPIES + COPIES * COPIES,
+    UNIT = 32,             // channels of a warp
+    UNITS = 8,             // of a slice
+    SLICE = UNIT * UNITS,  // channels of a CTA
+    TILE_TOKENS = 16,
+    STEPS = UNIT * COPIES / 16,  // of mma.sync, k16
+    SPLITS = 3,
+};
+
+static_assert((int)SLICE == (int)NORM_SLICE, "a slice of channels is the norm's too");
+
+/* ---- products with fn ---------------------------------------------------------------------- */
+
+/* A unit's part of fn, eight rows a tile. */
+template <int TILES> struct fn_part {
+    uint32_t word[SPLITS][STEPS][TILES][2];
+};
+
+/* Two floats as three pairs of bf16 whose sums they are. */
+__device__ __forceinline__ void split_pair(float a, float b, uint32_t &high, uint32_t &middle,
+                                           uint32_t &low)
+{
+    high = floats_bf16x2(a, b);
+    float2 first = bf16x2_floats(high);
+    a = __fsub_rn(a, first.x), b = __fsub_rn(b, first.y);
+    middle = floats_bf16x2(a, b);
+    float2 second = bf16x2_floats(middle);
+    low = floats_bf16x2(__fsub_rn(a, second.x), __fsub_rn(b, second.y));
+}
+
+/* `channel` is the lane's first one; where it is none of dim, and for rows past the last, zeros. */
+template <int TILES>
+__device__ __forceinline__ void fn_load(struct fn_part<TILES> &part, const float *fn, uint32_t rows,
+                                        uint32_t dim, uint32_t channel)
+{
+    uint32_t n = threadIdx.x % 32 / 4;
+#pragma unroll
+    for (int tile = 0; tile < TILES; tile++)
+#pragma unroll
+        for (int step = 0; step < STEPS; step++) {
+            uint32_t row = tile * 8 + n;
+            float4 w = make_float4(0, 0, 0, 0);
+            if (row < rows && channel < dim)
+                w = __ldg((const float4 *)(fn + ((size_t)row * COPIES + step / 2) * dim + channel +
+                                           step % 2 * 4));
+            split_pair(w.x, w.y, part.word[0][step][tile][0], part.word[1][step][tile][0],
+                       part.word[2][step][tile][0]);
+            split_pair(w.z, w.w, part.word[0][step][tile][1], part.word[1][step][tile][1],
+                       part.word[2][step][tile][1]);
+        }
+}
+
+struct lane_streams {  // eight channels of the four streams of one token
+    uint32_t word[COPIES][4];
+};
+
+__device__ __forceinline__ void mma_k16(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2,
+                                        uint32_t a3, const uint32_t (&b)[2])
+{
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
+        "{%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b[0]), "r"(b[1]));
+}
+
+__device__ __forceinline__ float lane_squares(const struct lane_streams &x)
+{
+    float sum = 0;
+#pragma unroll
+    for (int k = 0; k < COPIES; k++)
+        sum = eight_squares(
+            eight_from_bf16(make_uint4(x.word[k][0], x.word[k][1], x.word[k][2], x.word[k][3])),
+            sum);
+    sum = __fadd_rn(sum, __shfl_xor_sync(0xffffffffu, sum, 1));
+    return __fadd_rn(sum, __shfl_xor_sync(0xffffffffu, sum, 2));
+}
+
+/* The unit's sums for its tokens into sum[token][0 .. 8 TILES - 1], and the squares after them. */
+template <int TILES>
+__device__ __forceinline__ void unit_sums(float (*sum)[8 * TILES + 1],
+                                          const struct fn_part<TILES> &fn,
+                                          const struct lane_streams (&x)[2])
+{
+    uint32_t g = threadIdx.x % 32 / 4, q = threadIdx.x % 4;
+    float part[TILES][SPLITS][4] = {};
+
+#pragma unroll
+    for (int step = 0; step < STEPS; step++)
+#pragma unroll
+        for (int split = 0; split < SPLITS; split++)
+#pragma unroll
+            for (int tile = 0; tile < TILES; tile++) {
+                int k = step / 2, half = step % 2 * 2;
+                mma_k16(part[tile][split], x[0].word[k][half], x[1].word[k][half],
+                        x[0].word[k][half + 1], x[1].word[k][half + 1], fn.word[split][step][tile]);
+            }
+    float squares[2] = { lane_squares(x[0]), lane_squares(x[1]) };
+#pragma unroll
+    for (int tile = 0; tile < TILES; tile++)
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            sum[g + i / 2 * 8][tile * 8 + 2 * q + i % 2] =
+                __fadd_rn(__fadd_rn(part[tile][2][i], part[tile][1][i]), part[tile][0][i]);
+    if (q == 0) sum[g][8 * TILES] = squares[0], sum[g + 8][8 * TILES] = squares[1];
+}
+
+/* A slice's sum from its units', `stride` floats apart. */
+__device__ __forceinline__ float units_sum(const float *unit, uint32_t stride)
+{
+    float a = __fadd_rn(unit[0], unit[stride]), b = __fadd_rn(unit[2 * stride], unit[3 * stride]);
+    float c = __fadd_rn(unit[4 * stride], unit[5 * stride]),
+          d = __fadd_rn(unit[6 * stride], unit[7 * stride]);
+    return __fadd_rn(__fadd_rn(a, b), __fadd_rn(c, d));
+}
+
+/* ---- the streams ---------------------------------------------------------------------------- */
+
+/* Eight channels of a token's streams; `streams` points at the first stream's. */
+__device__ __forceinline__ void streams_load(struct lane_streams &x, const bf16 *streams,
+                                             uint32_t dim)
+{
+#pragma unroll
+    for (int k = 0; k < COPIES; k++) {
+        uint4 w = *(const uint4 *)(streams + (size_t)k * dim);
+        x.word[k][0] = w.x, x.word[k][1] = w.y, x.word[k][2] = w.z, x.word[k][3] = w.w;
+    }
+}
+
+__device__ __forceinline__ void streams_store(bf16 *streams, const struct lane_streams &x,
+                                              uint32_t dim)
+{
+#pragma unroll
+    for (int k = 0; k < COPIES; k++)
+        *(uint4 *)(streams + (size_t)k * dim) =
+            make_uint4(x.word[k][0], x.word[k][1], x.word[k][2], x.word[k][3]);
+}
+
+/* x[k] = post[k] * in + sum over j of comb[j][k] * x[j] */
+__device__ __forceinline__ void streams_advance(struct lane_streams &x, uint4 in, const float *post,
+                                                const float *comb)
+{
+    float4 p = *(const float4 *)post, c[COPIES];
+    const uint32_t y[4] = { in.x, in.y, in.z, in.w };
+#pragma unroll
+    for (int j = 0; j < COPIES; j++) c[j] = *(const float4 *)(comb + COPIES * j);
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        float2 old[COPIES], add = bf16x2_floats(y[i]);
+#pragma unroll
+        for (int j = 0; j < COPIES; j++) old[j] = bf16x2_floats(x.word[j][i]);
+#pragma unroll
+        for (int k = 0; k < COPIES; k++) {
+            float low = 0, high = 0;
+#pragma unroll
+            for (int j = 0; j < COPIES; j++) {
+                float w = k == 0 ? c[j].x : k == 1 ? c[j].y : k == 2 ? c[j].z : c[j].w;
+                low = j ? fmaf(w, old[j].x, low) : __fmul_rn(w, old[j].x);
+                high = j ? fmaf(w, old[j].y, high) : __fmul_rn(w, old[j].y);
+            }
+            float w = k == 0 ? p.x : k == 1 ? p.y : k == 2 ? p.z : p.w;
+            x.word[k][i] = floats_bf16x2(fmaf(w, add.x, low), fmaf(w, add.y, high));
+        }
+    }
+}
+
+/* The weighted sum of the streams, rounded. */
+__device__ __forceinline__ struct eight streams_blend(const struct lane_streams &x, float4 pre)
+{
+    struct eight y;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        float2 v[COPIES];
+#pragma unroll
+        for (int k = 0; k < COPIES; k++) v[k] = bf16x2_floats(x.word[k][i]);
+        float low =
+            fmaf(pre.w, v[3].x, fmaf(pre.z, v[2].x, fmaf(pre.y, v[1].x, __fmul_rn(pre.x, v[0].x))));
+        float high =
+            fmaf(pre.w, v[3].y, fmaf(pre.z, v[2].y, fmaf(pre.y, v[1].y, __fmul_rn(pre.x, v[0].y))));
+        float2 rounded = bf16x2_floats(floats_bf16x2(low, high));
+        y.x[2 * i] = rounded.x, y.x[2 * i + 1] = rounded.y;
+    }
+    return y;
+}
+
+/* ---- coefficients --------------------------------------------------------------------------- */
+
+__device__ __forceinline__ float sigmoid(float x)
+{
+    return __fdiv_rn(1.0f, __fadd_rn(1.0f, expf(-x)));
+}
+
+__device__ __forceinline__ float reciprocal(float x)  // within an ulp
+{
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+/* Each row (step 1 inside it, stride 4) or each column (4, 1) by its sum. */
+__device__ __forceinline__ void divide_lines(float (&c)[COPIES * COPIES], int line, int step,
+                                             float eps)
+{
+#pragma unroll
+    for (int i = 0; i < COPIES; i++) {
+        float a = __fadd_rn(c[i * line], c[i * line + 2 * step]);
+        float b = __fadd_rn(c[i * line + step], c[i * line + 3 * step]);
+        float by = reciprocal(__fadd_rn(__fadd_rn(a, b), eps));
+#pragma unroll
+        for (int k = 0; k < COPIES; k++)
+            c[i * line + k * step] = __fmul_rn(c[i * line + k * step], by);
+    }
+}
+
+/* c is [source][destination]: softmax of each row, then columns and rows in turn, columns last. One
+ * thread holds the matrix: no step waits for another lane. */
+__device__ __forceinline__ void sinkhorn(float (&c)[COPIES * COPIES], uint32_t iterations,
+                                         float eps)
+{
+#pragma unroll
+    for (int j = 0; j < COPIES; j++) {
+        float *row = c + j * COPIES, sum = 0;
+        float peak = fmaxf(fmaxf(row[0], row[1]), fmaxf(row[2], row[3]));
+#pragma unroll
+        for (int k = 0; k < COPIES; k++) {
+            row[k] = expf(__fsub_rn(row[k], peak));
+            sum = __fadd_rn(sum, row[k]);
+        }
+#pragma unroll
+        for (int k = 0; k < COPIES; k++) row[k] = __fadd_rn(__fdiv_rn(row[k], sum), eps);
+    }
+    divide_lines(c, 1, COPIES, eps);
+#pragma unroll 1
+    for (uint32_t i = 1; i < iterations; i++) {
+        divide_lines(c, COPIES, 1, eps);
+        divide_lines(c, 1, COPIES, eps);
+    }
+}
+
+#endif
