@@ -75,10 +75,10 @@ struct engine_options {
     const char *model;  // checkpoint directory; random_weights: only its config.json is read
     bool random_weights;
     uint64_t random_seed;
-    const char *backend;  // "cpu", "cuda"
+    const char *backend;  // "auto", "cpu", "cuda"
     struct dev_options dev;
     uint32_t context;      // tokens a sequence may reach; 0: the model's
-    uint32_t step_tokens;  // token budget of one step
+    uint32_t step_tokens;  // token budget of one step; 0: what suits the backend
     uint32_t most_seqs;    // sequences in one step
     uint32_t queue;        // jobs waiting
     uint64_t kv_bytes;     // KV memory; 0: by context and most_seqs, bounded by free memory

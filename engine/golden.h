@@ -26,4 +26,22 @@ struct golden_options {
 /* *held: every comparison stayed within its limit. */
 CHECKED enum status golden_run(const struct golden_options *options, bool *held, struct err *err);
 
+/* One backend judged by another, in place of a file: a sequence of `tokens` random tokens, official
+ * numerics, layer by layer from the judge's streams, head and MTP block; and the same bits in every
+ * cut. The two have loaded the same weights. */
+struct golden_side {
+    const struct weights *weights;
+    struct dev *dev;
+};
+
+struct golden_against {
+    const struct shape *shape;
+    struct golden_side judged, judge;
+    uint32_t tokens;
+    FILE *out;
+};
+
+CHECKED enum status golden_compare(const struct golden_against *options, bool *held,
+                                   struct err *err);
+
 #endif

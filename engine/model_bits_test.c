@@ -2,7 +2,7 @@
  * of its sequence, with any number of threads.
  *
  * Weights are random ones of a small shape with every kind of layer. FATHOM_BITS_STEPS sets how many
- * random steps are played.
+ * random steps are played, FATHOM_BACKEND on what (cpu), FATHOM_BITS_MODEL of what shape.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -24,6 +24,12 @@ static uint32_t token[SEQS][TOKENS];
 static uint64_t alone[SEQS][TOKENS];  // hash of each position's logits
 static float *logits;                 // [STEP_TOKENS, vocab]
 
+static const char *told(const char *name, const char *otherwise)
+{
+    const char *text = getenv(name);
+    return text ? text : otherwise;
+}
+
 static void expect(enum status status, const struct err *err)
 {
     if (status != OK) print_error("%s\n", err->text);
@@ -34,8 +40,8 @@ static void open_lab(struct lab *lab, enum numerics numerics, uint32_t threads, 
 {
     struct err err = { "" };
     struct dev_options dev = { .numerics = numerics, .threads = threads };
-    expect(shape_read("engine/testdata/small", &lab->shape, &err), &err);
-    expect(backend_open("cpu", &dev, &lab->dev, &err), &err);
+    expect(shape_read(told("FATHOM_BITS_MODEL", "engine/testdata/small"), &lab->shape, &err), &err);
+    expect(backend_open(told("FATHOM_BACKEND", "cpu"), &dev, &lab->dev, &err), &err);
     struct weights_options weights = { .seed = 7, .shape = &lab->shape, .dev = lab->dev };
     expect(weights_random(&weights, &lab->weights, &err), &err);
     struct probe_options probe = { .shape = &lab->shape,
@@ -126,7 +132,7 @@ static void play(enum numerics numerics, uint32_t threads, uint32_t steps)
 
 static uint32_t steps_wanted(void)
 {
-    const char *text = getenv("FATHOM_BITS_STEPS");
+    const char *text = told("FATHOM_BITS_STEPS", NULL);
     return text ? (uint32_t)strtoul(text, NULL, 10) : STEPS;
 }
 
@@ -141,6 +147,10 @@ static void official_bits_do_not_depend_on_company(void **unused)
 static void exact_bits_do_not_depend_on_company(void **unused)
 {
     (void)unused;
+    if (strcmp(told("FATHOM_BACKEND", "cpu"), "cpu") != 0) {
+        print_message("exact numerics are the CPU's alone\n");
+        skip();
+    }
     run_alone(NUMERICS_EXACT);
     play(NUMERICS_EXACT, 0, steps_wanted() / 10);
     play(NUMERICS_EXACT, 3, steps_wanted() / 10);

@@ -108,3 +108,54 @@ enum status probe_draft(struct probe *probe, const uint32_t *next, float *logits
     if (logits) model_draft_logits(&probe->model, probe->maker.device_row, probe->maker.rows);
     return fetch(probe, logits, err);
 }
+
+/* ---- activations as floats ------------------------------------------------------------------ */
+
+enum status probe_read(struct dev *dev, const struct mat *mat, uint32_t row, uint32_t rows,
+                       float *out, struct err *err)
+{
+    size_t count = (size_t)rows * mat->cols;
+    must(mat->stride == mat->cols && row + rows <= mat->rows);
+    must(mat->type == DT_F32 || mat->type == DT_BF16);
+    dev->ops->copy_out(dev, out, mat_row(mat, row), count * dtype_size(mat->type));
+    enum status status = dev->ops->finish(dev, err);
+    if (mat->type == DT_F32) return status;
+    for (size_t i = count; i-- > 0;) {  // halves into the floats they lie in, from the end
+        uint16_t half;
+        memcpy(&half, (const char *)out + 2 * i, 2);
+        out[i] = bf16_to_f32(half);
+    }
+    return status;
+}
+
+enum status probe_write(struct dev *dev, const struct mat *mat, uint32_t row, uint32_t rows,
+                        const float *in, struct err *err)
+{
+    size_t count = (size_t)rows * mat->cols;
+    must(mat->stride == mat->cols && row + rows <= mat->rows);
+    if (mat->type == DT_F32) {
+        dev->ops->copy_in(dev, mat_row(mat, row), in, count * sizeof *in);
+        return dev->ops->finish(dev, err);
+    }
+    must(mat->type == DT_BF16);
+    uint16_t *half = malloc(count * sizeof *half);
+    if (!half) return fail(err, NO_MEMORY, "no memory for %u rows", rows);
+    for (size_t i = 0; i < count; i++) half[i] = f32_to_bf16(in[i]);
+    dev->ops->copy_in(dev, mat_row(mat, row), half, count * sizeof *half);
+    enum status status = dev->ops->finish(dev, err);
+    free(half);
+    return status;
+}
+
+uint32_t *probe_words(struct dev *dev, const uint32_t *word, size_t count, struct err *err)
+{
+    uint32_t *out = malloc(count * sizeof *out + 1);
+    if (!out) {
+        (void)!fail(err, NO_MEMORY, "no memory for %zu words", count);
+        return NULL;
+    }
+    dev->ops->copy_out(dev, out, word, count * sizeof *out);
+    if (dev->ops->finish(dev, err) == OK) return out;
+    free(out);
+    return NULL;
+}

@@ -48,4 +48,14 @@ CHECKED enum status probe_run(struct probe *probe, float *logits, struct err *er
 CHECKED enum status probe_draft(struct probe *probe, const uint32_t *next, float *logits,
                                 struct err *err);
 
+/* Rows [row, row + rows) of an activation matrix as floats, after what is queued; and back, rounded
+ * to the matrix's type. */
+CHECKED enum status probe_read(struct dev *dev, const struct mat *mat, uint32_t row, uint32_t rows,
+                               float *out, struct err *err);
+CHECKED enum status probe_write(struct dev *dev, const struct mat *mat, uint32_t row, uint32_t rows,
+                                const float *in, struct err *err);
+
+/* `count` words of the device, after what is queued; the caller frees them. NULL: err tells why. */
+uint32_t *probe_words(struct dev *dev, const uint32_t *word, size_t count, struct err *err);
+
 #endif

@@ -85,10 +85,14 @@ static enum status open_model(struct loader *loader)
                                      [OPT_ISA_PLAIN] = ISA_PLAIN,
                                      [OPT_ISA_AVX2] = ISA_AVX2,
                                      [OPT_ISA_AVX512] = ISA_AVX512 };
+    static const char *const backends[] = { [OPT_BACKEND_AUTO] = "auto",
+                                            [OPT_BACKEND_CPU] = "cpu",
+                                            [OPT_BACKEND_CUDA] = "cuda" };
     struct engine_options engine = {
         .model = options->model,
-        .backend = options->backend == OPT_BACKEND_CUDA ? "cuda" : "cpu",
-        .dev = { .numerics =
+        .backend = backends[options->backend],
+        .dev = { .index = (int)options->gpu,
+                 .numerics =
                      options->numerics == OPT_NUMERICS_EXACT ? NUMERICS_EXACT : NUMERICS_OFFICIAL,
                  .threads = (uint32_t)options->threads,
                  .isa = isas[options->isa] },

@@ -1,18 +1,26 @@
-/* verb_golden.c - `fathomd golden`: the forward pass against golden files, from a shell. */
+/* verb_golden.c - `fathomd golden`: the forward pass against golden files, or one backend against
+ * another, from a shell. */
 #include <getopt.h>
 #include <string.h>
 #include "engine/golden.h"
 #include "server/verbs.h"
 
 static const char usage[] =
-    "usage: fathomd golden --model DIR [--numerics exact|official] [--backend cpu|cuda]\n"
-    "                      [--chunk N] [--threads N] [--isa auto|plain|avx2|avx512] GOLDEN\n"
+    "usage: fathomd golden --model DIR [--numerics exact|official] [--backend auto|cpu|cuda]\n"
+    "                      [--gpu N] [--threads N] [--isa auto|plain|avx2|avx512] [--chunk N] "
+    "GOLDEN\n"
+    "   or: fathomd golden --model DIR --against cpu|cuda [--tokens N] [--random SEED] ...\n"
+    "  GOLDEN: a file of golden outputs. --against: another backend computes them, layer by "
+    "layer,\n"
+    "  for N (300) random tokens; --random: only DIR/config.json is read, the weights are drawn\n"
     "  prints each comparison with its error and limit; exit status 0 only if all hold\n";
 
 struct tool {
-    const char *model, *backend, *file;
+    const char *model, *backend, *file, *against;
     struct dev_options dev;
-    uint32_t chunk;
+    uint32_t chunk, tokens;
+    bool random;
+    uint32_t seed;
 };
 
 /* The position of `word` in the list; false: it is not there. */
@@ -42,6 +50,10 @@ static bool read_arguments(struct tool *tool, int argc, char **argv)
         { "chunk", required_argument, NULL, 'c' },
         { "threads", required_argument, NULL, 't' },
         { "isa", required_argument, NULL, 'i' },
+        { "gpu", required_argument, NULL, 'g' },
+        { "against", required_argument, NULL, 'a' },
+        { "tokens", required_argument, NULL, 'k' },
+        { "random", required_argument, NULL, 'r' },
         { 0 },
     };
     char *own[argc + 2];  // getopt wants the program's name in front
@@ -67,45 +79,102 @@ static bool read_arguments(struct tool *tool, int argc, char **argv)
         } else if (option == 'i') {
             ok = choose(optarg, isa, 4, &choice);
             tool->dev.isa = (enum isa)choice;
+        } else if (option == 'g') {
+            uint32_t index = 0;
+            ok = number(optarg, &index);
+            tool->dev.index = (int)index;
+        } else if (option == 'a') {
+            tool->against = optarg;
+        } else if (option == 'k') {
+            ok = number(optarg, &tool->tokens) && tool->tokens > 1;
+        } else if (option == 'r') {
+            ok = tool->random = number(optarg, &tool->seed);
         } else {
             ok = false;
         }
         if (!ok) return false;
     }
-    if (!tool->model || optind != argc) return false;
-    tool->file = own[optind];
+    if (!tool->model || optind != argc + (tool->against != NULL)) return false;
+    if (!tool->against) tool->file = own[optind];
     return true;
+}
+
+static enum status open_side(const struct tool *tool, const char *backend, struct shape *shape,
+                             struct weights *weights, struct dev **dev, struct err *err)
+{
+    enum status status = backend_open(backend, &tool->dev, dev, err);
+    if (status != OK) return status;
+    struct weights_options options = {
+        .dir = tool->model, .seed = tool->seed, .shape = shape, .dev = *dev
+    };
+    status = tool->random ? weights_random(&options, weights, err)
+                          : weights_open(&options, weights, err);
+    if (status == OK) return OK;
+    (*dev)->ops->close(*dev);
+    return status;
+}
+
+static void close_side(struct weights *weights, struct dev *dev)
+{
+    weights_close(weights, dev);
+    dev->ops->close(dev);
+}
+
+static enum status compare_file(const struct tool *tool, struct shape *shape, bool *held,
+                                struct err *err)
+{
+    struct weights weights;
+    struct dev *dev;
+    enum status status = open_side(tool, tool->backend, shape, &weights, &dev, err);
+    if (status != OK) return status;
+    status = golden_run(&(struct golden_options){ .shape = shape,
+                                                  .weights = &weights,
+                                                  .dev = dev,
+                                                  .path = tool->file,
+                                                  .chunk = tool->chunk,
+                                                  .out = stdout },
+                        held, err);
+    close_side(&weights, dev);
+    return status;
+}
+
+static enum status compare_backends(const struct tool *tool, struct shape *shape, bool *held,
+                                    struct err *err)
+{
+    struct weights weights[2];
+    struct dev *dev[2];
+    if (tool->dev.numerics != NUMERICS_OFFICIAL)
+        return fail(err, BAD_INPUT, "--against compares official numerics; found exact");
+    enum status status = open_side(tool, tool->backend, shape, &weights[0], &dev[0], err);
+    if (status != OK) return status;
+    status = open_side(tool, tool->against, shape, &weights[1], &dev[1], err);
+    if (status == OK) {
+        status = golden_compare(&(struct golden_against){ .shape = shape,
+                                                          .judged = { &weights[0], dev[0] },
+                                                          .judge = { &weights[1], dev[1] },
+                                                          .tokens = tool->tokens,
+                                                          .out = stdout },
+                                held, err);
+        close_side(&weights[1], dev[1]);
+    }
+    close_side(&weights[0], dev[0]);
+    return status;
 }
 
 static enum status compare(const struct tool *tool, bool *held, struct err *err)
 {
-    struct shape shape;
-    struct weights weights;
-    struct dev *dev;
+    static struct shape shape;
     enum status status = shape_read(tool->model, &shape, err);
     if (status != OK) return status;
-    if ((status = backend_open(tool->backend, &tool->dev, &dev, err)) != OK) return status;
-
-    status =
-        weights_open(&(struct weights_options){ .dir = tool->model, .shape = &shape, .dev = dev },
-                     &weights, err);
-    if (status == OK) {
-        status = golden_run(&(struct golden_options){ .shape = &shape,
-                                                      .weights = &weights,
-                                                      .dev = dev,
-                                                      .path = tool->file,
-                                                      .chunk = tool->chunk,
-                                                      .out = stdout },
-                            held, err);
-        weights_close(&weights, dev);
-    }
-    dev->ops->close(dev);
-    return status;
+    return tool->against ? compare_backends(tool, &shape, held, err)
+                         : compare_file(tool, &shape, held, err);
 }
 
 int verb_golden(int argc, char **argv)
 {
-    struct tool tool = { .backend = "cpu", .dev = { .numerics = NUMERICS_OFFICIAL } };
+    struct tool tool = { .backend = "cpu",
+                         .tokens = 300,
+                         .dev = { .numerics = NUMERICS_OFFICIAL } };
     struct err err;
     bool held = false;
     if (!read_arguments(&tool, argc, argv)) {

@@ -1,0 +1,54 @@
+/* gate.c - errors of whole tensors and of tokens. */
+#include "engine/gate.h"
+#include <math.h>
+#include <stdlib.h>
+
+enum { WIDE = 256 };
+
+void gate_say(struct gate *gate, const char *what, double error, double limit)
+{
+    bool ok = error < limit;
+    fprintf(gate->out, "%-44s %10.3g  limit %.3g  %s\n", what, error, limit, ok ? "ok" : "FAILED");
+    gate->held = gate->held && ok;
+}
+
+double gate_relative(const float *got, const float *want, uint64_t count)
+{
+    double difference = 0, norm = 0;
+    for (uint64_t i = 0; i < count; i++) {
+        double d = (double)got[i] - (double)want[i];
+        difference += d * d;
+        norm += (double)want[i] * (double)want[i];
+    }
+    return isfinite(difference) ? sqrt(difference / (norm > 0 ? norm : 1)) : INFINITY;
+}
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+double gate_far_error(const struct shape *shape)
+{
+    return shape->hidden < WIDE ? FAR_ERROR_NARROW : FAR_ERROR;
+}
+
+void gate_tokens(struct gate *gate, const char *what, const float *got, const float *want,
+                 uint32_t tokens, uint64_t width, double far_error)
+{
+    double *error = malloc(tokens * sizeof *error);
+    char line[64];
+    uint32_t far = 0;
+    must(error);
+    for (uint32_t t = 0; t < tokens; t++) {
+        error[t] = gate_relative(got + t * width, want + t * width, width);
+        far += error[t] > far_error;
+    }
+    qsort(error, tokens, sizeof *error, ascending);
+    snprintf(line, sizeof line, "%s: median token", what);
+    gate_say(gate, line, error[tokens / 2], MEDIAN_LIMIT);
+    snprintf(line, sizeof line, "%s: share above %g", what, far_error);
+    gate_say(gate, line, (double)far / tokens, FAR_SHARE_LIMIT);
+    free(error);
+}
