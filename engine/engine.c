@@ -15,6 +15,8 @@
 #include "config/log.h"
 #include "engine/step.h"
 
+enum { CPU_STEP_TOKENS = 512, GPU_STEP_TOKENS = 8192 };
+
 struct arrival {
     struct job *job;  // NULL: a cancellation of `id`
     uint64_t id;
@@ -41,6 +43,7 @@ struct model_engine {
     struct shape shape;
     struct weights weights;
     struct model model;
+    struct runner runner;
     struct stepper stepper;
     struct dev *dev;
 };
@@ -194,9 +197,10 @@ static void *run(void *user)
     struct model_engine *e = user;
     struct err err;
     bool well = true;
+    e->dev->ops->enter(e->dev);
     while (take_inbox(e)) {
         if (well && stepper_step(&e->stepper, &err) != OK) {
-            fprintf(stderr, "engine: %s\n", err.text);
+            log_say(OPT_LOG_LEVEL_ERROR, "engine", "%s", err.text);
             well = false;
         }
         if (!well)  // whatever still arrives is answered, not kept
@@ -218,7 +222,9 @@ static void close_engine(struct engine *engine)
         pthread_mutex_unlock(&e->lock);
         pthread_join(e->thread, NULL);
     }
-    if (e->stepper.model) stepper_release(&e->stepper);
+    if (e->dev) e->dev->ops->enter(e->dev);
+    if (e->stepper.runner) stepper_release(&e->stepper);
+    if (e->runner.model) runner_release(&e->runner);
     if (e->model.piece) model_close(&e->model);
     if (e->weights.owner) weights_close(&e->weights, e->dev);
     if (e->dev) e->dev->ops->close(e->dev);
@@ -248,30 +254,50 @@ static void show_progress(void *context, const struct weights_progress *progress
     options->progress(options->user, progress->bytes, progress->total_bytes);
 }
 
-/* A quarter of what is free, unless the context of every sequence needs less. */
-static uint64_t default_kv_bytes(void)
+/* ---- memory -------------------------------------------------------------------------------- */
+
+/* What was taken from the device so far, by purpose; bytes. */
+struct taken {
+    uint64_t weights, kv, activations, steps, workspace, graphs;
+    uint64_t free_before;  // anything was taken
+};
+
+static uint64_t free_bytes(struct dev *dev)
 {
-    long pages = sysconf(_SC_AVPHYS_PAGES), size = sysconf(_SC_PAGESIZE);
-    return pages > 0 && size > 0 ? (uint64_t)pages * (uint64_t)size / 4 : 1u << 30;
+    struct dev_memory memory = { 0 };
+    dev->ops->memory(dev, &memory);
+    return memory.free;
+}
+
+/* On a device of its own all that is free but a 64th, for graphs and what the driver takes; a quarter
+ * of the host's. */
+static uint64_t default_kv_bytes(struct dev *dev)
+{
+    struct dev_memory memory = { 0 };
+    dev->ops->memory(dev, &memory);
+    if (!dev->ops->capture_begin) return memory.free ? memory.free / 4 : 1u << 30;
+    return memory.free > memory.total / 64 ? memory.free - memory.total / 64 : 0;
 }
 
 struct room {
-    uint32_t context, g_blocks, w_pages;
+    uint32_t context;
+    struct model_kv kv;  // with those for padding
 };
 
 /* How many blocks the KV memory gives, and what context that leaves. */
-static enum status divide_memory(const struct engine_options *options, const struct shape *shape,
-                                 const struct kv_layout *layout, struct room *room, struct err *err)
+static enum status divide_memory(struct model_engine *e, const struct engine_options *options,
+                                 const struct sched_limits *limits, struct room *room,
+                                 struct err *err)
 {
-    struct sched_limits limits = { options->step_tokens, options->most_seqs };
-    uint32_t context = options->context ? options->context : shape->positions;
-    if (context > shape->positions)
+    const struct kv_layout *layout = &e->model.layout;
+    uint32_t context = options->context ? options->context : e->shape.positions;
+    if (context > e->shape.positions)
         return fail(err, BAD_INPUT, "context: found %u, the model has %u positions", context,
-                    shape->positions);
-    room->w_pages = stepper_w_pages(&limits);
-    uint64_t bytes = options->kv_bytes ? options->kv_bytes : default_kv_bytes();
-    uint64_t fixed = room->w_pages * layout->w_bytes + options->most_seqs * layout->state_bytes;
-    uint64_t most = (uint64_t)options->most_seqs * ((context - 1) / KV_BLOCK_TOKENS + 1);
+                    e->shape.positions);
+    uint32_t w_pages = stepper_w_pages(limits), seqs = limits->most_seqs;
+    uint64_t bytes = options->kv_bytes ? options->kv_bytes : default_kv_bytes(e->dev);
+    uint64_t fixed = w_pages * layout->w_bytes + seqs * layout->state_bytes;
+    uint64_t most = (uint64_t)seqs * ((context - 1) / KV_BLOCK_TOKENS + 1);
     uint64_t blocks = bytes > fixed ? (bytes - fixed) / layout->g_bytes : 0;
     if (blocks > most) blocks = most;
     if (blocks * KV_BLOCK_TOKENS < context) {
@@ -280,11 +306,99 @@ static enum status divide_memory(const struct engine_options *options, const str
                         "KV memory of %llu bytes holds %llu tokens beside the %llu bytes that %u "
                         "sequences need: wanted %u; raise kv-memory or lower context or max-seqs",
                         (unsigned long long)bytes, (unsigned long long)blocks * KV_BLOCK_TOKENS,
-                        (unsigned long long)fixed, options->most_seqs, context);
+                        (unsigned long long)fixed, seqs, context);
         context = (uint32_t)blocks * KV_BLOCK_TOKENS;
     }
     room->context = context;
-    room->g_blocks = (uint32_t)blocks;
+    room->kv = (struct model_kv){ (uint32_t)blocks + 1, w_pages + 1, seqs + 1 };
+    return OK;
+}
+
+/* The plan, line by line, beside what the device says is gone. */
+static void log_memory(const struct model_engine *e, const struct taken *taken)
+{
+    uint64_t sum = taken->weights + taken->kv + taken->activations + taken->steps +
+                   taken->workspace + taken->graphs;
+    struct log_line line;
+    log_begin(&line, OPT_LOG_LEVEL_INFO, "memory");
+    log_text(&line, "backend", slice_of(e->dev->ops->name));
+    log_int(&line, "weights", (int64_t)taken->weights);
+    log_int(&line, "kv", (int64_t)taken->kv);
+    log_int(&line, "activations", (int64_t)taken->activations);
+    log_int(&line, "steps", (int64_t)taken->steps);
+    if (e->dev->ops->capture_begin) {
+        log_int(&line, "workspace", (int64_t)taken->workspace);
+        log_int(&line, "graphs", (int64_t)taken->graphs);
+        log_int(&line, "sum", (int64_t)sum);
+        log_int(&line, "gone", (int64_t)(taken->free_before - free_bytes(e->dev)));
+    }
+    log_end(&line);
+}
+
+/* KV memory last, from what is left: first the steps run for a while in a KV memory of one block, so
+ * that working memory has its size; graphs are captured once everything has its place. */
+static enum status take_memory(struct model_engine *e, const struct engine_options *options,
+                               const struct sched_limits *limits, struct taken *taken,
+                               struct room *room, struct err *err)
+{
+    const struct model_kv little = { 1, 1, 1 };
+    enum status status = divide_memory(e, options, limits, room, err);
+    if (status != OK) return status;
+    struct batch_limits batch = { .tokens = limits->step_tokens,
+                                  .seqs = limits->most_seqs,
+                                  .blocks = room->context / KV_BLOCK_TOKENS + 1,
+                                  .rows = limits->step_tokens };
+    if ((status = runner_init(&e->runner, &e->model, &batch, err)) != OK) return status;
+    taken->steps = e->runner.device_bytes;
+    if (e->dev->ops->capture_begin) {
+        if ((status = model_take_kv(&e->model, &little, err)) != OK) return status;
+        runner_spare(&e->runner, &little);
+        uint64_t before = free_bytes(e->dev);
+        if ((status = runner_warm(&e->runner, err)) != OK) return status;
+        taken->workspace = before - free_bytes(e->dev);
+        if ((status = divide_memory(e, options, limits, room, err)) != OK) return status;
+    }
+    if ((status = model_take_kv(&e->model, &room->kv, err)) != OK) return status;
+    taken->kv = model_kv_bytes(&e->model, &room->kv);
+    runner_spare(&e->runner, &room->kv);
+    uint64_t before = free_bytes(e->dev);
+    status = runner_capture(&e->runner, err);
+    if (e->dev->ops->capture_begin) taken->graphs = before - free_bytes(e->dev);
+    return status;
+}
+
+/* ---- open ---------------------------------------------------------------------------------- */
+
+static enum status load_weights(struct model_engine *e, const struct engine_options *options,
+                                struct err *err)
+{
+    struct weights_options weights = { .dir = options->model,
+                                       .seed = options->random_seed,
+                                       .shape = &e->shape,
+                                       .dev = e->dev,
+                                       .progress = options->progress ? show_progress : NULL,
+                                       .context = (void *)(uintptr_t)options };
+    enum status status = options->random_weights ? weights_random(&weights, &e->weights, err)
+                                                 : weights_open(&weights, &e->weights, err);
+    if (status == OK && e->weights.note[0])
+        log_say(OPT_LOG_LEVEL_INFO, "weights", "%s", e->weights.note);
+    return status;
+}
+
+/* One step's tokens, as asked or as suits the backend. */
+static enum status choose_limits(const struct engine_options *options, const struct dev *dev,
+                                 struct sched_limits *limits, struct err *err)
+{
+    uint32_t least = options->most_seqs + KV_BLOCK_TOKENS;
+    limits->most_seqs = options->most_seqs;
+    limits->step_tokens = options->step_tokens;
+    if (options->step_tokens && options->step_tokens < least)
+        return fail(err, BAD_INPUT,
+                    "max-batch-tokens: found %u, wanted max-seqs (%u) plus %u or more",
+                    options->step_tokens, options->most_seqs, KV_BLOCK_TOKENS);
+    if (limits->step_tokens) return OK;
+    limits->step_tokens = dev->ops->capture_begin ? GPU_STEP_TOKENS : CPU_STEP_TOKENS;
+    if (limits->step_tokens < least) limits->step_tokens = least;
     return OK;
 }
 
@@ -293,43 +407,35 @@ static enum status divide_memory(const struct engine_options *options, const str
 static enum status load(struct model_engine *e, const struct engine_options *options,
                         struct err *err)
 {
+    struct sched_limits limits;
+    struct taken taken = { 0 };
+    struct room room = { 0 };
     enum status status = shape_read(options->model, &e->shape, err);
     if (status != OK) return status;
-    if ((status = backend_open(options->backend, &options->dev, &e->dev, err)) != OK) return status;
-
-    struct weights_options weights = { .dir = options->model,
-                                       .seed = options->random_seed,
-                                       .shape = &e->shape,
-                                       .dev = e->dev,
-                                       .progress = options->progress ? show_progress : NULL,
-                                       .context = (void *)(uintptr_t)options };
-    status = options->random_weights ? weights_random(&weights, &e->weights, err)
-                                     : weights_open(&weights, &e->weights, err);
+    if (!e->dev) status = backend_open(options->backend, &options->dev, &e->dev, err);
+    if (status == OK) status = choose_limits(options, e->dev, &limits, err);
     if (status != OK) return status;
-    if (e->weights.note[0]) log_say(OPT_LOG_LEVEL_INFO, "weights", "%s", e->weights.note);
-
-    struct kv_layout layout;
-    struct room room = { 0 };
-    if (model_layout(&e->shape, options->dev.numerics, &layout) != OK)
-        return fail(err, NO_MEMORY, "no memory for the KV layout");
-    status = divide_memory(options, &e->shape, &layout, &room, err);
-    kv_layout_release(&layout);
-    if (status != OK) return status;
+    taken.free_before = free_bytes(e->dev);
+    if ((status = load_weights(e, options, err)) != OK) return status;
+    taken.weights = e->weights.device_bytes;
 
     struct model_options model = { .shape = &e->shape,
                                    .weights = &e->weights,
                                    .dev = e->dev,
-                                   .most_tokens = options->step_tokens,
-                                   .most_rows = options->most_seqs,
-                                   .g_blocks = room.g_blocks,
-                                   .w_pages = room.w_pages,
-                                   .states = options->most_seqs };
+                                   .most_tokens = limits.step_tokens,
+                                   .most_rows = limits.most_seqs };
     if ((status = model_open(&model, &e->model, err)) != OK) return status;
-    struct stepper_options stepper = { .model = &e->model,
-                                       .limits = { options->step_tokens, options->most_seqs },
+    taken.activations = e->model.activation_bytes;
+    status = take_memory(e, options, &limits, &taken, &room, err);
+    if (status != OK) return status;
+    log_memory(e, &taken);
+
+    struct stepper_options stepper = { .runner = &e->runner,
+                                       .overlap = options->overlap || e->dev->ops->capture_begin,
+                                       .limits = limits,
                                        .context = room.context,
-                                       .g_blocks = room.g_blocks,
-                                       .w_pages = room.w_pages,
+                                       .g_blocks = room.kv.g_blocks - 1,
+                                       .w_pages = room.kv.w_pages - 1,
                                        .sink = { post_event, e } };
     if (stepper_init(&e->stepper, &stepper) != OK)
         return fail(err, NO_MEMORY, "no memory for the scheduler");
@@ -341,13 +447,14 @@ static enum status load(struct model_engine *e, const struct engine_options *opt
 enum status engine_open(const struct engine_options *options, struct engine **engine,
                         struct err *err)
 {
-    if (options->step_tokens < options->most_seqs + KV_BLOCK_TOKENS)
-        return fail(err, BAD_INPUT,
-                    "max-batch-tokens: found %u, wanted max-seqs (%u) plus %u or more",
-                    options->step_tokens, options->most_seqs, KV_BLOCK_TOKENS);
     struct model_engine *e = calloc(1, sizeof *e);
-    if (!e) return fail(err, NO_MEMORY, "no memory for the engine");
-    *e = (struct model_engine){ .engine = { &model_face }, .queue = options->queue };
+    if (!e) {
+        if (options->opened) options->opened->ops->close(options->opened);
+        return fail(err, NO_MEMORY, "no memory for the engine");
+    }
+    *e = (struct model_engine){ .engine = { &model_face },
+                                .queue = options->queue,
+                                .dev = options->opened };
     pthread_mutex_init(&e->lock, NULL);
     pthread_cond_init(&e->wake, NULL);
     e->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);

@@ -77,7 +77,9 @@ struct engine_options {
     uint64_t random_seed;
     const char *backend;  // "auto", "cpu", "cuda"
     struct dev_options dev;
-    uint32_t context;      // tokens a sequence may reach; 0: the model's
+    struct dev *opened;  // taken over even if the engine does not open; NULL: as the two above say
+    bool overlap;        // steps overlap also on a backend that gains nothing by it
+    uint32_t context;    // tokens a sequence may reach; 0: the model's
     uint32_t step_tokens;  // token budget of one step; 0: what suits the backend
     uint32_t most_seqs;    // sequences in one step
     uint32_t queue;        // jobs waiting

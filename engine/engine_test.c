@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include "config/clock.h"
 #include "engine/engine.h"
+#include "engine/recording.h"
 
 enum { JOBS = 60, MOST_TOKENS = 700, VOCAB = 256 };
 
@@ -20,6 +21,10 @@ struct answer {
 };
 
 static struct answer alone[JOBS], together[JOBS];
+
+/* Of the engines that are opened: */
+static bool overlap;  // steps overlap
+static bool graphs;   // and are captured
 
 static struct engine *open_engine(uint32_t seqs, uint64_t kv_bytes)
 {
@@ -35,8 +40,10 @@ static struct engine *open_engine(uint32_t seqs, uint64_t kv_bytes)
         .step_tokens = 192,
         .most_seqs = seqs,
         .queue = 1000,
+        .overlap = overlap,
         .kv_bytes = kv_bytes,
     };
+    if (graphs) options.opened = recording_open(&options.dev);
     if (engine_open(&options, &engine, &err) != OK) print_error("%s\n", err.text);
     assert_non_null(engine);
     return engine;
@@ -131,12 +138,11 @@ static void run_alone(void)
     engine_close(engine);
 }
 
-static void tokens_do_not_depend_on_company_or_preemption(void **unused)
+static void expect_the_same_together(void)
 {
-    (void)unused;
     struct engine *engine = open_engine(12, 24380000);
     struct engine_stats stats;
-    run_alone();
+    memset(together, 0, sizeof together);
     for (uint32_t i = 0; i < JOBS; i++) submit(engine, i);
     for (uint32_t ended = 0; ended < JOBS;) ended += collect(engine, together);
     for (uint32_t i = 0; i < JOBS; i++) {
@@ -154,11 +160,57 @@ static void tokens_do_not_depend_on_company_or_preemption(void **unused)
     engine_close(engine);
 }
 
-static void cancelled_jobs_end_once_and_give_everything_back(void **unused)
+static void tokens_do_not_depend_on_company_or_preemption(void **unused)
 {
     (void)unused;
+    run_alone();
+    expect_the_same_together();
+}
+
+static void tokens_do_not_depend_on_whether_steps_overlap(void **unused)
+{
+    (void)unused;
+    overlap = true;
+    expect_the_same_together();
+    overlap = false;
+}
+
+static void tokens_do_not_depend_on_whether_steps_are_captured(void **unused)
+{
+    (void)unused;
+    graphs = true;
+    expect_the_same_together();
+    print_message("%u steps were graphs\n", recording.graphs_run);
+    assert_true(recording.graphs_run > 0);
+    graphs = false;
+}
+
+static void a_device_that_fails_ends_every_job_and_refuses_more(void **unused)
+{
+    (void)unused;
+    struct engine_stats stats;
+    struct err err = { "" };
+    graphs = true;
+    struct engine *engine = open_engine(4, 0);
+    memset(together, 0, sizeof together);
+    recording.waits_until_failure = 20;
+    for (uint32_t i = 0; i < 12; i++) submit(engine, i);
+    for (uint32_t ended = 0; ended < 12;) ended += collect(engine, together);
+    uint32_t failed = 0;
+    for (uint32_t i = 0; i < 12; i++) failed += together[i].finish == FINISH_FAILED;
+    assert_true(failed > 0);
+    engine_stats(engine, &stats);
+    assert_true(stats.failed);
+    struct job *job = make_job(0);
+    assert_int_equal(engine_submit(engine, job, &err), DEVICE_FAILED);
+    job_free(job);
+    engine_close(engine);
+    graphs = false;
+}
+
+static void cancel_at_random(void)
+{
     struct engine *engine = open_engine(8, 18u << 20);
-    srand(5);
     for (uint32_t round = 0; round < 40; round++) {
         memset(together, 0, sizeof together);
         uint32_t ended = 0;
@@ -171,6 +223,16 @@ static void cancelled_jobs_end_once_and_give_everything_back(void **unused)
         expect_empty(engine);
     }
     engine_close(engine);
+}
+
+static void cancelled_jobs_end_once_and_give_everything_back(void **unused)
+{
+    (void)unused;
+    srand(5);
+    cancel_at_random();
+    overlap = true;
+    cancel_at_random();
+    overlap = false;
 }
 
 static void job_beyond_the_context_is_refused(void **unused)
@@ -187,9 +249,8 @@ static void job_beyond_the_context_is_refused(void **unused)
     engine_close(engine);
 }
 
-static void spent_thinking_budget_forces_the_end_tag(void **unused)
+static void spend_the_budget(void)
 {
-    (void)unused;
     struct engine *engine = open_engine(2, 0);
     struct err err = { "" };
     struct job *job = make_job(1);
@@ -209,10 +270,22 @@ static void spent_thinking_budget_forces_the_end_tag(void **unused)
     engine_close(engine);
 }
 
+static void spent_thinking_budget_forces_the_end_tag(void **unused)
+{
+    (void)unused;
+    spend_the_budget();
+    overlap = true;
+    spend_the_budget();
+    overlap = false;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tokens_do_not_depend_on_company_or_preemption),
+        cmocka_unit_test(tokens_do_not_depend_on_whether_steps_overlap),
+        cmocka_unit_test(tokens_do_not_depend_on_whether_steps_are_captured),
+        cmocka_unit_test(a_device_that_fails_ends_every_job_and_refuses_more),
         cmocka_unit_test(cancelled_jobs_end_once_and_give_everything_back),
         cmocka_unit_test(job_beyond_the_context_is_refused),
         cmocka_unit_test(spent_thinking_budget_forces_the_end_tag),

@@ -16,6 +16,7 @@ static void *take(struct model *model, size_t bytes)
     must(model->pieces < PIECES_MOST);
     void *data = model->dev->ops->alloc(model->dev, bytes);
     if (data) model->piece[model->pieces++] = (struct device_piece){ data, bytes };
+    if (data) model->activation_bytes += bytes;
     return data;
 }
 
@@ -113,16 +114,6 @@ enum status model_open(const struct model_options *options, struct model *model,
         model_close(model);
         return fail(err, NO_MEMORY, "no memory for the KV layout");
     }
-    size_t g = model->layout.g_bytes * options->g_blocks;
-    size_t w = model->layout.w_bytes * options->w_pages;
-    size_t state = model->layout.state_bytes * options->states;
-    model->kv_bytes = g + w + state;
-    if (!(model->g = take(model, g)) || !(model->w = take(model, w)) ||
-        !(model->state = take(model, state))) {
-        model_close(model);
-        return fail(err, NO_MEMORY, "no memory for %zu bytes of KV: lower kv-memory",
-                    g + w + state);
-    }
     if (!take_activations(model) || !take_rope(model, &model->rope_plain, 0) ||
         !take_rope(model, &model->rope_compressed, SHAPE_CSA_RATIO)) {
         uint32_t tokens = options->most_tokens;
@@ -132,8 +123,40 @@ enum status model_open(const struct model_options *options, struct model *model,
     return OK;
 }
 
+static void give_kv(struct model *model)
+{
+    const struct ops *ops = model->dev->ops;
+    if (model->g) ops->free(model->dev, model->g, model->g_bytes);
+    if (model->w) ops->free(model->dev, model->w, model->w_bytes);
+    if (model->state) ops->free(model->dev, model->state, model->state_bytes);
+    model->g = model->w = model->state = NULL;
+}
+
+size_t model_kv_bytes(const struct model *model, const struct model_kv *kv)
+{
+    return model->layout.g_bytes * kv->g_blocks + model->layout.w_bytes * kv->w_pages +
+           model->layout.state_bytes * kv->states;
+}
+
+enum status model_take_kv(struct model *model, const struct model_kv *kv, struct err *err)
+{
+    const struct ops *ops = model->dev->ops;
+    give_kv(model);
+    model->g_bytes = model->layout.g_bytes * kv->g_blocks;
+    model->w_bytes = model->layout.w_bytes * kv->w_pages;
+    model->state_bytes = model->layout.state_bytes * kv->states;
+    model->g = ops->alloc(model->dev, model->g_bytes);
+    model->w = ops->alloc(model->dev, model->w_bytes);
+    model->state = ops->alloc(model->dev, model->state_bytes);
+    if (model->g && model->w && model->state) return OK;
+    give_kv(model);
+    return fail(err, NO_MEMORY, "no memory for %zu bytes of KV: lower kv-memory",
+                model_kv_bytes(model, kv));
+}
+
 void model_close(struct model *model)
 {
+    give_kv(model);
     while (model->pieces) {
         struct device_piece *piece = &model->piece[--model->pieces];
         model->dev->ops->free(model->dev, piece->data, piece->bytes);

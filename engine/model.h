@@ -22,6 +22,9 @@ struct model_options {
     struct dev *dev;
     uint32_t most_tokens;  // of one batch
     uint32_t most_rows;    // logits computed at a time
+};
+
+struct model_kv {
     uint32_t g_blocks, w_pages, states;
 };
 
@@ -33,7 +36,8 @@ struct model {
     uint32_t most_tokens, most_rows;
     uint32_t entry_bytes, index_bytes;  // of a KV entry and an index key
     char *g, *w, *state;                // device; KV memory
-    size_t kv_bytes;
+    size_t g_bytes, w_bytes, state_bytes;
+    size_t activation_bytes;
     struct rope rope_plain, rope_compressed;
 
     /* Activations, device; rows are tokens of the batch. */
@@ -58,9 +62,15 @@ struct model {
     uint32_t pieces;
 };
 
-/* NO_MEMORY: err says how much was wanted for what. A failure leaves nothing open. */
+/* NO_MEMORY: err says how much was wanted for what. A failure leaves nothing open. Without KV memory
+ * as yet. */
 CHECKED enum status model_open(const struct model_options *options, struct model *model,
                                struct err *err);
+
+/* Takes KV memory, zeroed, in place of what there was; nothing may be under way. After NO_MEMORY the
+ * model has none. */
+CHECKED enum status model_take_kv(struct model *model, const struct model_kv *kv, struct err *err);
+size_t model_kv_bytes(const struct model *model, const struct model_kv *kv);
 void model_close(struct model *model);
 
 /* The whole backbone: embeds the batch and runs every layer; the streams hold the result. */

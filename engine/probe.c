@@ -26,12 +26,14 @@ enum status probe_open(const struct probe_options *options, struct probe *probe,
                                    .weights = options->weights,
                                    .dev = options->dev,
                                    .most_tokens = options->step_tokens,
-                                   .most_rows = options->step_tokens,
-                                   .g_blocks = blocks,
-                                   .w_pages = blocks,
-                                   .states = options->seqs };
+                                   .most_rows = options->step_tokens };
     enum status status = model_open(&model, &probe->model, err);
     if (status != OK) return status;
+    struct model_kv kv = { blocks, blocks, options->seqs };
+    if ((status = model_take_kv(&probe->model, &kv, err)) != OK) {
+        model_close(&probe->model);
+        return status;
+    }
     struct batch_limits limits = { options->step_tokens, options->seqs, options->blocks,
                                    options->step_tokens };
     if (batch_init(&probe->maker, options->dev, &limits) != OK) goto model;

@@ -111,10 +111,18 @@ void seq_close(struct seq *seq)
 enum status seq_reserve(struct seq *seq, uint32_t count)
 {
     uint32_t end = (seq->computed + count + KV_BLOCK_TOKENS - 1) / KV_BLOCK_TOKENS;
-    uint32_t blocks = (seq->tokens + KV_BLOCK_TOKENS - 1) / KV_BLOCK_TOKENS;
+    uint32_t blocks = (seq_tokens(seq) + KV_BLOCK_TOKENS - 1) / KV_BLOCK_TOKENS;
     if (!grow(&seq->g_block, &seq->g_room, blocks > end ? blocks : end)) return NO_MEMORY;
     if (!grow(&seq->w_page, &seq->w_room, end - seq->w_first + 1)) return NO_MEMORY;
     return OK;
+}
+
+bool seq_must_know(const struct seq *seq)
+{
+    uint32_t budget = seq->job->think_budget;
+    if (!seq->pending) return false;
+    return has_penalties(&seq->job->sampling) ||
+           (budget && seq->thinking && seq_output(seq) >= budget);
 }
 
 enum status seq_accept(struct seq *seq, uint32_t token)

@@ -18,6 +18,8 @@ struct seq {
     uint32_t *token;  // [room] prompt, then accepted output
     uint32_t tokens, room;
     uint32_t computed;  // tokens whose KV stands in the blocks
+    uint32_t pending;   // drawn behind `tokens` by steps under way; which, only the device knows
+    uint32_t drawn_at;  // row of the latest of them in its step's draws
 
     uint32_t *g_block;  // [g_room] of position / 128
     uint32_t g_blocks, g_room;
@@ -43,10 +45,19 @@ CHECKED enum status seq_open(struct seq **seq, struct job *job);
 /* Blocks and pages must have been given back. */
 void seq_close(struct seq *seq);
 
+/* Tokens there are, pending ones among them. */
+static inline uint32_t seq_tokens(const struct seq *seq)
+{
+    return seq->tokens + seq->pending;
+}
+
 static inline uint32_t seq_output(const struct seq *seq)
 {
-    return seq->tokens - seq->job->prompt_tokens;
+    return seq_tokens(seq) - seq->job->prompt_tokens;
 }
+
+/* What is drawn next depends on which tokens the pending ones are. */
+bool seq_must_know(const struct seq *seq);
 
 /* Makes room for the blocks and pages of the next `count` tokens in the tables. NO_MEMORY. */
 CHECKED enum status seq_reserve(struct seq *seq, uint32_t count);

@@ -7,7 +7,7 @@
 
 /* One wanted row of logits. */
 struct want {
-    struct seq *seq;
+    struct seq *seq;    // NULL: it has ended meanwhile
     uint32_t position;  // of the token it speaks about
     bool prompt;        // that token is known: only its log-probability is wanted
 };
@@ -19,10 +19,10 @@ uint32_t stepper_w_pages(const struct sched_limits *limits)
 
 enum status stepper_init(struct stepper *stepper, const struct stepper_options *options)
 {
-    struct model *model = options->model;
     uint32_t seqs = options->limits.most_seqs, tokens = options->limits.step_tokens;
     *stepper = (struct stepper){
-        .model = model,
+        .runner = options->runner,
+        .overlap = options->overlap,
         .limits = options->limits,
         .context = options->context,
         .sink = options->sink,
@@ -31,18 +31,12 @@ enum status stepper_init(struct stepper *stepper, const struct stepper_options *
     stepper->stats.blocks = options->g_blocks;
     stepper->stats.pages = options->w_pages;
 
-    struct batch_limits limits = { .tokens = tokens,
-                                   .seqs = seqs,
-                                   .blocks = options->context / KV_BLOCK_TOKENS + 1,
-                                   .rows = tokens };
     if (kv_pool_init(&stepper->g_pool, options->g_blocks) != OK) goto nothing;
     if (kv_pool_init(&stepper->w_pool, options->w_pages) != OK) goto g_pool;
-    if (batch_init(&stepper->maker, model->dev, &limits) != OK) goto w_pool;
     stepper->free_state = calloc(seqs, sizeof *stepper->free_state);
-    stepper->want = calloc(tokens, sizeof *stepper->want);
-    stepper->row = calloc(model->most_rows, sizeof *stepper->row);
-    stepper->out = calloc(model->most_rows, sizeof *stepper->out);
-    if (!stepper->free_state || !stepper->want || !stepper->row || !stepper->out) goto arrays;
+    for (int i = 0; i < 2; i++)
+        stepper->flight[i].want = calloc(tokens, sizeof *stepper->flight[i].want);
+    if (!stepper->free_state || !stepper->flight[0].want || !stepper->flight[1].want) goto arrays;
     while (stepper->free_states < seqs) {
         stepper->free_state[stepper->free_states] = stepper->free_states;
         stepper->free_states++;
@@ -51,11 +45,7 @@ enum status stepper_init(struct stepper *stepper, const struct stepper_options *
 
 arrays:
     free(stepper->free_state);
-    free(stepper->want);
-    free(stepper->row);
-    free(stepper->out);
-    batch_release(&stepper->maker);
-w_pool:
+    for (int i = 0; i < 2; i++) free(stepper->flight[i].want);
     kv_pool_release(&stepper->w_pool);
 g_pool:
     kv_pool_release(&stepper->g_pool);
@@ -117,6 +107,15 @@ static void post(struct stepper *stepper, const struct event *event)
     stepper->sink.post(stepper->sink.user, event);
 }
 
+/* The steps under way lose sight of it. Its blocks may be given to others all the same: what still
+ * runs was queued before anything that will use them. */
+static void forget(struct stepper *stepper, const struct seq *seq)
+{
+    for (int f = 0; f < 2; f++)
+        for (uint32_t i = 0; stepper->flight[f].up && i < stepper->flight[f].rows; i++)
+            if (stepper->flight[f].want[i].seq == seq) stepper->flight[f].want[i].seq = NULL;
+}
+
 /* Takes the sequence out of the list, frees what it holds, and says how it ended. */
 static void end(struct stepper *stepper, uint32_t index, enum finish finish, uint32_t stop_token)
 {
@@ -125,6 +124,7 @@ static void end(struct stepper *stepper, uint32_t index, enum finish finish, uin
             (stepper->seqs - index - 1) * sizeof(struct seq *));
     stepper->seqs--;
     give_back(stepper, seq);
+    forget(stepper, seq);
     if (finish == FINISH_CANCELLED) stepper->stats.cancelled++;
     post(stepper, &(struct event){
                       .job = seq->job->id,
@@ -205,10 +205,7 @@ void stepper_release(struct stepper *stepper)
     free(stepper->seq);
     free(stepper->plan);
     free(stepper->free_state);
-    free(stepper->want);
-    free(stepper->row);
-    free(stepper->out);
-    batch_release(&stepper->maker);
+    for (int i = 0; i < 2; i++) free(stepper->flight[i].want);
     kv_pool_release(&stepper->w_pool);
     kv_pool_release(&stepper->g_pool);
     *stepper = (struct stepper){ 0 };
@@ -216,12 +213,20 @@ void stepper_release(struct stepper *stepper)
 
 /* ---- plan ---------------------------------------------------------------------------------- */
 
+/* Its pending token is the last one whatever it is. */
+static bool is_through(const struct stepper *stepper, const struct seq *seq)
+{
+    return seq->pending &&
+           (seq_output(seq) >= seq->job->max_tokens || seq_tokens(seq) >= stepper->context);
+}
+
 static void plan(struct stepper *stepper)
 {
     for (uint32_t i = 0; i < stepper->seqs; i++) {
         const struct seq *seq = stepper->seq[i];
+        bool through = is_through(stepper, seq);  // then nothing is left to compute
         stepper->plan[i] = (struct sched_seq){ .running = seq->running,
-                                               .tokens = seq->tokens,
+                                               .tokens = through ? seq->tokens : seq_tokens(seq),
                                                .computed = seq->computed,
                                                .blocks = seq->g_blocks };
     }
@@ -237,15 +242,16 @@ static void plan(struct stepper *stepper)
 static void want_rows(struct stepper *stepper, struct seq *seq, uint32_t count, uint32_t row)
 {
     const struct job *job = seq->job;
+    struct want *want = stepper->flight[stepper->turn].want;
+    struct batch_maker *maker = &stepper->runner->maker;
     uint32_t from = seq->computed, last = from + count;
     for (uint32_t p = from; p < last; p++) {
         bool prompt = p + 1 < job->prompt_tokens;
         bool wanted =
-            prompt ? job->prompt_logprobs && p >= seq->prompt_reported : p + 1 == seq->tokens;
+            prompt ? job->prompt_logprobs && p >= seq->prompt_reported : p + 1 == seq_tokens(seq);
         if (!wanted) continue;
-        stepper->want[stepper->maker.rows] =
-            (struct want){ .seq = seq, .position = p + 1, .prompt = prompt };
-        batch_want(&stepper->maker, row + (p - from));
+        want[maker->rows] = (struct want){ .seq = seq, .position = p + 1, .prompt = prompt };
+        batch_want(maker, row + (p - from));
     }
 }
 
@@ -261,28 +267,38 @@ static void start(struct stepper *stepper, struct seq *seq)
                                    .started_ns = seq->started_ns });
 }
 
+/* The sequence's next `count` tokens into the batch. */
+static void add(struct stepper *stepper, struct seq *seq, uint32_t count)
+{
+    static const uint32_t not_known = 0;
+    struct batch_maker *maker = &stepper->runner->maker;
+    uint32_t row = maker->tokens;
+    bool fed = seq->computed >= seq->tokens;
+    batch_add(maker,
+              &(struct batch_seq){ .g_block = seq->g_block,
+                                   .g_blocks = seq->g_blocks,
+                                   .w_page = seq->w_page,
+                                   .w_pages = seq->w_pages,
+                                   .w_first = seq->w_first,
+                                   .state = seq->state },
+              fed ? &not_known : seq->token + seq->computed, seq->computed, count);
+    if (fed) batch_feed(maker, row, seq->drawn_at);
+    want_rows(stepper, seq, count, row);
+    seq->computed += count;
+}
+
 /* Fills the batch from the plan; false: nothing is to be computed. */
 static bool fill(struct stepper *stepper)
 {
-    batch_clear(&stepper->maker);
+    batch_clear(&stepper->runner->maker);
     for (uint32_t i = 0; i < stepper->seqs; i++) {
         struct seq *seq = stepper->seq[i];
         const struct sched_seq *p = &stepper->plan[i];
         if (!p->count || take_room(stepper, seq, p->count, p->more_blocks) != OK) continue;
         start(stepper, seq);
-        uint32_t row = stepper->maker.tokens;
-        batch_add(&stepper->maker,
-                  &(struct batch_seq){ .g_block = seq->g_block,
-                                       .g_blocks = seq->g_blocks,
-                                       .w_page = seq->w_page,
-                                       .w_pages = seq->w_pages,
-                                       .w_first = seq->w_first,
-                                       .state = seq->state },
-                  seq->token + seq->computed, seq->computed, p->count);
-        want_rows(stepper, seq, p->count, row);
-        seq->computed += p->count;
+        add(stepper, seq, p->count);
     }
-    return stepper->maker.tokens > 0;
+    return stepper->runner->maker.tokens > 0;
 }
 
 /* ---- apply --------------------------------------------------------------------------------- */
@@ -319,7 +335,7 @@ static void apply_drawn(struct stepper *stepper, struct seq *seq, const struct s
                                    .count = 1,
                                    .token = { out->id },
                                    .logprob = job->sampling.logprobs ? copy_out(out) : NULL });
-    if (seq_output(seq) >= job->max_tokens || seq->tokens >= stepper->context)
+    if (seq->tokens - job->prompt_tokens >= job->max_tokens || seq->tokens >= stepper->context)
         end(stepper, index_of(stepper, seq), FINISH_LENGTH, NO_TOKEN);
 }
 
@@ -339,54 +355,127 @@ static void apply(struct stepper *stepper, const struct want *want, const struct
     seq->prompt_reported = want->position;
 }
 
-/* Logits and draws, as many rows at a time as there is room for. */
-static enum status sample(struct stepper *stepper, struct err *err)
+/* ---- the device ------------------------------------------------------------------------------ */
+
+static enum status failed(struct stepper *stepper, enum status status)
 {
-    struct model *model = stepper->model;
-    struct batch_maker *maker = &stepper->maker;
-    enum status status = OK;
-    for (uint32_t from = 0; from < maker->rows && status == OK; from += model->most_rows) {
-        uint32_t count = maker->rows - from;
-        if (count > model->most_rows) count = model->most_rows;
-        for (uint32_t i = 0; i < count; i++) {
-            const struct want *want = &stepper->want[from + i];
-            sampling_row(want->seq, want->position, &stepper->row[i]);
-        }
-        model_logits(model, maker->device_row + from, count);
-        struct mat logits = model->logits;
-        logits.rows = count;
-        model->dev->ops->sample(
-            model->dev,
-            &(struct sample_args){ .logits = logits, .row = stepper->row, .out = stepper->out });
-        status = model->dev->ops->finish(model->dev, err);
-        for (uint32_t i = 0; i < count && status == OK; i++)
-            apply(stepper, &stepper->want[from + i], &stepper->out[i]);
-    }
+    stepper->stats.failed = true;
+    stepper->flight[0].up = stepper->flight[1].up = false;
+    end_all(stepper);
     return status;
+}
+
+static void count_step(struct stepper *stepper, const struct flight *flight)
+{
+    uint64_t now = now_ns(), from = flight->from_ns;
+    if (from < stepper->settled_ns) from = stepper->settled_ns;  // it had to wait for another
+    stepper->settled_ns = stepper->stats.last_step_ns = now;
+    stepper->stats.steps++;
+    metric_observe(METRIC_step_seconds, now - from);
+}
+
+/* Waits for a step and applies what it drew; `later`: steps queued behind it. */
+static enum status settle(struct stepper *stepper, struct flight *flight, uint32_t later,
+                          struct err *err)
+{
+    if (!flight->up) return OK;
+    enum status status = runner_wait(stepper->runner, later, err);
+    if (status != OK) return failed(stepper, status);
+    count_step(stepper, flight);
+    for (uint32_t i = 0; i < flight->rows; i++) {
+        struct want *want = &flight->want[i];
+        if (!want->seq) continue;
+        if (!want->prompt) want->seq->pending--;
+        apply(stepper, want, &flight->out[i]);
+    }
+    flight->up = false;
+    return OK;
+}
+
+/* Sampling parameters of wanted rows [from, from + count). */
+static void set_rows(struct stepper *stepper, uint32_t from, uint32_t count)
+{
+    const struct want *want = stepper->flight[stepper->turn].want + from;
+    for (uint32_t i = 0; i < count; i++) {
+        struct sample_row *row = &stepper->runner->draws.row[i];
+        if (want[i].seq) sampling_row(want[i].seq, want[i].position, row);
+        else *row = (struct sample_row){ .top_p = 1, .repetition = 1, .forced = true };
+    }
+}
+
+/* More rows than there is room for, those of a prompt whose log-probabilities are wanted: no overlap. */
+static enum status step_in_parts(struct stepper *stepper, struct flight *before, struct err *err)
+{
+    struct flight *flight = &stepper->flight[stepper->turn];
+    uint32_t rows = stepper->runner->maker.rows, most = stepper->runner->model->most_rows;
+    flight->up = true;
+    flight->rows = rows;
+    enum status status = settle(stepper, before, 0, err);
+    if (status != OK) return status;
+    runner_forward(stepper->runner);
+    for (uint32_t from = 0; from < rows && status == OK; from += most) {
+        const struct sample_out *out;
+        uint32_t count = rows - from < most ? rows - from : most;
+        set_rows(stepper, from, count);
+        status = runner_draw(stepper->runner, from, count, &out, err);
+        if (status == OK) status = runner_wait(stepper->runner, 0, err);
+        for (uint32_t i = 0; i < count && status == OK; i++)
+            if (flight->want[from + i].seq) apply(stepper, &flight->want[from + i], &out[i]);
+    }
+    flight->up = false;
+    if (status != OK) return failed(stepper, status);
+    count_step(stepper, flight);
+    return OK;
+}
+
+static enum status queue(struct stepper *stepper, struct err *err)
+{
+    struct flight *flight = &stepper->flight[stepper->turn];
+    flight->rows = stepper->runner->maker.rows;
+    set_rows(stepper, 0, flight->rows);
+    enum status status = runner_step(stepper->runner, &flight->out, err);
+    if (status != OK) return failed(stepper, status);
+    flight->up = true;
+    for (uint32_t i = 0; i < flight->rows; i++) {
+        struct want *want = &flight->want[i];
+        if (want->prompt) continue;
+        want->seq->pending++;
+        want->seq->drawn_at = i;
+    }
+    return OK;
+}
+
+static bool must_know(const struct stepper *stepper)
+{
+    for (uint32_t i = 0; i < stepper->seqs; i++)
+        if (seq_must_know(stepper->seq[i])) return true;
+    return false;
 }
 
 enum status stepper_step(struct stepper *stepper, struct err *err)
 {
+    struct flight *before = &stepper->flight[stepper->turn];
+    enum status status = OK;
     end_late(stepper);
+    if (must_know(stepper)) status = settle(stepper, before, 0, err);
+    if (status != OK) return status;
     plan(stepper);
-    if (!fill(stepper)) return OK;
-    uint64_t from_ns = now_ns();
-    batch_upload(&stepper->maker);
-    model_forward(stepper->model, &stepper->maker.batch);
+    stepper->turn ^= 1;
+    if (!fill(stepper)) return settle(stepper, before, 0, err);
 
-    enum status status = stepper->maker.rows
-                             ? sample(stepper, err)
-                             : stepper->model->dev->ops->finish(stepper->model->dev, err);
-    if (status != OK) {
-        stepper->stats.failed = true;
-        end_all(stepper);
-        return status;
+    struct flight *flight = &stepper->flight[stepper->turn];
+    bool parts = stepper->runner->maker.rows > stepper->runner->model->most_rows;
+    flight->from_ns = now_ns();
+    metric_add(METRIC_step_tokens, stepper->runner->maker.tokens);
+    if (parts) {
+        status = step_in_parts(stepper, before, err);
+    } else {
+        status = queue(stepper, err);
+        if (status == OK) status = settle(stepper, before, 1, err);
+        if (status == OK && !stepper->overlap) status = settle(stepper, flight, 0, err);
     }
+    if (status != OK) return status;
     for (uint32_t i = 0; i < stepper->seqs; i++)
         if (stepper->seq[i]->running) drop_old_pages(stepper, stepper->seq[i]);
-    stepper->stats.steps++;
-    stepper->stats.last_step_ns = now_ns();
-    metric_observe(METRIC_step_seconds, stepper->stats.last_step_ns - from_ns);
-    metric_add(METRIC_step_tokens, stepper->maker.tokens);
     return OK;
 }

@@ -2,13 +2,21 @@
  *
  * A stepper holds the sequences, in order of arrival, and the block pools; engine.c feeds it jobs
  * and carries its events away. Thread: the engine thread.
+ *
+ * With overlap a step is planned and queued while the one before it runs:
+ *
+ *     device   | step 1 | step 2 | step 3 | ...
+ *     host      plan 2, apply 1, plan 3, apply 2, ...
+ *
+ * Step 2 takes the tokens that step 1 drew from where they lie on the device. What ends with one of
+ * them has then drawn one token too many, which is dropped; and where the next draw depends on which
+ * token came, as with penalties, the step is waited for first.
  */
 #ifndef ENGINE_STEP_H
 #define ENGINE_STEP_H
 
-#include "engine/batch.h"
 #include "engine/engine.h"
-#include "engine/model.h"
+#include "engine/runner.h"
 #include "engine/sched.h"
 #include "engine/seq.h"
 
@@ -18,26 +26,36 @@ struct event_sink {
     void *user;
 };
 
+/* A step under way: what each of its rows is for. */
+struct flight {
+    bool up;
+    struct want *want;  // [most rows of a step]
+    uint32_t rows;
+    const struct sample_out *out;  // of the rows, once the device is done
+    uint64_t from_ns;
+};
+
 struct stepper {
-    struct model *model;  // not owned
+    struct runner *runner;  // not owned
+    bool overlap;
     struct sched_limits limits;
     uint32_t context;  // tokens a sequence may reach
     struct event_sink sink;
     struct kv_pool g_pool, w_pool;
     uint32_t *free_state;  // [most_seqs], a stack of slots
     uint32_t free_states;
-    struct batch_maker maker;
-    struct seq **seq;  // [room], by arrival
+    struct flight flight[2];  // taking turns
+    uint32_t turn;            // the one queued latest
+    uint64_t settled_ns;      // when the latest step that was waited for ended
+    struct seq **seq;         // [room], by arrival
     uint32_t seqs, seq_room;
     struct sched_seq *plan;  // [seq_room]
-    struct want *want;       // [most rows of a step] what each wanted row is for
-    struct sample_row *row;  // [model->most_rows]
-    struct sample_out *out;  // likewise
     struct engine_stats stats;
 };
 
 struct stepper_options {
-    struct model *model;
+    struct runner *runner;
+    bool overlap;
     struct sched_limits limits;
     uint32_t context, g_blocks, w_pages;
     struct event_sink sink;
@@ -60,10 +78,10 @@ void stepper_cancel(struct stepper *stepper, uint64_t job);
 
 static inline bool stepper_idle(const struct stepper *stepper)
 {
-    return stepper->seqs == 0;
+    return stepper->seqs == 0 && !stepper->flight[0].up && !stepper->flight[1].up;
 }
 
-/* One step; DEVICE_FAILED: every sequence has ended as FAILED, and the stepper is of no more use. */
+/* One step; anything but OK: every sequence has ended as FAILED, and the stepper is of no more use. */
 CHECKED enum status stepper_step(struct stepper *stepper, struct err *err);
 
 #endif
