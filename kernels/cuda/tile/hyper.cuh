@@ -10,6 +10,7 @@
 #ifndef KERNELS_CUDA_TILE_HYPER_CUH
 #define KERNELS_CUDA_TILE_HYPER_CUH
 
+#include "kernels/cuda/tile/mma.cuh"
 #include "kernels/cuda/tile/norm.cuh"
 
 enum {
@@ -70,15 +71,6 @@ struct lane_streams {  // eight channels of the four streams of one token
     uint32_t word[COPIES][4];
 };
 
-__device__ __forceinline__ void mma_k16(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2,
-                                        uint32_t a3, const uint32_t (&b)[2])
-{
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
-        "{%8,%9}, {%0,%1,%2,%3};"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b[0]), "r"(b[1]));
-}
-
 __device__ __forceinline__ float lane_squares(const struct lane_streams &x)
 {
     float sum = 0;
@@ -107,8 +99,9 @@ __device__ __forceinline__ void unit_sums(float (*sum)[8 * TILES + 1],
 #pragma unroll
             for (int tile = 0; tile < TILES; tile++) {
                 int k = step / 2, half = step % 2 * 2;
-                mma_k16(part[tile][split], x[0].word[k][half], x[1].word[k][half],
-                        x[0].word[k][half + 1], x[1].word[k][half + 1], fn.word[split][step][tile]);
+                mma_bf16(part[tile][split], x[0].word[k][half], x[1].word[k][half],
+                         x[0].word[k][half + 1], x[1].word[k][half + 1],
+                         fn.word[split][step][tile][0], fn.word[split][step][tile][1]);
             }
     float squares[2] = { lane_squares(x[0]), lane_squares(x[1]) };
 #pragma unroll
