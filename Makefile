@@ -24,7 +24,7 @@ LDLIBS  := -lmicrohttpd -lnettle -ljansson -lpcre2-8 -linih -lhwloc -lm
 # measurement, server/main.c the daemon; everything else is the library they share.
 FLOORS   := $(wildcard config kernels cache engine server)
 SRC      := $(filter-out $(if $(filter yes,$(CUDA)),,kernels/cuda/%),$(shell find $(FLOORS) -name '*.c'))
-CUDA_SRC := $(if $(filter yes,$(CUDA)),$(shell find kernels -name '*.cu'))
+CUDA_SRC := $(if $(filter yes,$(CUDA)),$(shell find kernels -name '*.cu' ! -name pending.cu) kernels/cuda/pending.cu)
 TEST_SRC := $(sort $(filter %_test.c,$(SRC)))
 FUZZ_SRC := $(sort $(filter %_fuzz.c,$(SRC)))
 BENCH_SRC := $(sort $(filter %_bench.c,$(SRC)))
