@@ -24,13 +24,13 @@ LDLIBS  := -lmicrohttpd -lnettle -ljansson -lpcre2-8 -linih -lhwloc -lm
 # measurement, server/main.c the daemon; everything else is the library they share.
 FLOORS   := $(wildcard config kernels cache engine server)
 SRC      := $(filter-out $(if $(filter yes,$(CUDA)),,kernels/cuda/%),$(shell find $(FLOORS) -name '*.c'))
-CUDA_SRC := $(if $(filter yes,$(CUDA)),$(shell find kernels -name '*.cu' ! -name pending.cu) kernels/cuda/pending.cu)
+CUDA_SRC := $(if $(filter yes,$(CUDA)),kernels/cuda/cuda.cu $(filter-out %/cuda.cu %/pending.cu,$(shell find kernels -name '*.cu')) kernels/cuda/pending.cu)
 TEST_SRC := $(sort $(filter %_test.c,$(SRC)))
 FUZZ_SRC := $(sort $(filter %_fuzz.c,$(SRC)))
 BENCH_SRC := $(sort $(filter %_bench.c,$(SRC)))
 LIB_SRC  := $(filter-out $(TEST_SRC) $(FUZZ_SRC) $(BENCH_SRC) server/main.c,$(SRC))
 OBJ      := $(SRC:%.c=$(BUILD)/%.o)
-LIB_OBJ  := $(LIB_SRC:%.c=$(BUILD)/%.o) $(CUDA_SRC:%.cu=$(BUILD)/%.cu.o)
+LIB_OBJ  := $(CUDA_SRC:%.cu=$(BUILD)/%.cu.o) $(LIB_SRC:%.c=$(BUILD)/%.o)
 ifeq ($(CUDA),yes)
 CFLAGS   += -DFATHOM_CUDA
 CUDA_LIB := $(dir $(realpath $(shell command -v $(NVCC))))../lib64
