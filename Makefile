@@ -18,7 +18,7 @@ NVCC   ?= nvcc
 NVFLAGS := -std=c++20 -O3 -lineinfo -gencode=arch=compute_90a,code=sm_90a -cudart static -I. -Xptxas -v \
            -Xcompiler -fPIE,-Wall,-Wextra,-Wno-missing-field-initializers -D_GNU_SOURCE
 
-LDLIBS  := -lmicrohttpd -lnettle -ljansson -lpcre2-8 -linih -lhwloc -lm
+LDLIBS  := -lmicrohttpd -lnettle -ljansson -lpcre2-8 -linih -lhwloc -luring -lzstd -lm
 
 # A file's name says what it is: *_test.c a cmocka program, *_fuzz.c a libFuzzer target, *_bench.c a
 # measurement, server/main.c the daemon; everything else is the library they share.
