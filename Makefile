@@ -27,8 +27,9 @@ SRC      := $(filter-out $(if $(filter yes,$(CUDA)),,kernels/cuda/%),$(shell fin
 CUDA_SRC := $(if $(filter yes,$(CUDA)),kernels/cuda/cuda.cu $(filter-out %/cuda.cu %/pending.cu,$(shell find kernels -name '*.cu')) kernels/cuda/pending.cu)
 TEST_SRC := $(sort $(filter %_test.c,$(SRC)))
 FUZZ_SRC := $(sort $(filter %_fuzz.c,$(SRC)))
-BENCH_SRC := $(sort $(filter %_bench.c,$(SRC)))
-LIB_SRC  := $(filter-out $(TEST_SRC) $(FUZZ_SRC) $(BENCH_SRC) server/main.c,$(SRC))
+BENCH_SRC := $(sort $(filter-out engine/fathom_bench.c,$(filter %_bench.c,$(SRC))))
+PROGRAMS := server/main.c engine/fathom_bench.c
+LIB_SRC  := $(filter-out $(TEST_SRC) $(FUZZ_SRC) $(BENCH_SRC) $(PROGRAMS),$(SRC))
 OBJ      := $(SRC:%.c=$(BUILD)/%.o)
 LIB_OBJ  := $(CUDA_SRC:%.cu=$(BUILD)/%.cu.o) $(LIB_SRC:%.c=$(BUILD)/%.o)
 ifeq ($(CUDA),yes)
@@ -53,9 +54,12 @@ endif
 .PHONY: all run test unit-test api-test check asan asan-api tsan tsan-api valgrind valgrind-api fuzz fuzzers tidy layers \
         kernels-check docs docs-check format format-check bench install clean help packages
 
-all: $(BUILD)/fathomd  ## the daemon with the CPU backend
+all: $(BUILD)/fathomd $(BUILD)/fathom-bench  ## the daemon and the benchmark of its model
 
 $(BUILD)/fathomd: $(BUILD)/server/main.o $(BUILD)/libfathom.a
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+$(BUILD)/fathom-bench: $(BUILD)/engine/fathom_bench.o $(BUILD)/libfathom.a
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 $(BUILD)/libfathom.a: $(LIB_OBJ)
