@@ -11,7 +11,8 @@ PREFIX ?= /usr/local
 CFLAGS  += -std=gnu17 $(OPT) -g $(WARN) -I. -ffp-contract=off -D_GNU_SOURCE \
            $(if $(filter -O0,$(OPT)),,-D_FORTIFY_SOURCE=2) -fstack-protector-strong -fPIE -pthread \
            $(EXTRA_CFLAGS)
-LDFLAGS += -pie -Wl,-z,relro,-z,now -pthread $(EXTRA_CFLAGS)
+# The run path is that of a bundle, and holds for the libraries of libraries too.
+LDFLAGS += -pie -Wl,-z,relro,-z,now -Wl,--disable-new-dtags,-rpath,'$$ORIGIN/../lib' -pthread $(EXTRA_CFLAGS)
 # CUDA=yes needs nvcc 13 when it builds, and a GPU only when it runs. Sanitizer builds go without.
 CUDA   ?= $(if $(EXTRA_CFLAGS),no,$(if $(shell command -v nvcc),yes,no))
 NVCC   ?= nvcc
@@ -52,7 +53,7 @@ endif
 
 .DEFAULT_GOAL := all
 .PHONY: all run test unit-test api-test check asan asan-api tsan tsan-api valgrind valgrind-api fuzz fuzzers tidy layers \
-        kernels-check docs docs-check format format-check bench install clean help packages
+        kernels-check docs docs-check format format-check bench bundle install clean help packages
 
 all: $(BUILD)/fathomd $(BUILD)/fathom-bench  ## the daemon and the benchmark of its model
 
@@ -203,6 +204,10 @@ install: all  ## into PREFIX (/usr/local), below DESTDIR
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/fathom/models/pilot \
 	    $(wildcard models/pilot/*.json models/pilot/model-*.safetensors models/pilot/README.md)
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/fathom config/sample.ini LICENSE README.md
+
+bundle: all  ## a relocatable folder, BUILD/bundle: programs, libraries, pilot; then runs it elsewhere
+	@docker/bundle $(BUILD) $(BUILD)/bundle
+	@docker/bundle-check $(BUILD)/bundle
 
 clean:  ## removes BUILD
 	rm -rf $(BUILD)
