@@ -124,6 +124,7 @@ static void cuda_close(struct dev *dev)
         (void)cudaStreamSynchronize(cuda->stream);
         (void)cudaStreamDestroy(cuda->stream);
     }
+    (void)cudaFree(cuda->tickets);
     for (struct workspace_chunk *chunk = cuda->chunk, *older; chunk; chunk = older) {
         older = chunk->older;
         (void)cudaFree(chunk->data);
@@ -152,6 +153,16 @@ static enum status check_card(int index, int *sms, struct err *err)
     return OK;
 }
 
+static bool take_tickets(struct cuda_dev *cuda)
+{
+    size_t bytes = TICKETS * sizeof *cuda->tickets;
+    cuda->tickets = (uint32_t *)cuda_memory_take(cuda, bytes);
+    return cuda_worked(cuda,
+                       cuda->tickets ? cudaMemsetAsync(cuda->tickets, 0, bytes, cuda->stream)
+                                     : cudaErrorMemoryAllocation,
+                       "tickets");
+}
+
 static enum status cuda_open(const struct dev_options *options, struct dev **dev, struct err *err)
 {
     int sms = 0;
@@ -170,7 +181,8 @@ static enum status cuda_open(const struct dev_options *options, struct dev **dev
     cuda->sms = sms;
     if (!cuda_worked(cuda, cudaSetDevice(cuda->index), "choosing it") ||
         !cuda_worked(cuda, cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking),
-                     "making a stream")) {
+                     "making a stream") ||
+        !take_tickets(cuda)) {
         *err = cuda->failure;
         status = cuda->failed;
         cuda_close(&cuda->dev);

@@ -24,6 +24,7 @@ struct cuda_dev {
     struct workspace_chunk *chunk;  // newest first
     size_t chunk_used;              // bytes of the newest chunk
     cudaEvent_t mark[DEV_MARKS];    // NULL until it is first set; see step.cu
+    uint32_t *tickets;              // [TICKETS]; see below
     struct loader *loader;          // weights on their way; NULL when all have arrived
     struct slab *slab;              // memory of weights, newest first
     enum status failed;             // first failure since the last finish
@@ -44,6 +45,9 @@ bool cuda_worked(struct cuda_dev *cuda, cudaError_t error, const char *what);
  * addresses. */
 void cuda_scratch_begin(struct cuda_dev *cuda);
 void *cuda_take(struct cuda_dev *cuda, size_t bytes);
+
+/* cuda->tickets: counters on the device, zero between kernels; a kernel that uses one leaves it zero. */
+enum { TICKETS = 65536 };
 
 /* Device memory, counted; NULL: none is left. */
 void *cuda_memory_take(struct cuda_dev *cuda, size_t bytes);
