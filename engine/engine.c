@@ -417,7 +417,8 @@ static enum status load(struct model_engine *e, const struct engine_options *opt
     if (status != OK) return status;
     taken.free_before = free_bytes(e->dev);
     if ((status = load_weights(e, options, err)) != OK) return status;
-    taken.weights = e->weights.device_bytes;
+    taken.weights = e->dev->ops->capture_begin ? taken.free_before - free_bytes(e->dev)
+                                               : e->weights.device_bytes;
 
     struct model_options model = { .shape = &e->shape,
                                    .weights = &e->weights,
