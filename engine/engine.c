@@ -256,10 +256,10 @@ static void show_progress(void *context, const struct weights_progress *progress
 
 /* ---- memory -------------------------------------------------------------------------------- */
 
-/* What was taken from the device so far, by purpose; bytes. */
+/* What was taken from the device, by purpose; bytes. */
 struct taken {
-    uint64_t weights, kv, activations, steps, workspace, graphs;
-    uint64_t free_before;  // anything was taken
+    uint64_t weights, activations, steps, workspace, kv, graphs;
+    uint64_t free_at_first, free_at_last;
 };
 
 static uint64_t free_bytes(struct dev *dev)
@@ -267,6 +267,15 @@ static uint64_t free_bytes(struct dev *dev)
     struct dev_memory memory = { 0 };
     dev->ops->memory(dev, &memory);
     return memory.free;
+}
+
+/* Puts down what is gone since the last note: on a device of its own as that tells, rounding and
+ * kernels' code included; of the host's memory what was asked for. */
+static void note(struct taken *taken, struct dev *dev, uint64_t *line, uint64_t asked)
+{
+    uint64_t free = free_bytes(dev);
+    *line = dev->ops->capture_begin ? taken->free_at_last - free : asked;
+    taken->free_at_last = free;
 }
 
 /* On a device of its own all that is free but a 64th, for graphs and what the driver takes; a quarter
@@ -317,8 +326,8 @@ static enum status divide_memory(struct model_engine *e, const struct engine_opt
 /* The plan, line by line, beside what the device says is gone. */
 static void log_memory(const struct model_engine *e, const struct taken *taken)
 {
-    uint64_t sum = taken->weights + taken->kv + taken->activations + taken->steps +
-                   taken->workspace + taken->graphs;
+    uint64_t sum = taken->weights + taken->activations + taken->steps + taken->workspace +
+                   taken->kv + taken->graphs;
     struct log_line line;
     log_begin(&line, OPT_LOG_LEVEL_INFO, "memory");
     log_text(&line, "backend", slice_of(e->dev->ops->name));
@@ -330,7 +339,7 @@ static void log_memory(const struct model_engine *e, const struct taken *taken)
         log_int(&line, "workspace", (int64_t)taken->workspace);
         log_int(&line, "graphs", (int64_t)taken->graphs);
         log_int(&line, "sum", (int64_t)sum);
-        log_int(&line, "gone", (int64_t)(taken->free_before - free_bytes(e->dev)));
+        log_int(&line, "gone", (int64_t)(taken->free_at_first - free_bytes(e->dev)));
     }
     log_end(&line);
 }
@@ -349,21 +358,19 @@ static enum status take_memory(struct model_engine *e, const struct engine_optio
                                   .blocks = room->context / KV_BLOCK_TOKENS + 1,
                                   .rows = limits->step_tokens };
     if ((status = runner_init(&e->runner, &e->model, &batch, err)) != OK) return status;
-    taken->steps = e->runner.device_bytes;
+    note(taken, e->dev, &taken->steps, e->runner.device_bytes);
     if (e->dev->ops->capture_begin) {
         if ((status = model_take_kv(&e->model, &little, err)) != OK) return status;
         runner_spare(&e->runner, &little);
-        uint64_t before = free_bytes(e->dev);
         if ((status = runner_warm(&e->runner, err)) != OK) return status;
-        taken->workspace = before - free_bytes(e->dev);
+        note(taken, e->dev, &taken->workspace, 0);
         if ((status = divide_memory(e, options, limits, room, err)) != OK) return status;
     }
     if ((status = model_take_kv(&e->model, &room->kv, err)) != OK) return status;
-    taken->kv = model_kv_bytes(&e->model, &room->kv);
     runner_spare(&e->runner, &room->kv);
-    uint64_t before = free_bytes(e->dev);
+    note(taken, e->dev, &taken->kv, model_kv_bytes(&e->model, &room->kv));
     status = runner_capture(&e->runner, err);
-    if (e->dev->ops->capture_begin) taken->graphs = before - free_bytes(e->dev);
+    note(taken, e->dev, &taken->graphs, 0);
     return status;
 }
 
@@ -415,10 +422,9 @@ static enum status load(struct model_engine *e, const struct engine_options *opt
     if (!e->dev) status = backend_open(options->backend, &options->dev, &e->dev, err);
     if (status == OK) status = choose_limits(options, e->dev, &limits, err);
     if (status != OK) return status;
-    taken.free_before = free_bytes(e->dev);
+    taken.free_at_first = taken.free_at_last = free_bytes(e->dev);
     if ((status = load_weights(e, options, err)) != OK) return status;
-    taken.weights = e->dev->ops->capture_begin ? taken.free_before - free_bytes(e->dev)
-                                               : e->weights.device_bytes;
+    note(&taken, e->dev, &taken.weights, e->weights.device_bytes);
 
     struct model_options model = { .shape = &e->shape,
                                    .weights = &e->weights,
@@ -426,7 +432,7 @@ static enum status load(struct model_engine *e, const struct engine_options *opt
                                    .most_tokens = limits.step_tokens,
                                    .most_rows = limits.most_seqs };
     if ((status = model_open(&model, &e->model, err)) != OK) return status;
-    taken.activations = e->model.activation_bytes;
+    note(&taken, e->dev, &taken.activations, e->model.activation_bytes);
     status = take_memory(e, options, &limits, &taken, &room, err);
     if (status != OK) return status;
     log_memory(e, &taken);
