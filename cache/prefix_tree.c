@@ -513,6 +513,13 @@ static struct prefix_copy *pinned_copy(const struct prefix_tree *tree, const str
     return copy;
 }
 
+void prefix_tree_pin_again(struct prefix_tree *tree, const struct prefix_pin *pin,
+                           struct prefix_pin *again)
+{
+    pinned_copy(tree, pin);
+    pin_copy(tree, pin->ref.node, pin->object, pin->tier, again);
+}
+
 void prefix_tree_unpin(struct prefix_tree *tree, struct prefix_pin *pin)
 {
     if (prefix_is_none(pin->ref)) return;

@@ -163,6 +163,9 @@ enum prefix_added prefix_tree_keep(struct prefix_tree *tree, const struct prefix
  * Returns the state; with NONE and DOOMED there is no pin. */
 enum copy_state prefix_tree_pin(struct prefix_tree *tree, struct prefix_ref ref,
                                 enum kv_object object, enum kv_tier tier, struct prefix_pin *pin);
+/* One more use beside one that lasts, whatever became of the copy since: what a fork needs. */
+void prefix_tree_pin_again(struct prefix_tree *tree, const struct prefix_pin *pin,
+                           struct prefix_pin *again);
 /* Ends the use and empties *pin; an empty pin is fine. */
 void prefix_tree_unpin(struct prefix_tree *tree, struct prefix_pin *pin);
 /* Slot and present state of a pinned copy. */

@@ -407,6 +407,15 @@ static void walk_pin(struct walk *walk)
     remember_pin(walk, &pin, b, false);
 }
 
+static void walk_pin_again(struct walk *walk)
+{
+    if (!walk->pins || walk->pins == PINS) return;
+    const struct model_pin *pin = &walk->pin[roll(walk, walk->pins)];
+    struct prefix_pin again;
+    prefix_tree_pin_again(&walk->tree, &pin->pin, &again);
+    remember_pin(walk, &again, pin->block, false);
+}
+
 static void model_unpin(struct walk *walk, const struct model_pin *pin)
 {
     struct model_copy *copy = &walk->block[pin->block].copy[pin->pin.object][pin->pin.tier];
@@ -576,10 +585,10 @@ static const struct {
     void (*step)(struct walk *walk);
     uint32_t weight;
 } operation[] = {
-    { walk_add, 300 },  { walk_keep, 90 }, { walk_pin, 70 },   { walk_unpin, 150 },
-    { walk_begin, 90 }, { walk_drop, 25 }, { walk_evict, 70 }, { walk_touch, 60 },
-    { walk_match, 90 }, { walk_purge, 1 }, { walk_flush, 1 },  { walk_quota, 4 },
-    { walk_clock, 40 }, { walk_reap, 20 },
+    { walk_add, 300 },  { walk_keep, 90 }, { walk_pin, 70 },       { walk_unpin, 150 },
+    { walk_begin, 90 }, { walk_drop, 25 }, { walk_evict, 70 },     { walk_touch, 60 },
+    { walk_match, 90 }, { walk_purge, 1 }, { walk_flush, 1 },      { walk_quota, 4 },
+    { walk_clock, 40 }, { walk_reap, 20 }, { walk_pin_again, 20 },
 };
 enum { OPERATIONS = sizeof operation / sizeof *operation };
 

@@ -1,0 +1,83 @@
+/* spill.c - buckets that fill with time, and the rules from what forbids to what allows. */
+#include "cache/spill.h"
+
+static const double DAY_S = 24 * 60 * 60;
+
+void spill_budget_init(struct spill_budget *budget, uint64_t bytes_s, uint64_t bytes_day,
+                       uint64_t now_ns)
+{
+    *budget = (struct spill_budget){ .bytes_s = bytes_s,
+                                     .bytes_day = bytes_day,
+                                     .left_s = (double)bytes_s,
+                                     .left_day = (double)bytes_day,
+                                     .last_ns = now_ns };
+}
+
+static double filled(double left, uint64_t size, double seconds, double of_seconds)
+{
+    left += (double)size * seconds / of_seconds;
+    return left < (double)size ? left : (double)size;
+}
+
+static bool has(double left, uint64_t size, uint64_t bytes)
+{
+    return !size || left >= (double)bytes || left >= (double)size;
+}
+
+bool spill_budget_take(struct spill_budget *budget, uint64_t bytes, uint64_t now_ns)
+{
+    double seconds = (double)(now_ns - budget->last_ns) / 1e9;
+    budget->last_ns = now_ns;
+    budget->left_s = filled(budget->left_s, budget->bytes_s, seconds, 1);
+    budget->left_day = filled(budget->left_day, budget->bytes_day, seconds, DAY_S);
+    if (!has(budget->left_s, budget->bytes_s, bytes)) return false;
+    if (!has(budget->left_day, budget->bytes_day, bytes)) return false;
+    budget->left_s -= (double)bytes;  // below 0 after a record larger than the bucket: it waits
+    budget->left_day -= (double)bytes;
+    return true;
+}
+
+static enum spill_verdict verdict_of_w(const struct spill_limits *limits,
+                                       const struct spill_ask *ask)
+{
+    bool lasting = ask->w_class == W_BRANCH || ask->w_class == W_PINNED;
+    if (!lasting && !(ask->newest_of_path && !ask->is_running)) return SPILL_DEAD_W;
+    if (ask->reason == SPILL_IDLE && ask->idle_s < limits->w_ttl_s) return SPILL_LATER;
+    return SPILL_WRITE;
+}
+
+static enum spill_verdict verdict_of_g(const struct spill_limits *limits,
+                                       const struct spill_ask *ask)
+{
+    bool old = ask->idle_s >= limits->disk_after_s;
+    if (ask->reason == SPILL_IDLE) return ask->hits && old ? SPILL_WRITE : SPILL_LATER;
+    bool wanted = ask->hits || ask->in_session || ask->is_running;
+    if (wanted || !old) return SPILL_WRITE;
+    return SPILL_ONE_SHOT;
+}
+
+enum spill_verdict spill_verdict(const struct spill_limits *limits, const struct spill_ask *ask)
+{
+    if (ask->no_store) return SPILL_NO_STORE;
+    return ask->object == KV_W ? verdict_of_w(limits, ask) : verdict_of_g(limits, ask);
+}
+
+uint32_t spill_chain(const struct prefix_tree *tree, struct prefix_ref ref,
+                     struct prefix_ref *chain, uint32_t room)
+{
+    uint32_t count = 0;
+    struct prefix_block look;
+    for (; ref.node; ref = look.before) {
+        if (!prefix_tree_look(tree, ref, &look)) return 0;
+        if (look.state[KV_G][KV_DISK] == COPY_VALID || look.state[KV_G][KV_DISK] == COPY_LOADING)
+            continue;
+        if (count == room) return 0;
+        chain[count++] = ref;
+    }
+    for (uint32_t i = 0; i < count / 2; i++) {
+        struct prefix_ref other = chain[count - 1 - i];
+        chain[count - 1 - i] = chain[i];
+        chain[i] = other;
+    }
+    return count;
+}

@@ -1,0 +1,112 @@
+/* spill_test.c - what nobody asks for again does not wear the drive, and no chain has a hole. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+#include "cache/spill.h"
+
+static const struct spill_limits limits = { .disk_after_s = 60, .w_ttl_s = 900 };
+
+static void verdicts_follow_the_rules(void **unused)
+{
+    static const struct {
+        struct spill_ask ask;
+        enum spill_verdict verdict;
+    } row[] = {
+        { { .reason = SPILL_VICTIM, .hits = 1, .idle_s = 99 }, SPILL_WRITE },
+        { { .reason = SPILL_VICTIM, .hits = 9, .no_store = true }, SPILL_NO_STORE },
+        { { .reason = SPILL_VICTIM, .idle_s = 60 }, SPILL_ONE_SHOT },
+        { { .reason = SPILL_VICTIM, .idle_s = 59 }, SPILL_WRITE },  // somebody may still come
+        { { .reason = SPILL_VICTIM, .idle_s = 99, .in_session = true }, SPILL_WRITE },
+        { { .reason = SPILL_VICTIM, .idle_s = 99, .is_running = true }, SPILL_WRITE },
+        { { .reason = SPILL_IDLE, .hits = 1, .idle_s = 60 }, SPILL_WRITE },
+        { { .reason = SPILL_IDLE, .hits = 1, .idle_s = 59 }, SPILL_LATER },
+        { { .reason = SPILL_IDLE, .idle_s = 999 }, SPILL_LATER },
+        { { .reason = SPILL_SHUTDOWN, .idle_s = 999 }, SPILL_ONE_SHOT },
+        { { .reason = SPILL_SHUTDOWN, .hits = 1, .idle_s = 999 }, SPILL_WRITE },
+        { { SPILL_VICTIM, KV_W, W_END, .hits = 9 }, SPILL_DEAD_W },
+        { { SPILL_VICTIM, KV_W, W_END, .newest_of_path = true }, SPILL_WRITE },
+        { { SPILL_VICTIM, KV_W, W_END, .newest_of_path = true, .is_running = true }, SPILL_DEAD_W },
+        { { SPILL_VICTIM, KV_W, W_BRANCH, .idle_s = 1 }, SPILL_WRITE },
+        { { SPILL_IDLE, KV_W, W_PINNED, .idle_s = 899 }, SPILL_LATER },
+        { { SPILL_IDLE, KV_W, W_PINNED, .idle_s = 900 }, SPILL_WRITE },
+        { { SPILL_IDLE, KV_W, W_PINNED, .idle_s = 900, .no_store = true }, SPILL_NO_STORE },
+    };
+    (void)unused;
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++)
+        assert_int_equal(spill_verdict(&limits, &row[i].ask), row[i].verdict);
+}
+
+static void budget_limits_the_second_and_the_day(void **unused)
+{
+    enum { SECOND = 1000000000 };
+    struct spill_budget budget;
+    uint64_t written = 0, now = 5;
+    (void)unused;
+    spill_budget_init(&budget, 1000, 20000, now);
+    for (int i = 0; i < 10000; i++, now += SECOND / 100)
+        if (spill_budget_take(&budget, 100, now)) written += 100;
+    assert_in_range(written, 19900, 20100);  // the day's, after some 19 of 100 seconds
+
+    spill_budget_init(&budget, 1000, 0, now);
+    for (written = 0, now += 1; spill_budget_take(&budget, 100, now);) written += 100;
+    assert_int_equal(written, 1000);
+    assert_false(spill_budget_take(&budget, 100, now + SECOND / 20));
+    assert_true(spill_budget_take(&budget, 100, now + SECOND / 5));
+}
+
+static void record_larger_than_the_bucket_still_passes(void **unused)
+{
+    struct spill_budget budget;
+    uint64_t now = 0;
+    int passed = 0;
+    (void)unused;
+    spill_budget_init(&budget, 1000, 0, now);
+    for (int i = 0; i < 100; i++, now += 100000000) passed += spill_budget_take(&budget, 3000, now);
+    assert_in_range(passed, 3, 4);  // 10 s of 1,000 bytes each
+}
+
+static void ignore_freed(void *user, enum kv_object object, enum kv_tier tier, uint32_t slot)
+{
+    (void)user, (void)object, (void)tier, (void)slot;
+}
+
+static void blocks_before_go_to_disk_first(void **unused)
+{
+    struct prefix_tree tree;
+    struct prefix_ref ref[5], chain[5], before = PREFIX_ROOT;
+    struct prefix_pin pin;
+    (void)unused;
+    assert_int_equal(prefix_tree_init(&tree, &(struct prefix_options){ .nodes = 8,
+                                                                       .tenants = 1,
+                                                                       .ends_kept = 1,
+                                                                       .freed = ignore_freed }),
+                     OK);
+    for (uint32_t i = 0; i < 5; i++) {
+        struct prefix_add add = { .before = before, .key = { { (uint8_t)i } }, .slot = i };
+        add.tier = KV_HOST;
+        assert_int_equal(prefix_tree_add(&tree, &add, &ref[i], NULL), PREFIX_ADOPTED);
+        before = ref[i];
+    }
+    assert_true(prefix_tree_begin(&tree, ref[1], KV_G, KV_DISK, 7, &pin));
+    assert_int_equal(spill_chain(&tree, ref[3], chain, 5), 3);
+    assert_memory_equal(&chain[0], &ref[0], sizeof *chain);
+    assert_memory_equal(&chain[1], &ref[2], sizeof *chain);
+    assert_memory_equal(&chain[2], &ref[3], sizeof *chain);
+    assert_int_equal(spill_chain(&tree, ref[3], chain, 2), 0);
+    prefix_tree_unpin(&tree, &pin);
+    prefix_tree_drop(&tree, ref[2], KV_G, KV_HOST);
+    assert_int_equal(spill_chain(&tree, ref[2], chain, 5), 0);
+    prefix_tree_release(&tree);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(blocks_before_go_to_disk_first),
+        cmocka_unit_test(budget_limits_the_second_and_the_day),
+        cmocka_unit_test(record_larger_than_the_bucket_still_passes),
+        cmocka_unit_test(verdicts_follow_the_rules),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
