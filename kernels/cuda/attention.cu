@@ -8,6 +8,9 @@
 #include "kernels/cuda/attention.cuh"
 
 enum {
+    QUADS = 4,        // steps of a block: a warp of the feeding warpgroup has four keys in each
+    STEPS_AHEAD = 3,  // steps whose copies are under way
+    FEED_BYTES = STEPS_AHEAD * PARTS * WARPGROUP * 8,
     WALK_THREADS = 3 * WARPGROUP,
     FEED_REGISTERS = 88,
     WALK_REGISTERS = 208,
@@ -76,8 +79,8 @@ __device__ __forceinline__ void step_fetch(const struct attention_job &job,
     if (block < list.blocks) {
         if (quad == 0 && block > 0) rows_next(job, list, feed, block, ahead);
         uint64_t row = __shfl_sync(~0u, (uint64_t)ahead.row, quad * 4 + feed.lane / 8);
-        row_fetch(feed.slot + step % STEPS_AHEAD * (PARTS * WARPGROUP * 8), (const char *)row,
-                  feed.lane);
+        row_fetch<WARPGROUP>(feed.slot + step % STEPS_AHEAD * (PARTS * WARPGROUP * 8),
+                             (const char *)row, feed.lane);
     }
     copy_commit();
 }
@@ -96,7 +99,7 @@ __device__ __forceinline__ void feed_unit(const struct attention_job &job,
     if (number > 0) mbarrier_wait(&shared->heads_empty, (number - 1) & 1);
     if (feed.warp == 0)  // those of the unit before the last are done with
         shared->turn[number % 2][feed.lane] = rope_turn(job.rope, feed.lane, list.position);
-    heads_fetch(job, shared_address(shared->heads), token, group, feed.thread);
+    heads_fetch<WARPGROUP>(job, shared_address(shared->heads), token, group, feed.thread);
     copy_commit();
     for (uint32_t step = 0; step < steps; step++) {
         uint32_t stage = feed.blocks % 2, pass = feed.blocks / 2;
@@ -105,9 +108,9 @@ __device__ __forceinline__ void feed_unit(const struct attention_job &job,
         // The groups asked for after this step's: the heads', until they are needed, and others.
         if (step < STEPS_AHEAD) copy_wait<STEPS_AHEAD>();
         else copy_wait<STEPS_AHEAD - 1>();
-        row_unpack(shared_address(shared->keys[stage]),
-                   feed.slot + step % STEPS_AHEAD * (PARTS * WARPGROUP * 8),
-                   feed.warp * 16 + step % QUADS * 4 + feed.lane / 8, feed.lane);
+        row_unpack<WARPGROUP>(shared_address(shared->keys[stage]), NULL,
+                              feed.slot + step % STEPS_AHEAD * (PARTS * WARPGROUP * 8),
+                              feed.warp * 16 + step % QUADS * 4 + feed.lane / 8, feed.lane);
         step_fetch(job, list, feed, step + STEPS_AHEAD, ahead);
         if (step % QUADS != QUADS - 1) continue;
         shared_written();
@@ -247,6 +250,13 @@ extern "C" void cuda_attention(struct dev *dev, const struct attention_args *arg
         .count = args->count,
     };
     uint32_t units = job.batch.tokens * job.groups, most = (uint32_t)cuda->sms;
-    launch(cuda, "attention", attention_walk, units < most ? units : most, WALK_THREADS,
-           sizeof(struct walk_shared), job);
+    uint32_t entries = job.selected ? job.topk
+                       : job.ratio  ? job.batch.g_stride * (BLOCK_TOKENS / job.ratio)
+                                    : 0;
+    uint64_t blocks = (BLOCK_TOKENS + (uint64_t)entries + KEYS - 1) / KEYS;
+    if (units <= SPLIT_UNITS && units * blocks <= SPLIT_ITEMS)
+        attention_split(cuda, job, (uint32_t)blocks);
+    else
+        launch(cuda, "attention", attention_walk, units < most ? units : most, WALK_THREADS,
+               sizeof(struct walk_shared), job);
 }

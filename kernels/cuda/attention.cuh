@@ -118,12 +118,7 @@ __device__ __forceinline__ const char *key_row(const struct attention_job &job,
 
 /* ---- from rows to an image ----------------------------------------------------------------- */
 
-enum {
-    QUADS = 4,        // steps of a block: a warp of the feeding warpgroup has four keys in each
-    PARTS = 10,       // 8-byte words that a thread copies a step: 7 of codes, 2 of rope, scales
-    STEPS_AHEAD = 3,  // steps whose copies are under way
-    FEED_BYTES = STEPS_AHEAD * PARTS * WARPGROUP * 8,
-};
+enum { PARTS = 10 };  // 8-byte words of a row that a thread copies: 7 of codes, 2 of rope, scales
 
 __device__ __forceinline__ void copy8(uint32_t to, const void *from)
 {
@@ -149,24 +144,25 @@ template <int LATER> __device__ __forceinline__ void copy_wait()
     asm volatile("cp.async.wait_group %0;" ::"n"(LATER) : "memory");
 }
 
-/* Copies this thread's part of one row into its own slots: piece lane % 8 of every panel. `slot` is
- * the address of its first word; its words lie WARPGROUP * 8 bytes apart. */
+/* Copies this thread's part of one row into its own slot: piece lane % 8 of every panel. `slot` is the
+ * address of its first word; words of a slot lie THREADS * 8 bytes apart. */
+template <int THREADS>
 __device__ __forceinline__ void row_fetch(uint32_t slot, const char *row, uint32_t lane)
 {
     uint32_t piece = lane % 8;
 #pragma unroll
-    for (int p = 0; p < 7; p++) copy8(slot + p * WARPGROUP * 8, row + p * 64 + piece * 8);
-    copy8(slot + 7 * WARPGROUP * 8, row + ENTRY_CODES + piece * 16);
-    copy8(slot + 8 * WARPGROUP * 8, row + ENTRY_CODES + piece * 16 + 8);
-    copy8(slot + 9 * WARPGROUP * 8, row + ENTRY_SCALES);
+    for (int p = 0; p < 7; p++) copy8(slot + p * THREADS * 8, row + p * 64 + piece * 8);
+    copy8(slot + 7 * THREADS * 8, row + ENTRY_CODES + piece * 16);
+    copy8(slot + 8 * THREADS * 8, row + ENTRY_CODES + piece * 16 + 8);
+    copy8(slot + 9 * THREADS * 8, row + ENTRY_SCALES);
 }
 
-__device__ __forceinline__ uint2 slot_word(uint32_t slot, int part)
+template <int THREADS> __device__ __forceinline__ uint2 slot_word(uint32_t slot, int part)
 {
     uint2 word;
     asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];"
                  : "=r"(word.x), "=r"(word.y)
-                 : "r"(slot + part * WARPGROUP * 8));
+                 : "r"(slot + part * THREADS * 8));
     return word;
 }
 
@@ -185,44 +181,49 @@ __device__ __forceinline__ uint32_t codes_bf16x2(uint32_t codes, uint32_t bytes,
     return bits;
 }
 
-__device__ __forceinline__ void store16(uint32_t to, uint32_t a, uint32_t b, uint32_t c, uint32_t d)
+/* Sixteen bytes of an image, and of its copy in global memory if there is one. */
+__device__ __forceinline__ void store16(uint32_t image, char *copy, uint32_t offset, uint4 x)
 {
-    asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(a), "r"(b), "r"(c),
-                 "r"(d)
+    asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(image + offset), "r"(x.x),
+                 "r"(x.y), "r"(x.z), "r"(x.w)
                  : "memory");
+    if (copy) *(uint4 *)(copy + offset) = x;
 }
 
 /* A fetched row's part into row `key` of an image. */
-__device__ __forceinline__ void row_unpack(uint32_t image, uint32_t slot, uint32_t key,
+template <int THREADS>
+__device__ __forceinline__ void row_unpack(uint32_t image, char *copy, uint32_t slot, uint32_t key,
                                            uint32_t lane)
 {
-    uint32_t to = image + piece_offset(key, lane % 8);
-    uint2 scales = slot_word(slot, 9);
+    uint32_t to = piece_offset(key, lane % 8);
+    uint2 scales = slot_word<THREADS>(slot, 9);
 #pragma unroll
     for (int p = 0; p < 7; p++) {
-        uint2 codes = slot_word(slot, p);
+        uint2 codes = slot_word<THREADS>(slot, p);
         // 2^(e - 127) of the group times the other half of 2^120: exponent field e + 60
         uint32_t half = (((p < 4 ? scales.x : scales.y) >> (p % 4 * 8) & 0xff) + 60) << 7;
         uint32_t both = half | half << 16;
         __nv_bfloat162 scale;
         memcpy(&scale, &both, 4);
-        store16(to + p * PANEL_BYTES, codes_bf16x2(codes.x, 0x1404, scale),
-                codes_bf16x2(codes.x, 0x3424, scale), codes_bf16x2(codes.y, 0x1404, scale),
-                codes_bf16x2(codes.y, 0x3424, scale));
+        store16(
+            image, copy, to + p * PANEL_BYTES,
+            make_uint4(codes_bf16x2(codes.x, 0x1404, scale), codes_bf16x2(codes.x, 0x3424, scale),
+                       codes_bf16x2(codes.y, 0x1404, scale), codes_bf16x2(codes.y, 0x3424, scale)));
     }
-    uint2 low = slot_word(slot, 7), high = slot_word(slot, 8);
-    store16(to + 7 * PANEL_BYTES, low.x, low.y, high.x, high.y);
+    uint2 low = slot_word<THREADS>(slot, 7), high = slot_word<THREADS>(slot, 8);
+    store16(image, copy, to + 7 * PANEL_BYTES, make_uint4(low.x, low.y, high.x, high.y));
 }
 
-/* A unit's heads into an image, by a warpgroup; absent heads are zeros. The copies join the thread's
- * open group. */
+/* A unit's heads into an image, by THREADS threads; absent heads are zeros. The copies join the
+ * thread's open group. */
+template <int THREADS>
 __device__ __forceinline__ void heads_fetch(const struct attention_job &job, uint32_t image,
                                             uint32_t token, uint32_t group, uint32_t thread)
 {
     const bf16 *q = job.q + token * job.q_stride + (size_t)group * HEADS * ENTRY_DIM;
     uint32_t here = job.heads - group * HEADS;
 
-    for (uint32_t i = thread; i < HEADS * PANELS * 8; i += WARPGROUP) {
+    for (uint32_t i = thread; i < HEADS * PANELS * 8; i += THREADS) {
         uint32_t head = i / (PANELS * 8), panel = i / 8 % PANELS, piece = i % 8;
         bool there = head < here;
         copy16(image + panel * PANEL_BYTES + piece_offset(head, piece),
@@ -351,5 +352,15 @@ output_store(const struct attention_job &job, uint32_t token, uint32_t group, ui
         }
     }
 }
+
+/* ---- the two forms ------------------------------------------------------------------------- */
+
+enum {
+    SPLIT_UNITS = 128,   // at most
+    SPLIT_ITEMS = 1024,  // at most so many blocks of all units together, 80 KB of workspace each
+};
+
+/* attention_split.cu; blocks: the most that a unit can have. */
+void attention_split(struct cuda_dev *cuda, const struct attention_job &job, uint32_t blocks);
 
 #endif
