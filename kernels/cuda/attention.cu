@@ -139,11 +139,15 @@ __device__ __forceinline__ void walk_block(struct walk_shared *shared, uint32_t 
     wgmma_wait<0>();
     if (last && threadIdx.x % 32 == 0) mbarrier_arrive(&shared->heads_empty);
 
-    softmax_block(softmax, score, here, weight, keep);
-    if (!__all_sync(~0u, keep[0] == 1.0f && keep[1] == 1.0f)) {
+    score_mask(score, here);
 #pragma unroll
-        for (int i = 0; i < HALF / 2; i++) o[i] = __fmul_rn(o[i], keep[i / 2 % 2]);
+    for (int h = 0; h < 2; h++) {
+        float before = softmax.reference[h];
+        softmax.reference[h] = reference_next(before, score_most(score, h));
+        keep[h] = exp2_fast(__fsub_rn(before, softmax.reference[h]));
+        softmax_add(softmax, h, keep[h], score_weights(score, h, softmax.reference[h], weight));
     }
+    output_keep(o, keep);
     wgmma_begin();
 #pragma unroll
     for (int step = 0; step < KEYS / 16; step++)
@@ -254,7 +258,7 @@ extern "C" void cuda_attention(struct dev *dev, const struct attention_args *arg
                        : job.ratio  ? job.batch.g_stride * (BLOCK_TOKENS / job.ratio)
                                     : 0;
     uint64_t blocks = (BLOCK_TOKENS + (uint64_t)entries + KEYS - 1) / KEYS;
-    if (units <= SPLIT_UNITS && units * blocks <= SPLIT_ITEMS)
+    if (units <= SPLIT_UNITS && units * blocks <= SPLIT_BLOCKS)
         attention_split(cuda, job, (uint32_t)blocks);
     else
         launch(cuda, "attention", attention_walk, units < most ? units : most, WALK_THREADS,

@@ -1,10 +1,12 @@
 /* attention.cuh - what both forms of attention share: the job, images, a token's key list, softmax.
  *
  * The order that defines the bits. A token's keys are its window by position, then its entries as
- * listed, in blocks of KEYS counted from the list's start. Blocks go one after another: scores of a
- * block by one chain over the 512 channels; the largest score so far; sums and output so far times
- * exp(old largest - new); then this block's weights, added per lane of four columns in turn and by one
- * chain over the keys. The sink joins the sum at the end, then one division.
+ * listed, in blocks of KEYS counted from the list's start. A block's scores are one chain over the 512
+ * channels. Weights are exp(score - reference): the reference is the first block's largest score until
+ * a block's largest exceeds it by RAISE, and is that from then on; sums and output so far are then
+ * multiplied by exp(old - new). A block's weights are summed by lanes of the matrix unit's layout and
+ * added to the sum so far; the output goes on in one chain over the keys. The sink joins the sum at the
+ * end, then one division.
  *
  * An image is a block as the matrix unit reads it: 64 rows (keys or heads) in panels of 64 channels,
  * in the 128-byte swizzle. One image serves as keys (along its channels) and as values (along its
@@ -71,6 +73,7 @@ struct key_list {
     uint32_t seq, position, token;
     uint32_t window, keys;  // keys: window and entries
     uint32_t blocks;
+    uint32_t page;  // of position 0 in w_table, if it went that far back
 };
 
 __device__ __forceinline__ struct key_list keys_of(const struct attention_job &job, uint32_t token)
@@ -83,6 +86,7 @@ __device__ __forceinline__ struct key_list keys_of(const struct attention_job &j
     if (job.selected) list.keys += job.count[token];
     else if (job.ratio) list.keys += (list.position + 1) / job.ratio;
     list.blocks = (list.keys + KEYS - 1) / KEYS;
+    list.page = list.seq * job.batch.w_stride - job.batch.w_first[list.seq];
     return list;
 }
 
@@ -101,8 +105,7 @@ __device__ __forceinline__ uint32_t key_block(const struct attention_job &job,
                                               uint32_t entry)
 {
     if (min(key, list.keys - 1) < list.window)
-        return job.batch.w_table[(size_t)list.seq * job.batch.w_stride + entry / BLOCK_TOKENS -
-                                 job.batch.w_first[list.seq]];
+        return job.batch.w_table[list.page + entry / BLOCK_TOKENS];
     uint32_t rows = BLOCK_TOKENS / job.ratio;
     return job.batch.g_table[(size_t)list.seq * job.batch.g_stride + entry / rows];
 }
@@ -196,22 +199,24 @@ __device__ __forceinline__ void row_unpack(uint32_t image, char *copy, uint32_t 
                                            uint32_t lane)
 {
     uint32_t to = piece_offset(key, lane % 8);
-    uint2 scales = slot_word<THREADS>(slot, 9);
+    uint2 word[PARTS];
+#pragma unroll
+    for (int i = 0; i < PARTS; i++) word[i] = slot_word<THREADS>(slot, i);
 #pragma unroll
     for (int p = 0; p < 7; p++) {
-        uint2 codes = slot_word<THREADS>(slot, p);
         // 2^(e - 127) of the group times the other half of 2^120: exponent field e + 60
-        uint32_t half = (((p < 4 ? scales.x : scales.y) >> (p % 4 * 8) & 0xff) + 60) << 7;
+        uint32_t half = (((p < 4 ? word[9].x : word[9].y) >> (p % 4 * 8) & 0xff) + 60) << 7;
         uint32_t both = half | half << 16;
         __nv_bfloat162 scale;
         memcpy(&scale, &both, 4);
-        store16(
-            image, copy, to + p * PANEL_BYTES,
-            make_uint4(codes_bf16x2(codes.x, 0x1404, scale), codes_bf16x2(codes.x, 0x3424, scale),
-                       codes_bf16x2(codes.y, 0x1404, scale), codes_bf16x2(codes.y, 0x3424, scale)));
+        store16(image, copy, to + p * PANEL_BYTES,
+                make_uint4(codes_bf16x2(word[p].x, 0x1404, scale),
+                           codes_bf16x2(word[p].x, 0x3424, scale),
+                           codes_bf16x2(word[p].y, 0x1404, scale),
+                           codes_bf16x2(word[p].y, 0x3424, scale)));
     }
-    uint2 low = slot_word<THREADS>(slot, 7), high = slot_word<THREADS>(slot, 8);
-    store16(image, copy, to + 7 * PANEL_BYTES, make_uint4(low.x, low.y, high.x, high.y));
+    store16(image, copy, to + 7 * PANEL_BYTES,
+            make_uint4(word[7].x, word[7].y, word[8].x, word[8].y));
 }
 
 /* A unit's heads into an image, by THREADS threads; absent heads are zeros. The copies join the
@@ -235,14 +240,18 @@ __device__ __forceinline__ void heads_fetch(const struct attention_job &job, uin
 
 /* Lane l of a warp w of a warpgroup has heads 16 w + l / 4 and + 8, and of every eight columns 2 (l %
  * 4) and + 1: register 4 j + i is head + 8 (i / 2), column 8 j + 2 (l % 4) + i % 2. */
-struct softmax {
-    float most[2];  // largest scaled score so far, of both heads
-    float sum[2];   // of this lane's columns
+struct softmax {  // of both heads; scores in powers of two
+    float reference[2];
+    float sum[2];  // of this lane's columns
 };
+
+static constexpr float LOG2E = 1.4426950408889634f;
+static constexpr float SCORE_SCALE = 0.04419417382415922f * LOG2E;  // 512^-0.5
+static constexpr float RAISE = 8;
 
 __device__ __forceinline__ void softmax_init(struct softmax &softmax)
 {
-    softmax.most[0] = softmax.most[1] = -INFINITY;
+    softmax.reference[0] = softmax.reference[1] = -INFINITY;
     softmax.sum[0] = softmax.sum[1] = 0;
 }
 
@@ -253,42 +262,63 @@ __device__ __forceinline__ float exp2_fast(float x)
     return y;
 }
 
-static constexpr float LOG2E = 1.4426950408889634f;
-static constexpr float SCORE_SCALE = 0.04419417382415922f * LOG2E;  // 512^-0.5, in powers of two
-
-/* Scores of a block, of which the first `here` keys exist, to weights as the left side of a product;
- * `keep` is what the output so far is worth now. */
-__device__ __forceinline__ void softmax_block(struct softmax &softmax, float (&score)[32],
-                                              uint32_t here, uint32_t (&weight)[4][4],
-                                              float (&keep)[2])
+/* Columns from `here` on are no keys. */
+template <int REGISTERS>
+__device__ __forceinline__ void score_mask(float (&score)[REGISTERS], uint32_t here)
 {
     uint32_t column = threadIdx.x % 4 * 2;
-    if (here < KEYS) {
+    if (here >= REGISTERS * 2) return;
 #pragma unroll
-        for (int i = 0; i < 32; i++)
-            if (i / 4 * 8 + column + i % 2 >= here) score[i] = -INFINITY;
+    for (int i = 0; i < REGISTERS; i++)
+        if (i / 4 * 8 + column + i % 2 >= here) score[i] = -INFINITY;
+}
+
+/* The largest score of head h, in all four lanes that share it. */
+template <int REGISTERS>
+__device__ __forceinline__ float score_most(const float (&score)[REGISTERS], int h)
+{
+    float most = -INFINITY;
+#pragma unroll
+    for (int j = 0; j < REGISTERS / 4; j++)
+        most = fmaxf(most, fmaxf(score[4 * j + 2 * h], score[4 * j + 2 * h + 1]));
+    most = fmaxf(most, __shfl_xor_sync(~0u, most, 1));
+    most = fmaxf(most, __shfl_xor_sync(~0u, most, 2));
+    return __fmul_rn(most, SCORE_SCALE);
+}
+
+__device__ __forceinline__ float reference_next(float reference, float most)
+{
+    return most > __fadd_rn(reference, RAISE) ? most : reference;
+}
+
+/* Head h's scores of a block to weights as the left side of a product; returns their sum. */
+__device__ __forceinline__ float score_weights(const float (&score)[KEYS / 2], int h,
+                                               float reference, uint32_t (&weight)[4][4])
+{
+    float sum[2] = { 0, 0 };
+#pragma unroll
+    for (int j = 0; j < KEYS / 8; j++) {
+        float a = exp2_fast(__fmaf_rn(score[4 * j + 2 * h], SCORE_SCALE, -reference));
+        float b = exp2_fast(__fmaf_rn(score[4 * j + 2 * h + 1], SCORE_SCALE, -reference));
+        sum[0] = __fadd_rn(sum[0], a);
+        sum[1] = __fadd_rn(sum[1], b);
+        weight[j / 2][j % 2 * 2 + h] = floats_bf16x2(a, b);
     }
+    return __fadd_rn(sum[0], sum[1]);
+}
+
+__device__ __forceinline__ void softmax_add(struct softmax &softmax, int h, float keep, float sum)
+{
+    softmax.sum[h] = __fmaf_rn(softmax.sum[h], keep, sum);
+}
+
+/* Multiplies the output so far, where that changes anything. */
+template <int REGISTERS>
+__device__ __forceinline__ void output_keep(float (&o)[REGISTERS], const float (&keep)[2])
+{
+    if (__all_sync(~0u, keep[0] == 1.0f && keep[1] == 1.0f)) return;
 #pragma unroll
-    for (int h = 0; h < 2; h++) {
-        float most = -INFINITY;
-#pragma unroll
-        for (int j = 0; j < 8; j++)
-            most = fmaxf(most, fmaxf(score[4 * j + 2 * h], score[4 * j + 2 * h + 1]));
-        most = fmaxf(most, __shfl_xor_sync(~0u, most, 1));
-        most = fmaxf(most, __shfl_xor_sync(~0u, most, 2));
-        most = fmaxf(softmax.most[h], __fmul_rn(most, SCORE_SCALE));
-        keep[h] = exp2_fast(__fsub_rn(softmax.most[h], most));
-        softmax.most[h] = most;
-        float sum = __fmul_rn(softmax.sum[h], keep[h]);
-#pragma unroll
-        for (int j = 0; j < 8; j++) {
-            float a = exp2_fast(__fmaf_rn(score[4 * j + 2 * h], SCORE_SCALE, -most));
-            float b = exp2_fast(__fmaf_rn(score[4 * j + 2 * h + 1], SCORE_SCALE, -most));
-            sum = __fadd_rn(__fadd_rn(sum, a), b);
-            weight[j / 2][j % 2 * 2 + h] = floats_bf16x2(a, b);
-        }
-        softmax.sum[h] = sum;
-    }
+    for (int i = 0; i < REGISTERS; i++) o[i] = __fmul_rn(o[i], keep[i / 2 % 2]);
 }
 
 /* What the output is multiplied by at the end. */
@@ -297,7 +327,7 @@ __device__ __forceinline__ float softmax_finish(const struct softmax &softmax, i
     float sum = softmax.sum[h];
     sum = __fadd_rn(sum, __shfl_xor_sync(~0u, sum, 1));
     sum = __fadd_rn(sum, __shfl_xor_sync(~0u, sum, 2));
-    sum = __fadd_rn(sum, exp2_fast(__fmaf_rn(sink, LOG2E, -softmax.most[h])));
+    sum = __fadd_rn(sum, exp2_fast(__fmaf_rn(sink, LOG2E, -softmax.reference[h])));
     return __frcp_rn(sum);
 }
 
@@ -356,8 +386,8 @@ output_store(const struct attention_job &job, uint32_t token, uint32_t group, ui
 /* ---- the two forms ------------------------------------------------------------------------- */
 
 enum {
-    SPLIT_UNITS = 128,   // at most
-    SPLIT_ITEMS = 1024,  // at most so many blocks of all units together, 80 KB of workspace each
+    SPLIT_UNITS = 128,    // at most
+    SPLIT_BLOCKS = 1024,  // of all units together, at most; 80 KB of workspace each
 };
 
 /* attention_split.cu; blocks: the most that a unit can have. */

@@ -1,7 +1,7 @@
 /* attention_bench.c - the time of attention and of the writers of KV memory on the GPU, at the shapes
  * of the large models, by captured graphs:
  *
- *     attention_bench [heads topk]
+ *     attention_bench [heads topk [ratio tokens context]]
  *
  * The operations of a graph go over different sequences, so that their rows come from memory as in a
  * step. The best of several runs, microseconds an operation.
@@ -293,6 +293,14 @@ int main(int argc, char **argv)
     };
     static const uint32_t tokens[] = { 1, 2, 4, 8, 16, 32, 64, 128, 256, 8192 };
     bench_open(&b);
+    if (argc > 5) {
+        struct row row = { .name = "attention", .run = run_attention, .rounds = 2 };
+        row.ratio = (uint32_t)atoi(argv[3]), row.tokens = (uint32_t)atoi(argv[4]);
+        row.context = (uint32_t)atoi(argv[5]);
+        time_row(&b, row);
+        b.ops->close(b.dev);
+        return 0;
+    }
     for (size_t i = 0; i < sizeof layers / sizeof *layers; i++)
         for (size_t t = 0; t < sizeof tokens / sizeof *tokens; t++) {
             struct row row = layers[i];

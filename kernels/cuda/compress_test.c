@@ -149,8 +149,9 @@ static void same_bytes(const char *what, const uint8_t *found, const uint8_t *wa
 
 static void check_kind(uint32_t ratio, bool index)
 {
-    static const uint32_t whole[] = { MOST, 0 }, ones[] = { 1, 0 },
-                          mixed[] = { 1, 5, 122, 3, 125, 8, 9, 64, 0 }, sevens[] = { 7, 0 };
+    static const uint32_t whole[] = { MOST, 0 }, sevens[] = { 7, 0 },
+                          edges[] = { 121, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 115, 1, 0 },
+                          mixed[] = { 1, 5, 122, 3, 125, 8, 9, 64, 0 };
     struct kind k = kind_of(ratio, index);
     struct dev *gpu = test_gpu(), *cpu = test_cpu();
     size_t count = (size_t)IDS * MOST * k.width;
@@ -166,7 +167,7 @@ static void check_kind(uint32_t ratio, bool index)
     same_bytes("state", found.state, wanted.state, k.state_bytes);
     same_bytes("tail", found.tail, wanted.tail, k.tail_bytes);
 
-    const uint32_t *cut[] = { ones, mixed, sevens, whole, mixed };
+    const uint32_t *cut[] = { edges, mixed, sevens, whole, mixed };
     for (uint32_t i = 0; i < 5; i++) {
         struct memory other = compress_all(gpu, &k, &in, cut[i], i >= 3);
         same_bytes(i < 3 ? "entries of chunks" : "entries after a resume", other.entries,
