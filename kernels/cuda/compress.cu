@@ -31,6 +31,7 @@ struct compress_job {
 struct chunk {  // one sequence's rows of the batch
     uint32_t seq, first, end;
     uint32_t start;  // position of the first
+    char *state;     // the sequence's, of this layer
 };
 
 template <int RATIO, int DIM> struct form {
@@ -62,11 +63,9 @@ __device__ __forceinline__ float4 at(const float *x)
 
 /* The private row of a position: value[width], gate[width]. */
 template <class F>
-__device__ __forceinline__ float *state_row(const struct compress_job &job, uint32_t seq,
-                                            uint32_t position)
+__device__ __forceinline__ float *state_row(const struct chunk &chunk, uint32_t position)
 {
-    char *state = job.state + job.batch.state[seq] * job.state_stride;
-    return (float *)state + (size_t)(position % F::SLOTS) * 2 * F::WIDTH;
+    return (float *)chunk.state + (size_t)(position % F::SLOTS) * 2 * F::WIDTH;
 }
 
 template <class F>
@@ -78,7 +77,7 @@ __device__ __forceinline__ float4 ape_at(const struct compress_job &job, uint32_
 
 /* ---- an entry ------------------------------------------------------------------------------ */
 
-/* Adds RUN rows of one channel. */
+/* Adds RUN rows of one channel, one of which at least has a finite gate. */
 __device__ __forceinline__ void pool_channel(const float *gate, const float *value, uint32_t step,
                                              float &most, float &sum, float &total)
 {
@@ -148,7 +147,7 @@ __device__ __forceinline__ void load_row(const struct compress_job &job, const s
                    ape_at<F>(job, position, channel, RATIO));
         value = at(job.value + t * job.value_stride + channel);
     } else {
-        const float *state = state_row<F>(job, chunk.seq, position) + channel;
+        const float *state = state_row<F>(chunk, position) + channel;
         gate = at(state + F::WIDTH);
         value = at(state);
     }
@@ -166,6 +165,8 @@ __device__ __forceinline__ void emit_entry(const struct compress_job &job,
     const float4 zero = make_float4(0, 0, 0, 0);
     struct pool pool = { none, zero, zero };
     float4 x = zero;
+    char *row = entry_row(job.entries, job.batch, chunk.seq, RATIO, entry);
+    struct vector_end end = vector_end_of<DIM>(job.norm, job.rope, entry * RATIO);
 
     for (uint32_t r = group * (F::ROWS / F::GROUPS); r < (group + 1) * (F::ROWS / F::GROUPS);
          r += RUN) {
@@ -173,8 +174,6 @@ __device__ __forceinline__ void emit_entry(const struct compress_job &job,
 #pragma unroll
         for (int i = 0; i < RUN; i++)
             load_row<RATIO, DIM>(job, chunk, entry, r + i, 4 * lane, gate[i], value[i]);
-        // The largest gate so far is -infinity before the first rows: their exponent is NaN-free,
-        // since a run always has a finite gate.
         pool_rows(pool, gate, value);
     }
     if (F::GROUPS > 1) {
@@ -186,8 +185,7 @@ __device__ __forceinline__ void emit_entry(const struct compress_job &job,
     if (group == 0)
         x = round_to_bf16(make_float4(pool.total.x / pool.sum.x, pool.total.y / pool.sum.y,
                                       pool.total.z / pool.sum.z, pool.total.w / pool.sum.w));
-    x = vector_norm_turn<DIM, F::THREADS>(x, job.norm, job.eps, job.rope, entry * RATIO, room);
-    char *row = entry_row(job.entries, job.batch, chunk.seq, RATIO, entry);
+    x = vector_norm_turn<DIM, F::THREADS>(x, end, job.eps, room);
     if (group == 0) {
         if (INDEX) key_store(row, x, lane);
         else entry_store(row, x, lane);
@@ -214,7 +212,7 @@ __device__ __forceinline__ void resume_from_tail(const struct compress_job &job,
     for (uint32_t i = threadIdx.x; i < 4 * F::LANES; i += F::THREADS) {
         uint32_t position = chunk.start - 4 + i / F::LANES, channel = i % F::LANES * 4;
         const float *tail = tail_row(job, chunk.seq, position) + channel;
-        float *state = state_row<F>(job, chunk.seq, position) + channel;
+        float *state = state_row<F>(chunk, position) + channel;
         *(float4 *)state = at(tail);
         *(float4 *)(state + F::WIDTH) = at(tail + DIM);
     }
@@ -234,7 +232,7 @@ __device__ __forceinline__ void keep_rows(const struct compress_job &job, const 
         size_t t = first + i / vectors;
         uint32_t channel = i % vectors * 4;
         uint32_t position = chunk.start + (uint32_t)t - chunk.first;
-        float *state = state_row<F>(job, chunk.seq, position) + channel;
+        float *state = state_row<F>(chunk, position) + channel;
         *(float4 *)state = at(job.value + t * job.value_stride + channel);
         *(float4 *)(state + F::WIDTH) = add(at(job.gate + t * job.gate_stride + channel),
                                             ape_at<F>(job, position, channel, RATIO));
@@ -269,9 +267,11 @@ __device__ __forceinline__ bool needs_state(const struct chunk &chunk, uint32_t 
     return first < chunk.start;
 }
 
-__device__ __forceinline__ struct chunk chunk_of(const struct batch &batch, uint32_t seq)
+__device__ __forceinline__ struct chunk chunk_of(const struct compress_job &job, uint32_t seq)
 {
-    struct chunk chunk = { seq, batch.first[seq], batch.first[seq + 1], 0 };
+    const struct batch &batch = job.batch;
+    struct chunk chunk = { seq, batch.first[seq], batch.first[seq + 1], 0,
+                           job.state + batch.state[seq] * job.state_stride };
     if (chunk.first < chunk.end) chunk.start = batch.position[chunk.first];
     return chunk;
 }
@@ -288,7 +288,7 @@ __global__ void __launch_bounds__(form<RATIO, DIM>::THREADS)
     grid_launch();
     grid_wait();
     if (blockIdx.x < job.batch.seqs) {
-        struct chunk chunk = chunk_of(job.batch, blockIdx.x);
+        struct chunk chunk = chunk_of(job, blockIdx.x);
         if (chunk.first == chunk.end) return;
         uint32_t end = (chunk.start + chunk.end - chunk.first) / RATIO;
         if (RATIO == 4) resume_from_tail<F, DIM>(job, chunk);
@@ -304,13 +304,13 @@ __global__ void __launch_bounds__(form<RATIO, DIM>::THREADS)
     if (t < to) {
         uint32_t position = job.batch.position[t];
         if ((position + 1) % RATIO == 0 &&
-            !needs_state<RATIO>(chunk_of(job.batch, job.batch.seq[t]), position / RATIO))
+            !needs_state<RATIO>(chunk_of(job, job.batch.seq[t]), position / RATIO))
             ends = t;
     }
     __syncthreads();
     t = ends;
     if (t < to)
-        emit_entry<RATIO, DIM, INDEX>(job, chunk_of(job.batch, job.batch.seq[t]),
+        emit_entry<RATIO, DIM, INDEX>(job, chunk_of(job, job.batch.seq[t]),
                                       job.batch.position[t] / RATIO, merge, room);
     if (RATIO == 4 && job.tail.base) store_tails<RATIO, DIM>(job, from, to);
 }

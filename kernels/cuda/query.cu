@@ -121,11 +121,13 @@ __global__ void __launch_bounds__(STORE_THREADS) store_kernel(struct store_job j
     grid_launch();
     grid_wait();
     uint2 word = *(const uint2 *)(job.in + token * job.stride + 4 * threadIdx.x);
-    float2 low = bf16x2_floats(word.x), high = bf16x2_floats(word.y);
     uint32_t position = job.batch.position[token];
-    float4 x = vector_norm_turn<ENTRY_DIM, STORE_THREADS>(
-        make_float4(low.x, low.y, high.x, high.y), job.norm, job.eps, job.rope, position, room);
-    entry_store(window_row(job.window, job.batch, job.batch.seq[token], position), x, threadIdx.x);
+    char *row = window_row(job.window, job.batch, job.batch.seq[token], position);
+    struct vector_end end = vector_end_of<ENTRY_DIM>(job.norm, job.rope, position);
+    float2 low = bf16x2_floats(word.x), high = bf16x2_floats(word.y);
+    float4 x = make_float4(low.x, low.y, high.x, high.y);
+    entry_store(row, vector_norm_turn<ENTRY_DIM, STORE_THREADS>(x, end, job.eps, room),
+                threadIdx.x);
 }
 
 extern "C" void cuda_window_store(struct dev *dev, const struct window_store_args *args)

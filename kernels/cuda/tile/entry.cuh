@@ -39,27 +39,44 @@ __device__ __forceinline__ float4 round_to_bf16(float4 x)
                        round_to_bf16(x.w));
 }
 
+/* What finishing a vector needs besides the vector: asked for before it is there. */
+struct vector_end {
+    float4 norm;     // weights of this thread's channels
+    float2 turn[2];  // rotations of its two pairs, where it has channels that turn
+};
+
+template <int DIM>
+__device__ __forceinline__ struct vector_end
+vector_end_of(const float *norm, const struct rope &rope, uint32_t position)
+{
+    uint32_t channel = 4 * threadIdx.x;
+    struct vector_end end = {};
+    if (channel >= DIM) return end;
+    end.norm = *(const float4 *)(norm + channel);
+    if (channel < DIM - ROPE_DIM) return end;
+    uint32_t pair = (channel - (DIM - ROPE_DIM)) / 2;
+    end.turn[0] = rope_turn(rope, pair, position);
+    end.turn[1] = rope_turn(rope, pair + 1, position);
+    return end;
+}
+
 /* RMSNorm with weights, then rope, each rounded to bf16, of the vector over the first DIM / 4 of a
  * CTA's THREADS threads; the others bring zeros. `room`: THREADS / 32 floats of shared memory, free
  * again after the next barrier. */
 template <int DIM, int THREADS>
-__device__ __forceinline__ float4 vector_norm_turn(float4 x, const float *norm, float eps,
-                                                   const struct rope &rope, uint32_t position,
-                                                   float *room)
+__device__ __forceinline__ float4 vector_norm_turn(float4 x, const struct vector_end &end,
+                                                   float eps, float *room)
 {
     uint32_t channel = 4 * threadIdx.x;
     float sum = __fmaf_rn(x.x, x.x, __fmul_rn(x.y, x.y));
     sum = __fadd_rn(sum, __fmaf_rn(x.z, x.z, __fmul_rn(x.w, x.w)));
     float scale = 1.0f / sqrtf(block_sum<THREADS>(sum, room) / (float)DIM + eps);
-    if (channel >= DIM) return x;
 
-    float4 weight = *(const float4 *)(norm + channel);
-    x = round_to_bf16(make_float4(x.x * scale * weight.x, x.y * scale * weight.y,
-                                  x.z * scale * weight.z, x.w * scale * weight.w));
-    if (channel < DIM - ROPE_DIM) return x;
-    uint32_t pair = (channel - (DIM - ROPE_DIM)) / 2;
-    float2 a = rope_apply(make_float2(x.x, x.y), rope_turn(rope, pair, position), false);
-    float2 b = rope_apply(make_float2(x.z, x.w), rope_turn(rope, pair + 1, position), false);
+    x = round_to_bf16(make_float4(x.x * scale * end.norm.x, x.y * scale * end.norm.y,
+                                  x.z * scale * end.norm.z, x.w * scale * end.norm.w));
+    if (channel < DIM - ROPE_DIM || channel >= DIM) return x;
+    float2 a = rope_apply(make_float2(x.x, x.y), end.turn[0], false);
+    float2 b = rope_apply(make_float2(x.z, x.w), end.turn[1], false);
     return round_to_bf16(make_float4(a.x, a.y, b.x, b.y));
 }
 
