@@ -120,6 +120,7 @@ static void cuda_close(struct dev *dev)
     struct cuda_dev *cuda = cuda_of(dev);
     cuda_loader_close(cuda);
     cuda_marks_close(cuda);
+    cuda_experts_close(cuda);
     if (cuda->stream) {
         (void)cudaStreamSynchronize(cuda->stream);
         (void)cudaStreamDestroy(cuda->stream);

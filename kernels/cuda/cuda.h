@@ -27,6 +27,7 @@ struct cuda_dev {
     uint32_t *tickets;              // [TICKETS]; see below
     struct loader *loader;          // weights on their way; NULL when all have arrived
     struct slab *slab;              // memory of weights, newest first
+    struct expert_table *experts;   // by layer; see experts.cu
     enum status failed;             // first failure since the last finish
     struct err failure;
 };
@@ -124,6 +125,7 @@ void cuda_ceilings(struct dev *dev, struct ceilings *ceilings);
 /* Waits for weights on their way. BAD_INPUT names a tensor with a value that is no number. */
 CHECKED enum status cuda_loader_finish(struct cuda_dev *cuda, struct err *err);
 void cuda_loader_close(struct cuda_dev *cuda);
+void cuda_experts_close(struct cuda_dev *cuda);
 
 /* ---- steps that overlap, and captured ones (step.cu) ---------------------------------------- */
 
