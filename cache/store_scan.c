@@ -1,0 +1,338 @@
+/* store_scan.c - what a restart finds.
+ *
+ * Two pieces a segment, head and table, many segments at a time. A segment without its table was
+ * being filled: its records are walked from the front by their heads up to the first that is not
+ * one, and the segment is closed then. Of records with one key the latest counts. A block stays when
+ * every block before it is there; no payload is read.
+ */
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+#include "cache/store_parts.h"
+#include "config/clock.h"
+
+#define WINDOW 32u  // segments under way
+
+struct found {
+    const struct table_entry *entry;
+    uint32_t segment;
+    bool kept;
+};
+
+struct scan {
+    struct store *store;
+    struct table_entry **table;  // [segments]; each owned, NULL: nothing there
+    uint32_t *count;             // [segments]
+    struct found *found;         // [records]
+    uint32_t records;
+    uint32_t *by_key;  // [entries] open addressing: number in found + 1
+    uint32_t entries;
+};
+
+/* ---- reading heads and tables */
+
+static bool is_segment_head(const struct store *store, uint32_t at, const uint8_t *memory,
+                            uint64_t *generation)
+{
+    struct segment_head head;
+    memcpy(&head, memory, sizeof head);
+    *generation = head.generation;
+    return head.magic == SEGMENT_MAGIC && head.version == FORMAT_VERSION &&
+           head.sum == sum_of(&head, offsetof(struct segment_head, sum)) &&
+           memcmp(head.store, store->super.store, RECORD_TAG) == 0 &&
+           head.segment == name_of(store, at) && head.generation < store->generation;
+}
+
+/* Walks an unfinished segment; its entries stay with it, for the table it is going to get. */
+static enum status walk_records(struct store *store, uint32_t at, uint8_t *page)
+{
+    struct segment *segment = &store->segment[at];
+    uint32_t object = class_of(store, at);
+
+    segment->table = calloc(store->table_most[object], sizeof *segment->table);
+    if (!segment->table) return NO_MEMORY;
+    segment->page = 1;
+    segment->count = 0;
+    while (segment->page < store->table_page[object] &&
+           segment->count < store->table_most[object]) {
+        const struct record_head *head = (const void *)page;
+        uint64_t place = place_of(object, at, segment->page, 1);
+        struct record_where where = where_of(store, place, segment->generation);
+        int error =
+            store_do(store, &(struct io_request){ .op = IO_READ,
+                                                  .file = at,
+                                                  .offset = (uint64_t)segment->page * RECORD_PAGE,
+                                                  .data = page,
+                                                  .bytes = RECORD_PAGE });
+        if (error == ETIMEDOUT) return IO_FAILED;
+        if (error) break;
+        if (!record_is_at(head, &where, NULL, 0) || head->id.object != object ||
+            head->pages > store_slot_bytes(store, object) / RECORD_PAGE ||
+            head->pages > store->table_page[object] - segment->page)
+            break;
+        segment->table[segment->count++] = (struct table_entry){ .id = head->id,
+                                                                 .sequence = head->where.sequence,
+                                                                 .page = segment->page,
+                                                                 .pages = head->pages };
+        segment->page += head->pages;
+    }
+    segment->state = SEGMENT_OPEN;
+    store->stats.scanned_segments++;
+    return OK;
+}
+
+/* One segment's pieces are here: what is it? */
+static enum status judge(struct scan *scan, uint32_t at, uint8_t *memory, bool failed)
+{
+    struct store *store = scan->store;
+    struct segment *segment = &store->segment[at];
+    const struct table_entry *entry;
+    uint32_t object = class_of(store, at), count = 0;
+
+    if (failed || !is_segment_head(store, at, memory, &segment->generation)) {
+        segment->state = SEGMENT_FREE;
+        segment->dirty = failed || lseek(segment->fd, 0, SEEK_DATA) >= 0;
+        store->free[object]++;
+        return OK;
+    }
+    segment->dirty = true;
+    entry = read_table(store, at, segment->generation, memory + RECORD_PAGE, &count);
+    if (entry) {
+        segment->state = SEGMENT_SEALED;
+    } else {
+        enum status status = walk_records(store, at, memory);
+        if (status != OK) return status;
+        entry = segment->table;
+        count = segment->count;
+    }
+    scan->table[at] = malloc((count + 1) * sizeof *entry);
+    if (!scan->table[at]) return NO_MEMORY;
+    memcpy(scan->table[at], entry, count * sizeof *entry);
+    scan->count[at] = count;
+    scan->records += count;
+    return OK;
+}
+
+struct pieces {  // of one segment under way
+    uint8_t *memory;
+    uint32_t segment, back;
+    bool failed;
+};
+
+static void ask(struct store *store, struct pieces *pieces, uint32_t window, uint32_t at)
+{
+    uint32_t object = class_of(store, at);
+    struct io_request request[2] = {
+        { .op = IO_READ, .file = at, .data = pieces->memory, .bytes = RECORD_PAGE, .tag = window },
+        { .op = IO_READ,
+          .file = at,
+          .offset = (uint64_t)store->table_page[object] * RECORD_PAGE,
+          .data = pieces->memory + RECORD_PAGE,
+          .bytes = store->super.table_bytes[object],
+          .tag = window },
+    };
+    pieces->segment = at;
+    pieces->back = 0;
+    pieces->failed = false;
+    must(io_submit(store->io, request, 2) == OK);
+}
+
+/* A window of segments at a time; the walks, which are few, wait for the end of their round. */
+static enum status read_round(struct scan *scan, struct pieces *pieces, uint32_t first)
+{
+    struct store *store = scan->store;
+    uint32_t count = store->segments - first < WINDOW ? store->segments - first : WINDOW, back = 0;
+    uint64_t end = now_ns() + 30 * NS_PER_S;
+    struct io_done done[64];
+
+    for (uint32_t i = 0; i < count; i++) ask(store, &pieces[i], i, first + i);
+    while (back < 2 * count) {
+        uint32_t got = io_take(store->io, done, 64);
+        for (uint32_t i = 0; i < got; i++)
+            if (done[i].error) pieces[done[i].tag].failed = true;
+        back += got;
+        if (now_ns() > end) return IO_FAILED;
+        if (!got) io_wait(store->io, 100);
+    }
+    enum status status = OK;
+    for (uint32_t i = 0; i < count && status == OK; i++)
+        status = judge(scan, first + i, pieces[i].memory, pieces[i].failed);
+    return status;
+}
+
+static enum status read_segments(struct scan *scan)
+{
+    struct store *store = scan->store;
+    uint32_t most = store->super.table_bytes[RECORD_G];
+    if (store->super.table_bytes[RECORD_W] > most) most = store->super.table_bytes[RECORD_W];
+    uint32_t bytes = RECORD_PAGE + most;
+    struct pieces pieces[WINDOW];
+    uint8_t *memory = aligned_alloc(RECORD_PAGE, (size_t)WINDOW * bytes);
+    enum status status = memory ? OK : NO_MEMORY;
+
+    for (uint32_t i = 0; i < WINDOW; i++)
+        pieces[i] = (struct pieces){ .memory = memory + (size_t)i * bytes };
+    for (uint32_t at = 0; at < store->segments && status == OK; at += WINDOW)
+        status = read_round(scan, pieces, at);
+    if (status == OK || io_in_flight(store->io) == 0) free(memory);  // else the device has it
+    return status;
+}
+
+/* ---- which of them stay */
+
+static uint64_t hash_of(const struct prefix_key *key, uint32_t object)
+{
+    uint64_t hash;
+    memcpy(&hash, key, sizeof hash);
+    return hash * 0x9e3779b97f4a7c15u + object;
+}
+
+/* The place in by_key of this key, or where it would go. */
+static uint32_t *spot(const struct scan *scan, const struct prefix_key *key, uint32_t object)
+{
+    uint64_t at = hash_of(key, object) % scan->entries;
+    for (;; at = at + 1 == scan->entries ? 0 : at + 1) {
+        uint32_t *spot = &scan->by_key[at];
+        if (*spot == 0) return spot;
+        const struct record_id *id = &scan->found[*spot - 1].entry->id;
+        if (id->object == object && memcmp(&id->key, key, sizeof *key) == 0) return spot;
+    }
+}
+
+static enum status collect(struct scan *scan)
+{
+    const struct store *store = scan->store;
+    uint32_t n = 0;
+
+    scan->entries = scan->records / 2 * 3 + 16;
+    scan->found = malloc((scan->records + 1) * sizeof *scan->found);
+    scan->by_key = calloc(scan->entries, sizeof *scan->by_key);
+    if (!scan->found || !scan->by_key) return NO_MEMORY;
+    for (uint32_t at = 0; at < store->segments; at++) {
+        for (uint32_t i = 0; i < scan->count[at]; i++) {
+            const struct table_entry *entry = &scan->table[at][i];
+            if (store->super.purging &&
+                memcmp(entry->id.scope, store->super.purge_scope, RECORD_TAG) == 0)
+                continue;
+            uint32_t *known = spot(scan, &entry->id.key, entry->id.object);
+            struct found new = { .entry = entry, .segment = at };
+            if (*known == 0) {
+                scan->found[n] = new;
+                *known = ++n;
+            } else if (scan->found[*known - 1].entry->sequence < entry->sequence) {
+                scan->found[*known - 1] = new;
+            }
+        }
+    }
+    scan->records = n;
+    return OK;
+}
+
+/* Numbers of found, blocks before those after them, G before W. */
+static uint32_t *by_depth(const struct scan *scan)
+{
+    uint32_t deepest = 0, *order = malloc((scan->records + 1) * sizeof *order);
+
+    for (uint32_t i = 0; i < scan->records; i++)
+        if (scan->found[i].entry->id.depth > deepest) deepest = scan->found[i].entry->id.depth;
+    if (deepest >= 1u << 27) deepest = (1u << 27) - 1;  // of a record that lies, which is dropped
+    uint32_t *start = calloc(((size_t)deepest + 1) * 2 + 1, sizeof *start);
+    if (!order || !start) {
+        free(order);
+        free(start);
+        return NULL;
+    }
+    for (int pass = 0; pass < 2; pass++) {
+        for (uint32_t i = 0; i < scan->records; i++) {
+            const struct record_id *id = &scan->found[i].entry->id;
+            uint32_t depth = id->depth < deepest ? id->depth : deepest;
+            uint32_t at = depth * 2 + id->object;
+            if (pass == 0) start[at + 1]++;
+            else order[start[at]++] = i;
+        }
+        if (pass == 0)
+            for (uint32_t d = 1; d <= (deepest + 1) * 2; d++) start[d] += start[d - 1];
+    }
+    free(start);
+    return order;
+}
+
+/* A W needs the G of its block, a G the G of the block before. */
+static bool is_held(const struct scan *scan, const struct record_id *id)
+{
+    bool window = id->object == RECORD_W;
+    if (!window && id->depth == 0) return true;
+    const uint32_t *known = spot(scan, window ? &id->key : &id->before, RECORD_G);
+    if (*known == 0) return false;
+    const struct found *other = &scan->found[*known - 1];
+    return other->kept && other->entry->id.depth == (window ? id->depth : id->depth - 1) &&
+           memcmp(other->entry->id.scope, id->scope, RECORD_TAG) == 0;
+}
+
+static enum status keep_chains(struct scan *scan)
+{
+    struct store *store = scan->store;
+    uint32_t *order = by_depth(scan);
+    if (!order) return NO_MEMORY;
+
+    for (uint32_t n = 0; n < scan->records; n++) {
+        struct found *found = &scan->found[order[n]];
+        const struct table_entry *entry = found->entry;
+        if (!is_held(scan, &entry->id) || store->slots_used == store->slots) {
+            store->stats.orphans++;
+            continue;
+        }
+        found->kept = true;
+        uint32_t slot = store->slots_used++;
+        struct extent *extent = &store->extent[slot];
+        extent->place = place_of(entry->id.object, found->segment, entry->page, entry->pages);
+        store->stats.records++;
+        store->stats.found++;
+        store->stats.bytes_used += (uint64_t)entry->pages * RECORD_PAGE;
+        if (store->config.found)
+            extent->owner = store->config.found(store->config.user, slot, &entry->id);
+    }
+    free(order);
+    return OK;
+}
+
+/* Segments that were being filled get their table now, as if they were full. */
+static void close_walked(struct store *store)
+{
+    for (uint32_t at = 0; at < store->segments; at++)
+        if (store->segment[at].state == SEGMENT_OPEN) close_segment(store, at);
+}
+
+enum status store_scan(struct store *store, struct err *err)
+{
+    uint64_t start = now_ns();
+    struct scan scan = { .store = store };
+    enum status status = NO_MEMORY;
+
+    scan.table = calloc(store->segments + 1, sizeof *scan.table);
+    scan.count = calloc(store->segments + 1, sizeof *scan.count);
+    store->scanning = true;
+    if (scan.table && scan.count) status = read_segments(&scan);
+    store->scanning = false;
+    close_walked(store);
+    if (status == OK) status = collect(&scan);
+    if (status == OK) status = keep_chains(&scan);
+    if (scan.table)
+        for (uint32_t at = 0; at < store->segments; at++) free(scan.table[at]);
+    free(scan.table);
+    free(scan.count);
+    free(scan.found);
+    free(scan.by_key);
+    store->stats.scan_ns = now_ns() - start;
+    if (status == IO_FAILED)
+        return fail(err, IO_FAILED, "%s: the device does not answer", store->config.dir);
+    if (status != OK) return status;
+    if (store->super.purging) {
+        uint8_t scope[RECORD_TAG];
+        memcpy(scope, store->super.purge_scope, RECORD_TAG);
+        if (purge_segments(store, scope) != OK)
+            return fail(err, IO_FAILED, "%s: what a purge had to overwrite could not be",
+                        store->config.dir);
+    }
+    return OK;
+}
