@@ -66,7 +66,7 @@ static bool check_order(const struct prefix_tree *tree, uint32_t id, struct sums
             if (at == NOT_QUEUED) continue;
             const struct prefix_order *order = &tree->tenant[node->tenant].order[object][tier];
             WANT(at < order->count && order->node[at] == id);
-            WANT(!at || !order_before(tree, id, order->node[(at - 1) / 2]));
+            WANT(!at || !order_before(tree, object, id, order->node[(at - 1) / 2]));
             sums->queued++;
         }
     return true;

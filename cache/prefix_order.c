@@ -14,9 +14,20 @@ static uint64_t value_of(const struct prefix_node *node)
     return (1 + (uint64_t)node->hits) * (COST_TOKENS + (uint64_t)node->depth * KV_BLOCK_TOKENS);
 }
 
-bool order_before(const struct prefix_tree *tree, uint32_t a, uint32_t b)
+/* A window's age is its own: the path it lies on is used by every turn, itself only by the next. */
+static bool w_before(const struct prefix_node *x, const struct prefix_node *y)
+{
+    uint32_t old_x = x->w_use_s / BUCKET_SECONDS, old_y = y->w_use_s / BUCKET_SECONDS;
+    if (old_x != old_y) return old_x < old_y;
+    if (x->w_class != y->w_class) return x->w_class < y->w_class;
+    if (x->w_use_s != y->w_use_s) return x->w_use_s < y->w_use_s;
+    return x < y;
+}
+
+bool order_before(const struct prefix_tree *tree, enum kv_object object, uint32_t a, uint32_t b)
 {
     const struct prefix_node *x = &tree->node[a], *y = &tree->node[b];
+    if (object == KV_W) return w_before(x, y);
     uint32_t old_x = x->last_use_s / BUCKET_SECONDS, old_y = y->last_use_s / BUCKET_SECONDS;
     if (old_x != old_y) return old_x < old_y;
     uint64_t value_x = value_of(x), value_y = value_of(y);
@@ -43,7 +54,7 @@ static void settle(struct prefix_tree *tree, enum kv_object object, enum kv_tier
                    uint32_t node)
 {
     struct prefix_order *order = order_of(tree, object, tier, node);
-    while (at && order_before(tree, node, order->node[(at - 1) / 2])) {
+    while (at && order_before(tree, object, node, order->node[(at - 1) / 2])) {
         put(tree, order, object, tier, at, order->node[(at - 1) / 2]);
         at = (at - 1) / 2;
     }
@@ -51,9 +62,9 @@ static void settle(struct prefix_tree *tree, enum kv_object object, enum kv_tier
         uint32_t child = 2 * at + 1;
         if (child >= order->count) break;
         if (child + 1 < order->count &&
-            order_before(tree, order->node[child + 1], order->node[child]))
+            order_before(tree, object, order->node[child + 1], order->node[child]))
             child++;
-        if (!order_before(tree, order->node[child], node)) break;
+        if (!order_before(tree, object, order->node[child], node)) break;
         put(tree, order, object, tier, at, order->node[child]);
         at = child;
     }

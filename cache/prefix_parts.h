@@ -1,6 +1,6 @@
 /* prefix_parts.h - the prefix tree's inside, shared by the files that make it up.
  *
- * Memory a block: 148 bytes of node, 11.4 of table, 4 to 8 of order on the device and in host memory
+ * Memory a block: 152 bytes of node, 11.4 of table, 4 to 8 of order on the device and in host memory
  * each; with the store's 16 bytes of extent under 200.
  */
 #ifndef CACHE_PREFIX_PARTS_H
@@ -30,12 +30,12 @@ struct prefix_node {
     uint32_t pinned_below;                     // PINNED W in the subtree, its own counted
     uint16_t tenant;
     uint8_t w_class, hits;
-    uint32_t last_use_s;
+    uint32_t last_use_s, w_use_s;
     struct prefix_copy copy[KV_OBJECTS][KV_TIERS];
     uint32_t queued[KV_OBJECTS][ORDERED_TIERS];  // place in the tenant's order, or NOT_QUEUED
     uint8_t life;                                // enum node_life
 };
-_Static_assert(sizeof(struct prefix_node) == 148, "the budget above");
+_Static_assert(sizeof(struct prefix_node) == 152, "the budget above");
 
 /* The high half of the key's first 8 bytes finds; its home follows from it alone. */
 struct prefix_entry {
@@ -63,7 +63,7 @@ void order_remove(struct prefix_tree *tree, enum kv_object object, enum kv_tier 
                   uint32_t node);
 /* After the node's age or hits have changed. */
 void order_again(struct prefix_tree *tree, enum kv_object object, enum kv_tier tier, uint32_t node);
-bool order_before(const struct prefix_tree *tree, uint32_t a, uint32_t b);
+bool order_before(const struct prefix_tree *tree, enum kv_object object, uint32_t a, uint32_t b);
 
 /* ---- prefix_tree.c */
 uint32_t entry_home(const struct prefix_tree *tree, uint32_t tag);

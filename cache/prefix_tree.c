@@ -344,6 +344,13 @@ struct prefix_ref prefix_tree_find(const struct prefix_tree *tree, struct prefix
     return id && tree->node[id].parent == parent ? ref_of(tree, id) : PREFIX_NONE;
 }
 
+struct prefix_ref prefix_tree_by_key(const struct prefix_tree *tree, const struct prefix_key *key)
+{
+    uint32_t id = node_lookup(tree, key);
+    bool found = id && (!tree->reap_node || is_reachable(tree, id));
+    return found ? ref_of(tree, id) : PREFIX_NONE;
+}
+
 void prefix_tree_touch(struct prefix_tree *tree, const struct prefix_ref *path, uint32_t count,
                        bool hit)
 {
@@ -355,6 +362,14 @@ void prefix_tree_touch(struct prefix_tree *tree, const struct prefix_ref *path, 
         if (hit && node->hits < UINT8_MAX) node->hits++;
         refresh_age(tree, id);
     }
+}
+
+void prefix_tree_touch_w(struct prefix_tree *tree, struct prefix_ref ref)
+{
+    uint32_t id = resolve_block(tree, ref);
+    if (id == NO_NODE) return;
+    tree->node[id].w_use_s = tree->now_s;
+    refresh_age(tree, id);
 }
 
 bool prefix_tree_look(const struct prefix_tree *tree, struct prefix_ref ref,
@@ -369,6 +384,7 @@ bool prefix_tree_look(const struct prefix_tree *tree, struct prefix_ref ref,
                                     .tenant = node->tenant,
                                     .hits = node->hits,
                                     .last_use_s = node->last_use_s,
+                                    .w_use_s = node->w_use_s,
                                     .w_class = node->w_class,
                                     .is_leaf = !node->first_child };
     for (int object = 0; object < KV_OBJECTS; object++)
@@ -440,13 +456,12 @@ enum prefix_added prefix_tree_add(struct prefix_tree *tree, const struct prefix_
     uint32_t parent = resolve(tree, add->before);
     if (pin) *pin = (struct prefix_pin){ 0 };
     *ref = PREFIX_NONE;
-    if (parent == NO_NODE) return PREFIX_PRIVATE;
+    if (parent == NO_NODE || (tree->reap_node && !is_reachable(tree, parent)))
+        return PREFIX_PRIVATE;
 
     uint32_t id = node_lookup(tree, &add->key);
     if (id && tree->node[id].parent != parent) {
-        /* One of the two hangs beneath a dead block; equal keys have equal pasts. */
-        if (!is_reachable(tree, parent)) return PREFIX_PRIVATE;
-        detach(tree, id);
+        detach(tree, id);  // equal keys have equal pasts: this one hangs on a dead block
         id = 0;
     }
     if (!id) {
@@ -486,6 +501,8 @@ enum prefix_added prefix_tree_keep(struct prefix_tree *tree, const struct prefix
     enum prefix_added added = settle_copy(tree, id, KV_W, keep->tier, keep->slot, pin);
     if (added == PREFIX_PRIVATE) return added;
     if (w_class > node->w_class) set_class(tree, id, w_class);
+    node->w_use_s = tree->now_s;
+    refresh_age(tree, id);
     refresh(tree, id);
     let_older_ends_go(tree, id);
     return added;
@@ -605,7 +622,7 @@ static uint32_t coldest(const struct prefix_tree *tree, const struct prefix_evic
             tenant->quota[evict->object][evict->tier].share)
             continue;
         uint32_t top = top_of(tree, evict, i);
-        if (top && (!best || order_before(tree, top, best))) best = top;
+        if (top && (!best || order_before(tree, evict->object, top, best))) best = top;
     }
     return best ? best : top_of(tree, evict, evict->tenant);
 }
@@ -641,4 +658,16 @@ void prefix_tree_flush(struct prefix_tree *tree, enum kv_tier tier)
             if (tree->node[id].life == NODE_LIVE &&
                 copy_is_there(&tree->node[id].copy[object][tier]))
                 drop_copy(tree, id, object, tier);
+}
+
+size_t prefix_tree_bytes(const struct prefix_tree *tree)
+{
+    size_t bytes = ((size_t)tree->options.nodes + 1) * sizeof *tree->node +
+                   tree->entries * sizeof *tree->entry +
+                   tree->options.tenants * sizeof *tree->tenant;
+    for (uint32_t i = 0; i < tree->options.tenants; i++)
+        for (int object = 0; object < KV_OBJECTS; object++)
+            for (int tier = 0; tier < ORDERED_TIERS; tier++)
+                bytes += tree->tenant[i].order[object][tier].room * sizeof(uint32_t);
+    return bytes;
 }

@@ -103,16 +103,24 @@ uint32_t prefix_tree_match(const struct prefix_tree *tree, const struct prefix_k
 struct prefix_ref prefix_tree_find(const struct prefix_tree *tree, struct prefix_ref before,
                                    const struct prefix_key *key);
 
+/* The block with this key wherever it stands, if a chain leads to it, or PREFIX_NONE: how a restart
+ * finds what the next record goes on from, parents first. */
+struct prefix_ref prefix_tree_by_key(const struct prefix_tree *tree, const struct prefix_key *key);
+
 /* path[count] was of use now: younger, and with `hit` more valuable. */
 void prefix_tree_touch(struct prefix_tree *tree, const struct prefix_ref *path, uint32_t count,
                        bool hit);
+
+/* Computing has resumed from the W of this block. */
+void prefix_tree_touch_w(struct prefix_tree *tree, struct prefix_ref ref);
 
 /* What a block is; of a ref whose node is gone: false. */
 struct prefix_block {
     struct prefix_key key;
     struct prefix_ref before;  // PREFIX_ROOT of the first block
     uint32_t depth;            // blocks before it
-    uint32_t tenant, hits, last_use_s;
+    uint32_t tenant, hits;
+    uint32_t last_use_s, w_use_s;  // of the block as part of a path; of its W
     enum w_class w_class;
     bool is_leaf;                         // nothing known goes on from it
     uint8_t state[KV_OBJECTS][KV_TIERS];  // enum copy_state
@@ -197,7 +205,7 @@ struct prefix_evict {
 
 /* The next victim, or PREFIX_NONE. Victims are unpinned copies with no block after them on that
  * tier; tenants above their share lose first, then the asking one; oldest first, by 10 s, within
- * which what was hit seldom and is cheap to compute goes first. The last G that a PINNED W needs and
+ * which a G that was hit seldom and is cheap to compute, or a W of a lesser class, goes first. The last G that a PINNED W needs and
  * that W's last copy are no victims. It stays; the caller may begin a copy on a lower tier, and
  * drops it, or leaves it pinned until that has landed. */
 struct prefix_ref prefix_tree_coldest(const struct prefix_tree *tree,
@@ -214,6 +222,9 @@ void prefix_tree_flush(struct prefix_tree *tree, enum kv_tier tier);
 
 /* Returns slots and nodes of at most `most` blocks that are out of reach; true: more are left. */
 bool prefix_tree_reap(struct prefix_tree *tree, uint32_t most);
+
+/* Bytes of RAM the tree holds. */
+size_t prefix_tree_bytes(const struct prefix_tree *tree);
 
 /* Recounts everything; false: *err says what disagrees. Slow: for tests and sampled audits. */
 CHECKED bool prefix_tree_check(const struct prefix_tree *tree, struct err *err);

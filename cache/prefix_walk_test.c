@@ -34,7 +34,7 @@ struct model_block {
     uint32_t tenant, place, depth;
     struct prefix_ref ref;
     enum w_class w_class;
-    uint32_t hits, last_use_s;
+    uint32_t hits, last_use_s, w_use_s;
     struct model_copy copy[KV_OBJECTS][KV_TIERS];
 };
 
@@ -223,7 +223,15 @@ static bool may_go(const struct walk *walk, int b, enum kv_object object, enum k
     return !last || !needs_its_g(walk, b);
 }
 
-static bool goes_before(const struct model_block *x, const struct model_block *y)
+static bool w_goes_before(const struct model_block *x, const struct model_block *y)
+{
+    if (x->w_use_s / 10 != y->w_use_s / 10) return x->w_use_s / 10 < y->w_use_s / 10;
+    if (x->w_class != y->w_class) return x->w_class < y->w_class;
+    if (x->w_use_s != y->w_use_s) return x->w_use_s < y->w_use_s;
+    return x->ref.node < y->ref.node;
+}
+
+static bool g_goes_before(const struct model_block *x, const struct model_block *y)
 {
     uint64_t cost_x = (1 + x->hits) * (60000 + 128 * (uint64_t)x->depth);
     uint64_t cost_y = (1 + y->hits) * (60000 + 128 * (uint64_t)y->depth);
@@ -243,7 +251,9 @@ static int model_coldest(const struct walk *walk, const struct prefix_evict *evi
             bool over = used_by(walk, of, evict->object, evict->tier) >
                         walk->quota[of][evict->object][evict->tier].share;
             if (own ? of != evict->tenant : !over) continue;
-            if (best < 0 || goes_before(&walk->block[b], &walk->block[best])) best = b;
+            if (best < 0 || (evict->object == KV_W ? w_goes_before : g_goes_before)(
+                                &walk->block[b], &walk->block[best]))
+                best = b;
         }
         if (best >= 0) return best;
     }
@@ -313,11 +323,8 @@ static void walk_add(struct walk *walk)
     enum prefix_added wanted = PREFIX_PRIVATE;
     bool named = false;
     int b = attached_at(walk, tenant, place);
-    if (parent >= 0 && !walk->block[parent].attached) goto compare;
-    if (b >= 0 && walk->block[b].parent != parent) {
-        if (parent >= 0 && !reachable(walk, parent)) goto compare;
-        assert_false("a block out of reach stands where a new one was asked for");
-    }
+    if (parent >= 0 && !reachable(walk, parent)) goto compare;
+    assert_true(b < 0 || walk->block[b].parent == parent);  // what was out of reach has made room
     if (b < 0) {
         if (!below_cap(walk, tenant, KV_G, tier)) goto compare;
         if (prefix_is_none(ref)) {
@@ -389,6 +396,7 @@ static void walk_keep(struct walk *walk)
     if (w_class == W_PINNED && block->w_class != W_PINNED && pinned >= W_PINNED_MOST)
         w_class = W_BRANCH;
     if (w_class > block->w_class) block->w_class = w_class;
+    block->w_use_s = walk->now_s;
     model_let_older_ends_go(walk, b);
 }
 
@@ -511,6 +519,12 @@ static void walk_touch(struct walk *walk)
         if (hit && walk->block[b].hits < 255) walk->block[b].hits++;
     }
     prefix_tree_touch(&walk->tree, path, count, hit);
+    if (!count || roll(walk, 3)) return;
+    prefix_tree_touch_w(&walk->tree, path[0]);
+    for (int b = 0; b < BLOCKS; b++)
+        if (walk->block[b].used && walk->block[b].attached &&
+            memcmp(&walk->block[b].ref, path, sizeof *path) == 0)
+            walk->block[b].w_use_s = walk->now_s;
 }
 
 /* I11: the longest chain in reach, never the whole prompt; I12: of one tenant alone. */
@@ -616,6 +630,7 @@ static void compare(struct walk *walk)
         assert_int_equal(look.w_class, block->w_class);
         assert_int_equal(look.hits, block->hits);
         assert_int_equal(look.last_use_s, block->last_use_s);
+        assert_int_equal(look.w_use_s, block->w_use_s);
         for (int object = 0; object < KV_OBJECTS; object++)
             for (int tier = 0; tier < KV_TIERS; tier++) {
                 const struct model_copy *copy = &block->copy[object][tier];
