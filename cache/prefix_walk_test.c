@@ -509,7 +509,7 @@ static void walk_evict(struct walk *walk)
 
 static void walk_touch(struct walk *walk)
 {
-    struct prefix_ref path[DEPTH];
+    struct prefix_ref path[DEPTH] = { 0 };
     uint32_t count = 0;
     bool hit = roll(walk, 2);
     for (int b = any_block(walk); b >= 0; b = walk->block[b].parent) {
