@@ -1,0 +1,238 @@
+/* replay.c - match, resume, compute, keep, end: an engine's calls without an engine. */
+#include "cache/replay.h"
+#include "cache/resume.h"
+#include "cache/w_policy.h"
+
+struct replay {
+    const struct trace *trace;
+    const struct replay_options *options;
+    struct replay_result *result;
+    struct prefix_tree tree;
+    struct prefix_key root;
+    uint64_t salt;
+    uint32_t ids_block, block_tokens;  // ids and trace tokens that a block stands for
+    uint32_t next_slot[KV_OBJECTS];    // numbers never run out: room is counted, not numbered
+
+    uint32_t *token;              // [most + 1][KV_BLOCK_TOKENS] of the request at hand
+    struct prefix_ref *path;      // [most + 1]
+    struct prefix_pin *pin;       // [most + 1]
+    struct resume_block *resume;  // [most + 1]
+    uint32_t most;                // blocks of a request
+};
+
+static void slot_freed(void *user, enum kv_object object, enum kv_tier tier, uint32_t slot)
+{
+    struct replay *replay = user;
+    (void)tier, (void)slot;
+    replay->result->windows_last -= object == KV_W;
+}
+
+/* ---- a request's blocks --------------------------------------------------------------------- */
+
+static uint32_t blocks_of(const struct replay *replay, const struct trace_request *request)
+{
+    return request->ids / replay->ids_block;
+}
+
+static const uint32_t *ids_of(const struct replay *replay, const struct trace_request *request)
+{
+    return replay->trace->id + request->first_id;
+}
+
+/* Of the prompt's blocks, those that its tokens fill. */
+static uint32_t whole_blocks(const struct replay *replay, const struct trace_request *request,
+                             uint32_t tokens)
+{
+    uint32_t blocks = blocks_of(replay, request);
+    bool all = replay->options->kinds & REPLAY_WHOLE_IDS;
+    uint32_t whole = tokens / replay->block_tokens;
+    return all || whole > blocks ? blocks : whole;
+}
+
+static void fill_tokens(struct replay *replay, const struct trace_request *request)
+{
+    uint32_t each = KV_BLOCK_TOKENS / replay->ids_block;
+    uint32_t ids = blocks_of(replay, request) * replay->ids_block;
+    for (uint32_t i = 0; i < ids; i++)
+        trace_tokens(ids_of(replay, request)[i], replay->salt, replay->token + i * each, each);
+}
+
+static enum status make_rooms(struct replay *replay)
+{
+    for (uint32_t i = 0; i < replay->trace->requests; i++) {
+        uint32_t blocks = blocks_of(replay, &replay->trace->request[i]);
+        if (blocks > replay->most) replay->most = blocks;
+    }
+    size_t room = (size_t)replay->most + 1;
+    replay->token = calloc(room, KV_BLOCK_TOKENS * sizeof *replay->token);
+    replay->path = calloc(room, sizeof *replay->path);
+    replay->pin = calloc(room, sizeof *replay->pin);
+    replay->resume = calloc(room, sizeof *replay->resume);
+    return replay->token && replay->path && replay->pin && replay->resume ? OK : NO_MEMORY;
+}
+
+/* ---- what an engine does -------------------------------------------------------------------- */
+
+/* Seals blocks [from, to) on the path; how many there are then. Fewer: the room is all in use. */
+static uint32_t seal(struct replay *replay, uint32_t from, uint32_t to)
+{
+    struct prefix_tree *tree = &replay->tree;
+    struct prefix_evict evict = { .object = KV_G, .tier = KV_HOST };
+    struct prefix_block last = { .key = replay->root };
+    if (from) must(prefix_tree_look(tree, replay->path[from - 1], &last));
+    for (uint32_t i = from; i < to; i++) {
+        if (replay->options->blocks && tree->used[KV_G][KV_HOST] >= replay->options->blocks) {
+            if (!prefix_tree_evict(tree, &evict, 1)) return i;
+            replay->result->evicted++;
+        }
+        last.key =
+            prefix_key_next(&last.key, SLICE(""), replay->token + (size_t)i * KV_BLOCK_TOKENS);
+        struct prefix_add add = { .before = i ? replay->path[i - 1] : PREFIX_ROOT,
+                                  .key = last.key,
+                                  .tier = KV_HOST,
+                                  .slot = replay->next_slot[KV_G]++ };
+        enum prefix_added added = prefix_tree_add(tree, &add, &replay->path[i], &replay->pin[i]);
+        if (added == PREFIX_PRIVATE) return i;
+        replay->result->blocks += added == PREFIX_ADOPTED;
+    }
+    return to;
+}
+
+static void keep(struct replay *replay, uint32_t boundary, enum w_class w_class)
+{
+    struct prefix_keep keep = { .ref = replay->path[boundary - 1],
+                                .w_class = w_class,
+                                .tier = KV_HOST,
+                                .slot = replay->next_slot[KV_W]++ };
+    replay->result->windows_last++;
+    if (prefix_tree_keep(&replay->tree, &keep, NULL) == PREFIX_ADOPTED) replay->result->windows++;
+    else replay->result->windows_last--;
+}
+
+static void pin_path(struct replay *replay, uint32_t from, uint32_t to)
+{
+    for (uint32_t i = from; i < to; i++)
+        must(prefix_tree_pin(&replay->tree, replay->path[i], KV_G, KV_HOST, &replay->pin[i]) ==
+             COPY_VALID);
+}
+
+static void unpin_path(struct replay *replay, uint32_t count)
+{
+    while (count) prefix_tree_unpin(&replay->tree, &replay->pin[--count]);
+}
+
+/* The output of `before`, where the next request repeats its prompt and so shows it. */
+static void learn_output(struct replay *replay, const struct trace_request *before,
+                         const struct trace_request *request)
+{
+    uint32_t prompt = whole_blocks(replay, before, before->input_tokens);
+    uint32_t end = whole_blocks(replay, request, before->input_tokens + before->output_tokens);
+    size_t bytes = (size_t)prompt * replay->ids_block * sizeof(uint32_t);
+    if (end < prompt || memcmp(ids_of(replay, before), ids_of(replay, request), bytes)) return;
+
+    uint32_t known = prefix_tree_match(&replay->tree, &replay->root, replay->token,
+                                       end * KV_BLOCK_TOKENS + 1, replay->path);
+    pin_path(replay, 0, known);
+    uint32_t sealed = seal(replay, known, end);
+    if (sealed == end && end && replay->options->kinds & REPLAY_OUTPUT_END)
+        keep(replay, end, W_END);
+    unpin_path(replay, sealed);
+}
+
+/* Blocks from which this prompt need not compute, of `known`. */
+static uint32_t resume_at(struct replay *replay, uint32_t known, uint32_t tokens)
+{
+    struct resume_ask ask = { .block = replay->resume,
+                              .tokens = tokens,
+                              .rates = { .compute_tokens_s = 1, .host_bytes_s = 1e12 } };
+    if (replay->options->kinds & REPLAY_NO_WINDOWS) return known;
+    ask.blocks = resume_blocks(&replay->tree, replay->path, known, replay->resume);
+    return resume_plan(&ask).from;
+}
+
+static void keep_windows(struct replay *replay, const struct w_hints *hints, uint32_t from,
+                         uint32_t to)
+{
+    for (uint32_t b = from + 1; b <= to; b++) {
+        enum w_class w_class = w_class_at(hints, b);
+        if (w_class != W_NONE) keep(replay, b, w_class);
+    }
+}
+
+static void replay_request(struct replay *replay, const struct trace_request *request)
+{
+    struct replay_result *result = replay->result;
+    uint32_t kinds = replay->options->kinds;
+    uint32_t whole = whole_blocks(replay, request, request->input_tokens);
+    uint32_t asked =
+        kinds & REPLAY_WHOLE_IDS ? whole : (request->input_tokens - 1) / replay->block_tokens;
+    if (asked > whole) asked = whole;
+    uint32_t tokens = asked * KV_BLOCK_TOKENS + 1;
+    uint32_t known =
+        prefix_tree_match(&replay->tree, &replay->root, replay->token, tokens, replay->path);
+    uint32_t from = resume_at(replay, known, tokens);
+
+    uint64_t most = request->input_tokens - 1, block = replay->block_tokens;
+    result->requests++;
+    result->input_tokens += request->input_tokens;
+    result->known_tokens += known * block < most ? known * block : most;
+    result->hit_tokens += from * block < most ? from * block : most;
+
+    struct prefix_block end = { 0 };
+    if (known) must(prefix_tree_look(&replay->tree, replay->path[known - 1], &end));
+    struct w_hints hints = { .prompt_tokens = whole * KV_BLOCK_TOKENS,
+                             .stable_tokens =
+                                 kinds & REPLAY_PROMPT_END ? whole * KV_BLOCK_TOKENS : 0,
+                             .long_interval = replay->options->interval_tokens,
+                             .known = known,
+                             .known_has_w = end.w_class != W_NONE,
+                             .known_goes_on = kinds & REPLAY_BRANCH && known && !end.is_leaf };
+    prefix_tree_touch(&replay->tree, replay->path, known, true);
+    if (from) prefix_tree_touch_w(&replay->tree, replay->path[from - 1]);
+    pin_path(replay, 0, known);
+    uint32_t sealed = seal(replay, known, whole);
+    if (!(kinds & REPLAY_NO_WINDOWS)) keep_windows(replay, &hints, from, sealed);
+    prefix_tree_touch(&replay->tree, replay->path, sealed, false);
+    unpin_path(replay, sealed);
+}
+
+static void replay_all(struct replay *replay)
+{
+    const struct trace *trace = replay->trace;
+    for (uint32_t i = 0; i < trace->requests; i++) {
+        const struct trace_request *request = &trace->request[i];
+        uint32_t now_s = (uint32_t)(request->at_ms / 1000);
+        if (!request->input_tokens) continue;
+        if (now_s > replay->tree.now_s) prefix_tree_clock(&replay->tree, now_s);
+        fill_tokens(replay, request);
+        if (i && replay->options->kinds & REPLAY_OUTPUT_KNOWN)
+            learn_output(replay, request - 1, request);
+        replay_request(replay, request);
+    }
+}
+
+enum status replay_trace(const struct trace *trace, uint64_t salt,
+                         const struct replay_options *options, struct replay_result *result)
+{
+    struct replay replay = { .trace = trace, .options = options, .result = result, .salt = salt };
+    uint32_t room = options->blocks ? options->blocks + 1 : trace->ids + 1;
+    replay.ids_block = trace->id_tokens < KV_BLOCK_TOKENS ? KV_BLOCK_TOKENS / trace->id_tokens : 1;
+    replay.block_tokens = replay.ids_block * trace->id_tokens;
+    struct prefix_options tree = { .nodes = room,
+                                   .tenants = 1,
+                                   .ends_kept =
+                                       options->ends_kept ? options->ends_kept : UINT32_MAX,
+                                   .user = &replay,
+                                   .freed = slot_freed };
+    enum status status = make_rooms(&replay);
+    if (status == OK) status = prefix_tree_init(&replay.tree, &tree);
+    if (status == OK) {
+        replay_all(&replay);
+        prefix_tree_release(&replay.tree);
+    }
+    free(replay.resume);
+    free(replay.pin);
+    free(replay.path);
+    free(replay.token);
+    return status;
+}
