@@ -381,7 +381,9 @@ extern "C" void cuda_hyper_pre(struct dev *dev, const struct hyper_pre_args *arg
     check_rows(&args->post, DT_F32, COPIES);
     check_rows(&args->comb, DT_F32, COPIES * COPIES);
     if (args->after.data) check_rows(&args->after, DT_BF16, dim);
-    if (job.slices <= CLUSTER_MOST && job.tokens <= CLUSTER_TOKENS) mix_few(cuda_of(dev), &job);
+    /* A launch of clusters of one CTA is no cluster launch, and has nobody to push to. */
+    if (job.slices > 1 && job.slices <= CLUSTER_MOST && job.tokens <= CLUSTER_TOKENS)
+        mix_few(cuda_of(dev), &job);
     else mix_many<MIX_TILES>(cuda_of(dev), &job);
 }
 
