@@ -25,7 +25,7 @@ LDLIBS  := -lmicrohttpd -lnettle -ljansson -lpcre2-8 -linih -lhwloc -luring -lzs
 # measurement, server/main.c the daemon; everything else is the library they share.
 FLOORS   := $(wildcard config kernels cache engine server)
 SRC      := $(filter-out $(if $(filter yes,$(CUDA)),,kernels/cuda/%),$(shell find $(FLOORS) -name '*.c'))
-CUDA_SRC := $(if $(filter yes,$(CUDA)),kernels/cuda/cuda.cu $(filter-out %/cuda.cu %/pending.cu,$(shell find kernels -name '*.cu')) kernels/cuda/pending.cu)
+CUDA_SRC := $(if $(filter yes,$(CUDA)),$(shell find kernels -name '*.cu'))
 TEST_SRC := $(sort $(filter %_test.c,$(SRC)))
 FUZZ_SRC := $(sort $(filter %_fuzz.c,$(SRC)))
 BENCH_SRC := $(sort $(filter-out engine/fathom_bench.c,$(filter %_bench.c,$(SRC))))

@@ -261,7 +261,6 @@ static enum status open_either(const struct weights_options *options, struct wei
                         : load_random(options, w, w->owner->order[i], err);
         if (status == OK) tell(options, w, i + 1 == w->owner->tensors);
     }
-    if (status == OK) status = options->dev->ops->finish(options->dev, err);
     if (status == OK)
         status = options->dev->ops->finish(options->dev, err);  // they may be on their way
     w->load_ns = now_ns() - w->owner->began_ns;
