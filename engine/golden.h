@@ -38,6 +38,7 @@ struct golden_against {
     const struct shape *shape;
     struct golden_side judged, judge;
     uint32_t tokens;
+    bool operations;  // an operation at a time, each from the judge's values
     FILE *out;
 };
 

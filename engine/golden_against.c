@@ -2,6 +2,7 @@
 #include <string.h>
 #include "engine/cut.h"
 #include "engine/golden.h"
+#include "engine/tape.h"
 
 enum { JUDGED, JUDGE };
 
@@ -81,12 +82,104 @@ static enum status compare_choices(struct pair *p, uint32_t layer)
                                             .width = s->index_topk });
 }
 
+/* ---- an operation at a time ------------------------------------------------------------------ */
+
+/* What operations write of the model's activations; route's weights are kept as they are. */
+static const struct {
+    const char *name;
+    size_t at;
+} written[] = {
+#define MAT(field)                                                                                 \
+    {                                                                                              \
+#field, offsetof(struct model, field)                                                      \
+    }
+    MAT(streams), MAT(x),         MAT(y),        MAT(post), MAT(comb), MAT(qr_raw),
+    MAT(qr),      MAT(q),         MAT(o),        MAT(kv),   MAT(z),    MAT(value),
+    MAT(gate),    MAT(key_value), MAT(key_gate), MAT(iq),   MAT(iw),
+#undef MAT
+};
+
+enum { WRITTEN = sizeof written / sizeof *written };
+
+static struct mat *mat_at(struct model *m, size_t i)
+{
+    return (struct mat *)(void *)((char *)m + written[i].at);
+}
+
+/* The last bits that the judge wrote to each matrix. */
+struct latest {
+    float *value[WRITTEN];
+};
+
+/* Matrices that the judge's operation has changed, each beside the judged one's, which then gets the
+ * judge's values: so every operation starts from the same. A matrix of fewer columns than it has room
+ * for is compared as it lies in memory. */
+static enum status compare_written(struct pair *p, const struct tape_call *call,
+                                   struct latest *latest)
+{
+    struct model *m[2] = { &p->probe[0].model, &p->probe[1].model };
+    uint32_t rows = p->o->tokens;
+    for (size_t i = 0; i < WRITTEN; i++) {
+        struct mat mat[2] = { *mat_at(m[0], i), *mat_at(m[1], i) };
+        size_t count = (size_t)rows * mat[1].cols;
+        float *want = malloc(count * sizeof *want), *got = malloc(count * sizeof *got);
+        must(want && got);
+        enum status status = probe_read(p->subject[JUDGE].dev, &mat[JUDGE], 0, rows, want, p->err);
+        if (status == OK && memcmp(want, latest->value[i], count * sizeof *want) != 0) {
+            status = probe_read(p->subject[JUDGED].dev, &mat[JUDGED], 0, rows, got, p->err);
+            char what[64];
+            snprintf(what, sizeof what, "  %s: %s", tape_name(call->op), written[i].name);
+            if (status == OK) gate_say(&p->gate, what, gate_relative(got, want, count), FAR_ERROR);
+            memcpy(latest->value[i], want, count * sizeof *want);
+            if (status == OK)
+                status = probe_write(p->subject[JUDGED].dev, &mat[JUDGED], 0, rows, want, p->err);
+        }
+        free(want);
+        free(got);
+        if (status != OK) return status;
+    }
+    return OK;
+}
+
+static enum status by_operation(struct pair *p, uint32_t layer)
+{
+    struct tape tape[2] = { { 0 }, { 0 } };
+    struct latest latest;
+    enum status status = OK;
+    for (int i = 0; i < 2; i++) {
+        tape_start(&tape[i], p->subject[i].dev);
+        model_layer(&p->probe[i].model, layer, &p->probe[i].maker.batch);
+        tape_stop(&tape[i], p->subject[i].dev);
+    }
+    must(tape[0].calls == tape[1].calls);
+    for (size_t i = 0; i < WRITTEN; i++) {
+        struct mat *mat = mat_at(&p->probe[JUDGE].model, i);
+        latest.value[i] = malloc((size_t)p->o->tokens * mat->cols * sizeof(float));
+        must(latest.value[i]);
+        if (status == OK)
+            status =
+                probe_read(p->subject[JUDGE].dev, mat, 0, p->o->tokens, latest.value[i], p->err);
+    }
+    for (uint32_t c = 0; c < tape[0].calls && status == OK; c++) {
+        for (int i = 0; i < 2; i++) tape_run(&tape[i].call[c], p->subject[i].dev);
+        status = compare_written(p, &tape[JUDGE].call[c], &latest);
+    }
+    for (size_t i = 0; i < WRITTEN; i++) free(latest.value[i]);
+    for (int i = 0; i < 2; i++) tape_release(&tape[i]);
+    return status;
+}
+
+/* ---- a layer at a time ----------------------------------------------------------------------- */
+
 static enum status compare_layer(struct pair *p, uint32_t layer)
 {
     struct model *judged = &p->probe[JUDGED].model, *judge = &p->probe[JUDGE].model;
     char what[64];
     enum status status = OK;
-    for (int i = 0; i < 2; i++) model_layer(&p->probe[i].model, layer, &p->probe[i].maker.batch);
+    if (p->o->operations) status = by_operation(p, layer);
+    else
+        for (int i = 0; i < 2; i++)
+            model_layer(&p->probe[i].model, layer, &p->probe[i].maker.batch);
     for (int i = 0; i < 2 && status == OK; i++)
         status = p->subject[i].dev->ops->finish(p->subject[i].dev, p->err);
     if (status == OK) status = compare_choices(p, layer);

@@ -9,17 +9,19 @@ static const char usage[] =
     "usage: fathomd golden --model DIR [--numerics exact|official] [--backend auto|cpu|cuda]\n"
     "                      [--gpu N] [--threads N] [--isa auto|plain|avx2|avx512] [--chunk N] "
     "GOLDEN\n"
-    "   or: fathomd golden --model DIR --against cpu|cuda [--tokens N] [--random SEED] ...\n"
+    "   or: fathomd golden --model DIR --against cpu|cuda [--tokens N] [--random SEED]\n"
+    "                      [--operations] ...\n"
     "  GOLDEN: a file of golden outputs. --against: another backend computes them, layer by "
     "layer,\n"
-    "  for N (300) random tokens; --random: only DIR/config.json is read, the weights are drawn\n"
+    "  for N (300) random tokens; --random: only DIR/config.json is read, the weights are drawn;\n"
+    "  --operations: each operation of a layer by itself, from the other backend's values\n"
     "  prints each comparison with its error and limit; exit status 0 only if all hold\n";
 
 struct tool {
     const char *model, *backend, *file, *against;
     struct dev_options dev;
     uint32_t chunk, tokens;
-    bool random;
+    bool random, operations;
     uint32_t seed;
 };
 
@@ -44,17 +46,12 @@ static bool read_arguments(struct tool *tool, int argc, char **argv)
     static const char *const numerics[] = { "exact", "official" };
     static const char *const isa[] = { "auto", "plain", "avx2", "avx512" };
     static const struct option options[] = {
-        { "model", required_argument, NULL, 'm' },
-        { "numerics", required_argument, NULL, 'n' },
-        { "backend", required_argument, NULL, 'b' },
-        { "chunk", required_argument, NULL, 'c' },
-        { "threads", required_argument, NULL, 't' },
-        { "isa", required_argument, NULL, 'i' },
-        { "gpu", required_argument, NULL, 'g' },
-        { "against", required_argument, NULL, 'a' },
-        { "tokens", required_argument, NULL, 'k' },
-        { "random", required_argument, NULL, 'r' },
-        { 0 },
+        { "model", required_argument, NULL, 'm' },   { "numerics", required_argument, NULL, 'n' },
+        { "backend", required_argument, NULL, 'b' }, { "chunk", required_argument, NULL, 'c' },
+        { "threads", required_argument, NULL, 't' }, { "isa", required_argument, NULL, 'i' },
+        { "gpu", required_argument, NULL, 'g' },     { "against", required_argument, NULL, 'a' },
+        { "tokens", required_argument, NULL, 'k' },  { "random", required_argument, NULL, 'r' },
+        { "operations", no_argument, NULL, 'o' },    { 0 },
     };
     char *own[argc + 2];  // getopt wants the program's name in front
     own[0] = "fathomd golden";
@@ -87,6 +84,8 @@ static bool read_arguments(struct tool *tool, int argc, char **argv)
             tool->against = optarg;
         } else if (option == 'k') {
             ok = number(optarg, &tool->tokens) && tool->tokens > 1;
+        } else if (option == 'o') {
+            tool->operations = true;
         } else if (option == 'r') {
             ok = tool->random = number(optarg, &tool->seed);
         } else {
@@ -153,6 +152,7 @@ static enum status compare_backends(const struct tool *tool, struct shape *shape
                                                           .judged = { &weights[0], dev[0] },
                                                           .judge = { &weights[1], dev[1] },
                                                           .tokens = tool->tokens,
+                                                          .operations = tool->operations,
                                                           .out = stdout },
                                 held, err);
         close_side(&weights[1], dev[1]);
