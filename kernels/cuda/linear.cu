@@ -81,6 +81,7 @@ static void add_product(struct products *products, const struct linear_args *arg
     part->row_tiles = weight->row_tiles / groups;
     part->k_tiles = weight->k_tiles;
     part->chunk = weight_chunk(weight) / wide;
+    if (part->chunk > part->k_tiles) part->chunk = part->k_tiles;
     part->chunks = (part->k_tiles + part->chunk - 1) / part->chunk;
     part->kind = weight->type == DT_BF16 ? LINEAR_BF16 : args->raw ? LINEAR_RAW : LINEAR_FP8;
     part->unrounded = from->unrounded;

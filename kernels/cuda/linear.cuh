@@ -67,33 +67,103 @@ __device__ __forceinline__ void some_sync(uint32_t id, uint32_t threads)
     asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 
-/* Two e4m3 -> two bf16, times 2^(code - 127): exactly what bf16 can hold of the true value. */
-__device__ __forceinline__ uint32_t raw_pair(uint32_t pair, uint32_t scale)
+/* Adds one; what this CTA wrote before is seen by whoever reads a later value. */
+__device__ __forceinline__ uint32_t take_ticket(uint32_t *ticket)
 {
-    uint32_t x;
-    asm("prmt.b32 %0, %1, 0, 0x1404;" : "=r"(x) : "r"(pair));
+    uint32_t before;
+    asm volatile("atom.add.acq_rel.gpu.global.u32 %0, [%1], 1;"
+                 : "=r"(before)
+                 : "l"(ticket)
+                 : "memory");
+    return before;
+}
+
+/* ---- RAW: e4m3 to bf16 ------------------------------------------------------------------------ */
+
+/* What the weights' values times 2^-120 are multiplied by, as bf16x2: 2^(code - 7), in two factors
+ * where one would be infinite. */
+struct raw_factor {
+    uint32_t first, second;
+};
+
+__device__ __forceinline__ struct raw_factor raw_factor_of(uint32_t code)
+{
+    uint32_t low = min(code, 134u) + 120, rest = code > 134 ? code - 134 + 127 : 127;
+    return { low << 7 | low << 23, rest << 7 | rest << 23 };
+}
+
+/* The high bytes of both halves, e4m3 -> bf16: exactly what bf16 can hold of the true value. */
+template <bool TWO>
+__device__ __forceinline__ uint32_t raw_pair(uint32_t x, const struct raw_factor &factor)
+{
     x = (x & 0x80008000u) | ((x & 0x7f007f00u) >> 4);  // times 2^-120
-    asm("mul.rn.bf16x2 %0, %1, %2;" : "=r"(x) : "r"(x), "r"(0x7b807b80u));
-    asm("mul.rn.bf16x2 %0, %1, %2;" : "=r"(x) : "r"(x), "r"(scale));
+    asm("mul.rn.bf16x2 %0, %1, %2;" : "=r"(x) : "r"(x), "r"(factor.first));
+    if (TWO) asm("mul.rn.bf16x2 %0, %1, %2;" : "=r"(x) : "r"(x), "r"(factor.second));
     return x;
 }
 
-__device__ __forceinline__ uint32_t raw_scale(uint32_t code)
-{
-    uint32_t half = code ? code << 7 : 0x40u;
-    return half | half << 16;
-}
-
-/* A fragments of step `step` (16 columns) of an e4m3 tile; row: thread_row(). */
+/* A fragments of one step (16 columns) of an e4m3 tile; row: thread_row(). */
+template <bool TWO>
 __device__ __forceinline__ void raw_fragment(const uint8_t *tile, uint32_t row, uint32_t step,
-                                             uint32_t scale, uint32_t (&a)[4])
+                                             const struct raw_factor &factor, uint32_t (&a)[4])
 {
     const uint8_t *at = tile + wide_chunk(row, step) + threadIdx.x % 4 * 2;
-    a[0] = raw_pair(*(const uint16_t *)at, scale);
-    a[1] = raw_pair(*(const uint16_t *)(at + 1024), scale);
-    a[2] = raw_pair(*(const uint16_t *)(at + 8), scale);
-    a[3] = raw_pair(*(const uint16_t *)(at + 1032), scale);
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        uint32_t pair = *(const uint16_t *)(at + i % 2 * 1024 + i / 2 * 8), x;
+        asm("prmt.b32 %0, %1, 0, 0x1404;" : "=r"(x) : "r"(pair));
+        a[i] = raw_pair<TWO>(x, factor);
+    }
 }
+
+/* The same with the step's columns in raw_order, which the input must share: fewer, wider reads. The
+ * instruction's sum over its 16 columns does not depend on their order. */
+template <bool TWO>
+__device__ __forceinline__ void raw_quick(const uint8_t *tile, uint32_t row, uint32_t step,
+                                          const struct raw_factor &factor, uint32_t (&a)[4])
+{
+    const uint8_t *at = tile + wide_chunk(row, step) + threadIdx.x % 4 * 4;
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        uint32_t four = *(const uint32_t *)(at + i * 1024);
+        a[i] = raw_pair<TWO>(four << 8, factor);
+        a[i + 2] = raw_pair<TWO>(four, factor);
+    }
+}
+
+/* 16 channels: the even ones, then the odd ones. */
+__device__ __forceinline__ struct bf16x16 raw_order(const struct bf16x16 &x)
+{
+    return {
+        make_uint4(__byte_perm(x.low.x, x.low.y, 0x5410), __byte_perm(x.low.z, x.low.w, 0x5410),
+                   __byte_perm(x.high.x, x.high.y, 0x5410),
+                   __byte_perm(x.high.z, x.high.w, 0x5410)),
+        make_uint4(__byte_perm(x.low.x, x.low.y, 0x7632), __byte_perm(x.low.z, x.low.w, 0x7632),
+                   __byte_perm(x.high.x, x.high.y, 0x7632), __byte_perm(x.high.z, x.high.w, 0x7632))
+    };
+}
+
+/* Fragments of steps first, first + 1, ... of a tile with scale code `code`. */
+template <bool QUICK, bool TWO, int STEPS>
+__device__ __forceinline__ void raw_convert(const uint8_t *tile, uint32_t row, uint32_t first,
+                                            uint32_t code, uint32_t (&a)[STEPS][4])
+{
+    struct raw_factor factor = raw_factor_of(code);
+#pragma unroll
+    for (int i = 0; i < STEPS; i++)
+        if (QUICK) raw_quick<TWO>(tile, row, first + i, factor, a[i]);
+        else raw_fragment<TWO>(tile, row, first + i, factor, a[i]);
+}
+
+template <bool QUICK, int STEPS>
+__device__ __forceinline__ void raw_fragments(const uint8_t *tile, uint32_t row, uint32_t first,
+                                              uint32_t code, uint32_t (&a)[STEPS][4])
+{
+    if (code > 134) raw_convert<QUICK, true>(tile, row, first, code, a);
+    else raw_convert<QUICK, false>(tile, row, first, code, a);
+}
+
+/* ------------------------------------------------------------------------------------------------ */
 
 __device__ __forceinline__ void product_store(const struct product &part, uint32_t token,
                                               uint32_t column, float value)

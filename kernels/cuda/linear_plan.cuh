@@ -1,199 +1,135 @@
 /* linear_plan.cuh - who does what in a streaming product (linear_stream.cu).
  *
- * A unit is one row tile (64 rows) times one chunk of K. Units are ordered by where their columns
- * begin, so that the few units of a CTA share their activations, and cut by bytes into one stretch
- * for each CTA. The host lists segments, runs of like units; each CTA finds its own units in them.
+ * A unit is one row tile (64 rows) times one chunk of K. The input's columns are cut into windows,
+ * as wide as the longest chunk; a window's units stand part by part, in each chunk by chunk, in each
+ * row tile by row tile. So the few units of a CTA share their activations. The list of all units is
+ * cut by weight tiles into one stretch for each CTA, which finds its units by arithmetic alone.
+ *
+ *     group 0, window 0: part 0 [chunk 0: rows 0 1 2 ..][chunk 1: ..] part 1 [chunk 0: ..] ..
+ *     group 0, window 1: ..
  */
 #ifndef KERNELS_CUDA_LINEAR_PLAN_CUH
 #define KERNELS_CUDA_LINEAR_PLAN_CUH
 
 #include "kernels/cuda/linear.cuh"
 
-constexpr uint32_t TRIP = 4, MOST_DEPTH = 2 * TRIP;  // stages of a ring
-constexpr uint32_t GROUPS = 2, CONSUMERS = GROUPS * 128, THREADS = CONSUMERS + GROUPS * 32;
-constexpr uint32_t MAX_SEGMENTS = 192, MAX_UNITS = 64, RESIDENT_TOKENS = 8;
+constexpr uint32_t MAX_UNITS = 64;  // of a CTA
 
-/* Units that follow each other: one chunk of one part's group, row tile by row tile. */
-struct segment {
-    uint32_t first_tile, first_unit;     // before it
-    uint16_t part, group, chunk, tiles;  // tiles: of one unit
-};
-
-struct stream_job {
-    struct products of;
-    struct segment segment[MAX_SEGMENTS + 1];  // one more ends the list
-    uint32_t segments;
-    const bf16 *in;
-    uint32_t in_stride;
-    float *partials;  // [row tile][chunk][64 * N], in the order of fragments
-    uint32_t *tickets;
-    const float *scale;  // streamed activations: [cols / 128, padded]
-    uint32_t padded;
+struct stream_plan {
+    uint32_t windows, cols;        // of a group; columns of one
+    uint32_t tiles, units;         // of a window
+    uint32_t total;                // tiles of all windows of all groups
+    uint32_t tile[LINEAR_PARTS];   // first tile of the part in its window
+    uint32_t unit[LINEAR_PARTS];   // first unit
+    uint32_t count[LINEAR_PARTS];  // units of the part in a window
 };
 
 struct stream_unit {
     const uint8_t *data, *scale;
-    uint32_t column;  // first, of the input
-    uint16_t part, tiles, chunk;
-    uint32_t row_tile;  // of all groups
+    uint32_t column;              // first, of the input
+    uint32_t row_tile;            // of all groups
+    uint16_t part, chunk, tiles;  // tiles 0: a chunk past the end of K
 };
 
-/* K blocks that a CTA keeps in shared memory: [first, end) in units of 128 columns. */
-struct stretch {
-    uint32_t first, end;
-};
-
-/* ---- what a CTA is to do ------------------------------------------------------------------- */
-
-struct stream_shared {
-    mbarrier full[GROUPS][MOST_DEPTH], empty[GROUPS][MOST_DEPTH];
-    struct stream_unit unit[MAX_UNITS];
-    uint32_t first_unit, end_unit;
-    struct stretch fp8, bf16;
-    uint32_t last[GROUPS];
-};
-
-/* Units that start before tile `tile`. */
-__device__ __forceinline__ uint32_t units_before(const struct segment &segment, uint32_t tile)
+/* Part `i` with at[i] <= x. */
+__host__ __device__ __forceinline__ uint32_t plan_part(const uint32_t *at, uint32_t parts,
+                                                       uint32_t x)
 {
-    return segment.first_unit + (tile - segment.first_tile + segment.tiles - 1) / segment.tiles;
+    uint32_t i = 0;
+    while (i + 1 < parts && x >= at[i + 1]) i++;
+    return i;
 }
 
-__device__ __forceinline__ void fill_unit(const struct stream_job &job,
-                                          const struct segment &segment, uint32_t row_tile,
-                                          struct stream_unit *unit)
+/* How many units start before tile `tile`. */
+__host__ __device__ __forceinline__ uint32_t units_before(const struct products &of,
+                                                          const struct stream_plan &plan,
+                                                          uint32_t tile)
 {
-    const struct product &part = job.of.part[segment.part];
-    uint32_t tile = segment.group * part.row_tiles + row_tile;
-    uint32_t k = segment.chunk * part.chunk;
-    size_t at = (size_t)tile * part.k_tiles + k;
-
-    unit->data = part.data + at * TILE_BYTES;
-    unit->scale = part.scale ? part.scale + at : nullptr;
-    unit->column = segment.group * job.of.group_cols + k * tile_cols(part.kind);
-    unit->part = segment.part;
-    unit->tiles = segment.tiles;
-    unit->chunk = segment.chunk;
-    unit->row_tile = tile;
+    uint32_t window = tile / plan.tiles, rest = tile % plan.tiles;
+    uint32_t i = plan_part(plan.tile, of.count, rest);
+    uint32_t chunk = of.part[i].chunk;
+    return window * plan.units + plan.unit[i] + (rest - plan.tile[i] + chunk - 1) / chunk;
 }
 
-/* The CTA's stretch of units, and the columns they need. One segment a thread. */
-__device__ __forceinline__ void make_plan(const struct stream_job &job,
-                                          struct stream_shared *shared)
+/* First tile of a CTA's stretch; of CTA `ctas` the end. */
+__host__ __device__ __forceinline__ uint32_t plan_cut(const struct stream_plan &plan, uint32_t cta,
+                                                      uint32_t ctas)
 {
-    uint32_t tiles = job.segment[job.segments].first_tile, t = threadIdx.x;
-    uint32_t from = (uint32_t)((uint64_t)tiles * blockIdx.x / gridDim.x);
-    uint32_t to = (uint32_t)((uint64_t)tiles * (blockIdx.x + 1) / gridDim.x);
+    return (uint32_t)((uint64_t)plan.total * cta / ctas);
+}
 
-    if (t == 0) {
-        shared->fp8 = shared->bf16 = { UINT32_MAX, 0 };
-        shared->end_unit = job.segment[job.segments].first_unit;
-        for (uint32_t g = 0; g < GROUPS; g++)
-            for (uint32_t s = 0; s < MOST_DEPTH; s++) {
-                mbarrier_init(&shared->full[g][s], 1);
-                mbarrier_init(&shared->empty[g][s], 4);
-            }
-        mbarrier_init_done();
-    }
-    __syncthreads();
-    bool mine = t < job.segments;
-    struct segment segment = {};
-    uint32_t end_tile = 0;
-    if (mine) {
-        segment = job.segment[t];
-        end_tile = job.segment[t + 1].first_tile;
-        if (from >= segment.first_tile && from < end_tile)
-            shared->first_unit = units_before(segment, from);
-        if (to >= segment.first_tile && to < end_tile) shared->end_unit = units_before(segment, to);
-    }
-    __syncthreads();
-    if (mine) {
-        uint32_t first = max(segment.first_unit, shared->first_unit);
-        uint32_t end = min(job.segment[t + 1].first_unit, shared->end_unit);
-        for (uint32_t u = first; u < end; u++)
-            fill_unit(job, segment, u - segment.first_unit, &shared->unit[u - shared->first_unit]);
-        if (first < end) {
-            const struct product &part = job.of.part[segment.part];
-            struct stretch *stretch = part.kind == LINEAR_FP8 ? &shared->fp8 : &shared->bf16;
-            uint32_t wide = tile_cols(part.kind);
-            uint32_t column = segment.group * job.of.group_cols + segment.chunk * part.chunk * wide;
-            atomicMin(&stretch->first, column / 128);
-            atomicMax(&stretch->end, (column + segment.tiles * wide + 127) / 128);
-        }
-    }
-    __syncthreads();
+/* First input column of a window of all groups. */
+__host__ __device__ __forceinline__ uint32_t window_column(const struct products &of,
+                                                           const struct stream_plan &plan,
+                                                           uint32_t window)
+{
+    return window / plan.windows * of.group_cols + window % plan.windows * plan.cols;
+}
+
+__device__ __forceinline__ struct stream_unit
+find_unit(const struct products &of, const struct stream_plan &plan, uint32_t number)
+{
+    uint32_t window = number / plan.units, rest = number % plan.units;
+    uint32_t i = plan_part(plan.unit, of.count, rest);
+    const struct product &part = of.part[i];
+    uint32_t sub = (rest - plan.unit[i]) / part.row_tiles, chunks = plan.count[i] / part.row_tiles;
+    uint32_t group = window / plan.windows, chunk = window % plan.windows * chunks + sub;
+    uint32_t row_tile = group * part.row_tiles + (rest - plan.unit[i]) % part.row_tiles;
+    uint32_t k = chunk * part.chunk;
+    size_t at = (size_t)row_tile * part.k_tiles + k;
+    struct stream_unit unit;
+
+    unit.data = part.data + at * TILE_BYTES;
+    unit.scale = part.scale ? part.scale + at : nullptr;
+    unit.column = group * of.group_cols + k * tile_cols(part.kind);
+    unit.row_tile = row_tile;
+    unit.part = (uint16_t)i;
+    unit.chunk = (uint16_t)chunk;
+    unit.tiles = k < part.k_tiles ? (uint16_t)min(part.chunk, part.k_tiles - k) : 0;
+    return unit;
 }
 
 /* ---- host ---------------------------------------------------------------------------------- */
 
-/* Segments in the order of their first columns: each part's are in that order already. */
-static inline void make_segments(struct stream_job *job)
+static inline struct stream_plan plan_units(const struct products *of)
 {
-    const struct products *of = &job->of;
-    uint32_t done[LINEAR_PARTS] = { 0 }, tile = 0, unit = 0, n = 0;
+    struct stream_plan plan = {};
 
-    for (;;) {
-        uint32_t best = of->count, where = UINT32_MAX;
-        for (uint32_t i = 0; i < of->count; i++) {
-            const struct product *part = &of->part[i];
-            uint32_t group = done[i] / part->chunks, chunk = done[i] % part->chunks;
-            uint32_t wide = part->kind == LINEAR_BF16 ? 64 : 128;
-            uint32_t column = group * of->group_cols + chunk * part->chunk * wide;
-            if (group < of->groups && column < where) best = i, where = column;
-        }
-        must(n <= MAX_SEGMENTS);
-        job->segment[n] = { tile, unit };
-        if (best == of->count) break;
-        const struct product *part = &of->part[best];
-        uint32_t chunk = done[best] % part->chunks, left = part->k_tiles - chunk * part->chunk;
-        job->segment[n].part = (uint16_t)best;
-        job->segment[n].group = (uint16_t)(done[best] / part->chunks);
-        job->segment[n].chunk = (uint16_t)chunk;
-        job->segment[n].tiles = (uint16_t)(left < part->chunk ? left : part->chunk);
-        tile += part->row_tiles * job->segment[n].tiles;
-        unit += part->row_tiles;
-        done[best]++, n++;
+    for (uint32_t i = 0; i < of->count; i++) {
+        uint32_t cols = of->part[i].chunk * (of->part[i].kind == LINEAR_BF16 ? 64 : 128);
+        if (cols > plan.cols) plan.cols = cols;
     }
-    job->segments = n;
+    plan.windows = (of->group_cols + plan.cols - 1) / plan.cols;
+    for (uint32_t i = 0; i < of->count; i++) {
+        const struct product *part = &of->part[i];
+        uint32_t cols = part->chunk * (part->kind == LINEAR_BF16 ? 64 : 128);
+        must(plan.windows == 1 || plan.cols % cols == 0);
+        plan.tile[i] = plan.tiles;
+        plan.unit[i] = plan.units;
+        plan.count[i] = part->row_tiles * (plan.windows == 1 ? part->chunks : plan.cols / cols);
+        plan.tiles += plan.count[i] * part->chunk;
+        plan.units += plan.count[i];
+    }
+    plan.total = plan.tiles * plan.windows * of->groups;
+    return plan;
 }
 
-static inline void add_stretch(struct stretch *to, uint32_t first, uint32_t end)
+/* The most columns whose activations one CTA needs. */
+static inline uint32_t plan_most_columns(const struct products *of, const struct stream_plan *plan,
+                                         uint32_t ctas)
 {
-    if (first < to->first) to->first = first;
-    if (end > to->end) to->end = end;
-}
+    uint32_t most = 0;
 
-/* The most that a CTA keeps of the activations, and the most units it has. */
-static inline uint32_t resident_bytes(const struct stream_job *job, uint32_t grid,
-                                      uint32_t *most_units)
-{
-    uint32_t tiles = job->segment[job->segments].first_tile, bytes = 0, at = 0;
-
-    *most_units = 0;
-    for (uint32_t cta = 0; cta < grid; cta++) {
-        uint32_t from = (uint32_t)((uint64_t)tiles * cta / grid);
-        uint32_t to = (uint32_t)((uint64_t)tiles * (cta + 1) / grid), units = 0;
-        struct stretch kept[2] = { { UINT32_MAX, 0 }, { UINT32_MAX, 0 } };
-        while (job->segment[at + 1].first_tile <= from) at++;
-        for (uint32_t s = at; s < job->segments && job->segment[s].first_tile < to; s++) {
-            const struct segment *segment = &job->segment[s];
-            const struct product *part = &job->of.part[segment->part];
-            uint32_t wide = part->kind == LINEAR_BF16 ? 64 : 128;
-            uint32_t column =
-                segment->group * job->of.group_cols + segment->chunk * part->chunk * wide;
-            add_stretch(&kept[part->kind == LINEAR_FP8], column / 128,
-                        (column + segment->tiles * wide + 127) / 128);
-            uint32_t end = segment[1].first_tile < to ? segment[1].first_tile : to;
-            uint32_t first = segment->first_tile > from ? segment->first_tile : from;
-            units += (end - first + segment->tiles - 1) / segment->tiles + 1;
-        }
-        uint32_t sum = 0;
-        for (uint32_t fp8 = 0; fp8 < 2; fp8++)
-            if (kept[fp8].end) sum += (kept[fp8].end - kept[fp8].first) * (fp8 ? 1024 + 32 : 2048);
-        if (sum > bytes) bytes = sum;
-        if (units > *most_units) *most_units = units;
+    for (uint32_t cta = 0; cta < ctas; cta++) {
+        uint32_t first = units_before(*of, *plan, plan_cut(*plan, cta, ctas));
+        uint32_t end = units_before(*of, *plan, plan_cut(*plan, cta + 1, ctas));
+        must(end - first <= MAX_UNITS);
+        if (first == end) continue;
+        uint32_t from = window_column(*of, *plan, first / plan->units);
+        uint32_t to = window_column(*of, *plan, (end - 1) / plan->units) + plan->cols;
+        if (to - from > most) most = to - from;
     }
-    return bytes;
+    return most;
 }
 
 #endif

@@ -1,69 +1,15 @@
 /* linear_stream.cu - products of few tokens: the weights pass once through the SMs as fast as memory
  * gives them, and everything else hides behind that.
  *
- * A unit is one row tile (64 rows) times one chunk of K. Units are ordered by where their columns
- * begin, so that the few units of a CTA share their activations, and cut into one stretch for each
- * SM. A CTA has two warpgroups, each with its own producer thread, its own ring of weight tiles and
- * every other unit of the stretch. Chunks of one row tile meet in the workspace: who comes last
- * adds them, in order.
+ * A CTA has a stretch of units (linear_plan.cuh) and two warpgroups, each with its own producer
+ * thread, its own ring of weight tiles and every other unit of the stretch. Sums of chunks meet in
+ * the workspace: each CTA says so once, at its end, and who comes last to a row tile adds its
+ * chunks, in order.
  *
  * Up to 8 tokens the activations that a CTA needs lie in its shared memory for good, quantised by
  * itself while the first weights are on their way; with more they come along with each weight tile.
  */
-#include "kernels/cuda/linear_plan.cuh"
-
-/* ---- activations that stay ----------------------------------------------------------------- */
-
-/* Where they lie: FP8 blocks [128 columns][8 tokens x 128 bytes], their scales [128 columns][8],
- * BF16 blocks [64 columns][8 tokens x 128 bytes]. */
-struct resident {
-    uint8_t *code, *half;
-    float *scale;
-};
-
-__device__ __forceinline__ struct resident resident_of(const struct stream_shared &shared,
-                                                       uint8_t *room)
-{
-    uint32_t blocks = shared.fp8.end > shared.fp8.first ? shared.fp8.end - shared.fp8.first : 0;
-    uint32_t halves = shared.bf16.end > shared.bf16.first ? shared.bf16.end - shared.bf16.first : 0;
-    struct resident r = { room, room + blocks * 1024, nullptr };
-    r.scale = (float *)(r.half + halves * 2048);
-    return r;
-}
-
-/* All consumer threads; eight lanes a token and block. */
-__device__ void make_resident(const struct stream_job &job, const struct stream_shared &shared,
-                              const struct resident &to)
-{
-    uint32_t unit = threadIdx.x % QUANT_LANES, first = threadIdx.x / QUANT_LANES;
-    uint32_t tokens = job.of.tokens;
-    bool fp8 = shared.fp8.end > shared.fp8.first, half = shared.bf16.end > shared.bf16.first;
-    uint32_t begin = min(shared.fp8.first, shared.bf16.first);
-    uint32_t end = max(shared.fp8.end, shared.bf16.end);
-    uint32_t work = (end - begin) * tokens, rounds = (work + 31) / 32;
-
-    for (uint32_t i = 0; i < rounds; i++) {
-        uint32_t at = i * 32 + first, token = at % tokens, block = begin + at / tokens;
-        bool real = at < work;
-        struct bf16x16 x = {};
-        if (real)
-            x = bf16x16_read(job.in + (size_t)token * job.in_stride + block * 128 + unit * 16);
-        if (fp8) {
-            float scale = quant_scale(x);
-            if (real && block >= shared.fp8.first && block < shared.fp8.end) {
-                uint32_t b = block - shared.fp8.first;
-                *(uint4 *)(to.code + b * 1024 + wide_chunk(token, unit)) = quant_codes(x, scale);
-                if (unit == 0) to.scale[b * 8 + token] = scale;
-            }
-        }
-        if (half && real && block >= shared.bf16.first && block < shared.bf16.end) {
-            uint8_t *b = to.half + (block - shared.bf16.first) * 2048 + unit / 4 * 1024;
-            *(uint4 *)(b + wide_chunk(token, unit % 4 * 2)) = x.low;
-            *(uint4 *)(b + wide_chunk(token, unit % 4 * 2 + 1)) = x.high;
-        }
-    }
-    shared_written();
-}
+#include "kernels/cuda/linear_resident.cuh"
 
 /* ---- the ring ------------------------------------------------------------------------------ */
 
@@ -81,13 +27,19 @@ struct tile_walk {
     uint32_t unit, tile;
 };
 
-__device__ __forceinline__ void walk_on(const struct stream_shared &shared, struct tile_walk *walk)
+__device__ __forceinline__ struct tile_walk walk_from(const struct stream_shared &shared,
+                                                      uint32_t units, uint32_t unit)
+{
+    while (unit < units && shared.unit[unit].tiles == 0) unit += GROUPS;
+    return { unit, 0 };
+}
+
+__device__ __forceinline__ void walk_on(const struct stream_shared &shared, uint32_t units,
+                                        struct tile_walk *walk)
 {
     walk->tile++;
-    if (walk->tile % TRIP == 0 && walk->tile >= shared.unit[walk->unit].tiles) {
-        walk->tile = 0;
-        walk->unit += GROUPS;
-    }
+    if (walk->tile % TRIP == 0 && walk->tile >= shared.unit[walk->unit].tiles)
+        *walk = walk_from(shared, units, walk->unit + GROUPS);
 }
 
 template <int N, bool STREAMED, bool RAW>
@@ -131,20 +83,19 @@ __device__ __forceinline__ void ask_input(const struct stream_job &job, const CU
 template <int N, bool STREAMED, bool RAW>
 __device__ void produce(const struct stream_job &job, const CUtensorMap *codes,
                         const CUtensorMap *halves, struct stream_shared *shared, uint8_t *ring,
-                        uint32_t group)
+                        uint32_t units, uint32_t group)
 {
     constexpr uint32_t STAGE = stage_of<N, STREAMED, RAW>::BYTES;
     constexpr uint32_t DEPTH = stage_of<N, STREAMED, RAW>::DEPTH;
-    uint32_t units = shared->end_unit - shared->first_unit;
-    struct tile_walk walk = { group, 0 }, input = walk;
+    struct tile_walk walk = walk_from(*shared, units, group), input = walk;
     mbarrier *full = shared->full[group], *empty = shared->empty[group];
 
-    for (uint32_t s = 0; s < DEPTH && walk.unit < units; s++, walk_on(*shared, &walk))
+    for (uint32_t s = 0; s < DEPTH && walk.unit < units; s++, walk_on(*shared, units, &walk))
         ask_weights<N, STREAMED, RAW>(job, shared->unit[walk.unit], walk.tile, ring + s * STAGE,
                                       full + s);
     if (!STREAMED && walk.unit >= units) return;
     grid_wait();
-    for (uint32_t s = 0; s < DEPTH && input.unit < units; s++, walk_on(*shared, &input))
+    for (uint32_t s = 0; s < DEPTH && input.unit < units; s++, walk_on(*shared, units, &input))
         ask_input<N, STREAMED, RAW>(job, codes, halves, shared->unit[input.unit], input.tile,
                                     ring + s * STAGE, full + s);
     for (uint32_t lap = 0; walk.unit < units; lap++)
@@ -156,7 +107,7 @@ __device__ void produce(const struct stream_job &job, const CUtensorMap *codes,
             ask_weights<N, STREAMED, RAW>(job, unit, walk.tile, ring + s * STAGE, full + s);
             ask_input<N, STREAMED, RAW>(job, codes, halves, unit, walk.tile, ring + s * STAGE,
                                         full + s);
-            walk_on(*shared, &walk);
+            walk_on(*shared, units, &walk);
         }
 }
 
@@ -257,13 +208,12 @@ __device__ __forceinline__ void unit_raw(struct consumer &c, const struct stream
     consume<stage_of<N, STREAMED, RAW>>(c, unit.tiles, [&](uint8_t *stage, uint32_t tile) {
         const uint8_t *half = STREAMED ? stage + TILE_BYTES : input.half + (block + tile) * 2048;
         uint64_t b = wgmma_rows(shared_address(half));
-        uint32_t scale = raw_scale(__shfl_sync(0xffffffffu, codes, tile));
+        uint32_t code = __shfl_sync(0xffffffffu, codes, tile);
         constexpr int AT_ONCE = N >= 64 ? 4 : 8;  // as registers allow
 #pragma unroll
         for (int first = 0; first < 8; first += AT_ONCE) {
             uint32_t a[AT_ONCE][4];
-#pragma unroll
-            for (int i = 0; i < AT_ONCE; i++) raw_fragment(stage, row, first + i, scale, a[i]);
+            raw_fragments<!STREAMED>(stage, row, first, code, a);
             wgmma_begin();
 #pragma unroll
             for (int i = 0; i < AT_ONCE; i++) {
@@ -279,7 +229,7 @@ __device__ __forceinline__ void unit_raw(struct consumer &c, const struct stream
 
 /* ---- results ------------------------------------------------------------------------------- */
 
-/* Four neighbours of a thread's sums: columns (tokens) 8 * quad + 2q, + 1 of rows r and r + 8. */
+/* Four neighbours of a thread's sums: tokens 8 * quad + 2q, + 1 of rows r and r + 8. */
 __device__ __forceinline__ void store_quad(const struct stream_job &job, const struct product &part,
                                            uint32_t row_tile, int quad, float4 sum)
 {
@@ -293,52 +243,97 @@ __device__ __forceinline__ void store_quad(const struct stream_job &job, const s
     }
 }
 
-/* The chunk's sums go to the workspace; the last chunk of a row tile to arrive adds all. */
+/* The first of a row tile's tickets, one for each chunk so far, and the number of its room. */
+__device__ __forceinline__ uint32_t ticket_of(const struct product &part,
+                                              const struct stream_unit &unit)
+{
+    return part.first_ticket + unit.row_tile * part.chunks;
+}
+
+/* A unit's sums: the result, or one chunk of it, to the workspace. */
 template <int N>
-__device__ void finish_unit(const struct stream_job &job, struct stream_shared *shared,
-                            const struct stream_unit &unit, uint32_t group,
-                            const float (&acc)[N / 2])
+__device__ __forceinline__ void
+store_unit(const struct stream_job &job, const struct stream_unit &unit, const float (&acc)[N / 2])
 {
     const struct product &part = job.of.part[unit.part];
-    uint32_t thread = threadIdx.x % 128;
-
-    if (part.chunks == 1) {
+    uint32_t token = threadIdx.x % 4 * 2;
+    float4 *room = (float4 *)job.partials +
+                   (size_t)(ticket_of(part, unit) + unit.chunk) * (N / 8) * 128 + threadIdx.x % 128;
 #pragma unroll
-        for (int j = 0; j < N / 8; j++)
-            store_quad(job, part, unit.row_tile, j,
-                       make_float4(0 + acc[4 * j], 0 + acc[4 * j + 1], 0 + acc[4 * j + 2],
-                                   0 + acc[4 * j + 3]));
-        return;
-    }
-    uint32_t ticket = part.first_ticket + unit.row_tile * part.chunks;
-    float4 *room = (float4 *)job.partials + (size_t)ticket * (N / 8) * 128 + thread;
-    float4 *mine = room + (size_t)unit.chunk * (N / 8) * 128;
-#pragma unroll
-    for (int j = 0; j < N / 8; j++)
-        if (j * 8 < job.of.tokens)
-            __stcg(mine + j * 128,
-                   make_float4(acc[4 * j], acc[4 * j + 1], acc[4 * j + 2], acc[4 * j + 3]));
-    __threadfence();
-    some_sync(1 + group, 128);
-    if (thread == 0) {
-        uint32_t before = atomicAdd(job.tickets + ticket, 1u);
-        shared->last[group] = before == part.chunks - 1;
-        if (before == part.chunks - 1) job.tickets[ticket] = 0;  // as the next launch wants it
-        __threadfence();
-    }
-    some_sync(1 + group, 128);
-    if (!shared->last[group]) return;
     for (int j = 0; j < N / 8; j++) {
-        if (j * 8 >= job.of.tokens) break;
-        float4 sum = make_float4(0, 0, 0, 0);
-#pragma unroll 4
-        for (uint32_t c = 0; c < part.chunks; c++) {
-            float4 x = __ldcg(room + ((size_t)c * (N / 8) + j) * 128);
-            sum.x += x.x, sum.y += x.y, sum.z += x.z, sum.w += x.w;
-        }
-        store_quad(job, part, unit.row_tile, j, sum);
+        const float *x = &acc[4 * j];
+        if (part.chunks == 1)
+            store_quad(job, part, unit.row_tile, j,
+                       make_float4(0 + x[0], 0 + x[1], 0 + x[2], 0 + x[3]));
+        else if (token + j * 8 < job.of.tokens)
+            __stcg(room + j * 128, make_float4(x[0], x[1], x[2], x[3]));
     }
 }
+
+/* Adds a row tile's chunks in order. Many loads are under way at a time: this is the tail of the
+ * kernel. */
+template <int N>
+__device__ __forceinline__ void add_chunks(const struct stream_job &job,
+                                           const struct stream_unit &unit)
+{
+    constexpr int QUADS = N == 8 ? 1 : 2, CHUNKS = 8;
+    const struct product &part = job.of.part[unit.part];
+    const float4 *room = (const float4 *)job.partials +
+                         (size_t)ticket_of(part, unit) * (N / 8) * 128 + threadIdx.x % 128;
+
+    for (int first = 0; first < N / 8; first += QUADS) {
+        float4 sum[QUADS];
+#pragma unroll
+        for (int j = 0; j < QUADS; j++) sum[j] = make_float4(0, 0, 0, 0);
+        for (uint32_t from = 0; from < part.chunks; from += CHUNKS) {
+            float4 x[CHUNKS][QUADS];
+#pragma unroll
+            for (int c = 0; c < CHUNKS; c++)
+#pragma unroll
+                for (int j = 0; j < QUADS; j++) {
+                    uint32_t token = (first + j) * 8 + threadIdx.x % 4 * 2;
+                    if (from + c < part.chunks && token < job.of.tokens)
+                        x[c][j] = __ldcg(room + ((from + c) * (N / 8) + first + j) * 128);
+                }
+#pragma unroll
+            for (int c = 0; c < CHUNKS; c++)
+                if (from + c < part.chunks)
+#pragma unroll
+                    for (int j = 0; j < QUADS; j++) {
+                        sum[j].x += x[c][j].x, sum[j].y += x[c][j].y;
+                        sum[j].z += x[c][j].z, sum[j].w += x[c][j].w;
+                    }
+        }
+#pragma unroll
+        for (int j = 0; j < QUADS; j++) store_quad(job, part, unit.row_tile, first + j, sum[j]);
+    }
+}
+
+/* Says that a warpgroup's chunks have been written, and adds those whose row tiles are complete. */
+template <int N>
+__device__ __forceinline__ void finish_units(const struct stream_job &job,
+                                             struct stream_shared *shared, uint32_t units,
+                                             uint32_t group)
+{
+    uint32_t mine = group + threadIdx.x % 128 * GROUPS;
+    some_sync(1 + group, 128);
+    if (mine < units) {
+        const struct stream_unit &unit = shared->unit[mine];
+        const struct product &part = job.of.part[unit.part];
+        bool last = false;
+        if (part.chunks > 1 && unit.tiles) {
+            uint32_t *ticket = job.tickets + ticket_of(part, unit);
+            last = take_ticket(ticket) == part.chunks - 1;
+            if (last) *ticket = 0;  // as the next launch wants it
+        }
+        shared->last[mine] = last;
+    }
+    some_sync(1 + group, 128);
+    for (uint32_t u = group; u < units; u += GROUPS)
+        if (shared->last[u]) add_chunks<N>(job, shared->unit[u]);
+}
+
+/* ---- the kernel ---------------------------------------------------------------------------- */
 
 __device__ __forceinline__ uint32_t unit_codes(const struct stream_unit &unit)
 {
@@ -352,44 +347,44 @@ __global__ void __launch_bounds__(THREADS, N <= 16 ? 2 : 1)
                   const __grid_constant__ CUtensorMap codes,
                   const __grid_constant__ CUtensorMap halves)
 {
-    constexpr uint32_t STAGE = stage_of<N, STREAMED, RAW>::BYTES;
-    constexpr uint32_t DEPTH = stage_of<N, STREAMED, RAW>::DEPTH;
+    using stage_t = stage_of<N, STREAMED, RAW>;
+    constexpr uint32_t RING = stage_t::DEPTH * stage_t::BYTES;
     extern __shared__ __align__(1024) uint8_t room[];
     __shared__ struct stream_shared shared;
     grid_launch();
-    make_plan(job, &shared);
+    struct stretch mine = start_cta(job, &shared);
 
     if (threadIdx.x >= CONSUMERS) {
         uint32_t group = (threadIdx.x - CONSUMERS) / 32;
         if (threadIdx.x % 32 == 0)
-            produce<N, STREAMED, RAW>(job, &codes, &halves, &shared, room + group * DEPTH * STAGE,
-                                      group);
+            produce<N, STREAMED, RAW>(job, &codes, &halves, &shared, room + group * RING,
+                                      mine.units, group);
         return;
     }
-    uint32_t group = threadIdx.x / 128, units = shared.end_unit - shared.first_unit;
-    struct resident input = resident_of(shared, room + GROUPS * DEPTH * STAGE);
-    uint32_t next_codes = group < units ? unit_codes(shared.unit[group]) : 127;
+    uint32_t group = threadIdx.x / 128;
+    struct resident input = resident_of(job, mine, room + GROUPS * RING);
+    uint32_t next_codes = group < mine.units ? unit_codes(shared.unit[group]) : 127;
     grid_wait();
     if (!STREAMED) {
-        make_resident(job, shared, input);
+        make_resident<RAW>(job, mine, input);
         some_sync(3, CONSUMERS);
     }
-    struct consumer c = { shared.full[group], shared.empty[group], room + group * DEPTH * STAGE,
-                          0 };
-    for (uint32_t u = group; u < units; u += GROUPS) {
+    struct consumer c = { shared.full[group], shared.empty[group], room + group * RING, 0 };
+    for (uint32_t u = group; u < mine.units; u += GROUPS) {
         const struct stream_unit &unit = shared.unit[u];
         enum linear_kind kind = job.of.part[unit.part].kind;
         uint32_t scales = next_codes;
-        if (u + GROUPS < units) next_codes = unit_codes(shared.unit[u + GROUPS]);
+        if (u + GROUPS < mine.units) next_codes = unit_codes(shared.unit[u + GROUPS]);
+        if (unit.tiles == 0) continue;
         float acc[N / 2];
 #pragma unroll
         for (int j = 0; j < N / 2; j++) acc[j] = 0;
-        if (kind == LINEAR_BF16)
-            unit_bf16<N, STREAMED, RAW>(c, unit, input, shared.bf16.first, acc);
-        else if (RAW) unit_raw<N, STREAMED, RAW>(c, unit, input, shared.bf16.first, scales, acc);
-        else unit_fp8<N, STREAMED, RAW>(c, unit, input, shared.fp8.first, scales, acc);
-        finish_unit<N>(job, &shared, unit, group, acc);
+        if (kind == LINEAR_BF16) unit_bf16<N, STREAMED, RAW>(c, unit, input, mine.first, acc);
+        else if (RAW) unit_raw<N, STREAMED, RAW>(c, unit, input, mine.first, scales, acc);
+        else unit_fp8<N, STREAMED, RAW>(c, unit, input, mine.first, scales, acc);
+        store_unit<N>(job, unit, acc);
     }
+    finish_units<N>(job, &shared, mine.units, group);
 }
 
 /* ---- host ---------------------------------------------------------------------------------- */
@@ -403,71 +398,74 @@ struct stream_launch {
 
 template <int N, bool STREAMED, bool RAW> static void stream_launch(const struct stream_launch *l)
 {
-    uint32_t bytes =
-        GROUPS * stage_of<N, STREAMED, RAW>::DEPTH * stage_of<N, STREAMED, RAW>::BYTES +
-        l->resident;
-    launch(l->cuda, "linear", stream_kernel<N, STREAMED, RAW>, dim3(l->grid), THREADS, bytes,
-           *l->job, l->codes, l->halves);
+    using stage_t = stage_of<N, STREAMED, RAW>;
+    launch(l->cuda, "linear", stream_kernel<N, STREAMED, RAW>, dim3(l->grid), THREADS,
+           GROUPS * stage_t::DEPTH * stage_t::BYTES + l->resident, *l->job, l->codes, l->halves);
+}
+
+/* Columns of the matrix instruction. */
+static uint32_t stream_width(uint32_t tokens)
+{
+    return tokens <= 8 ? 8 : tokens <= 16 ? 16 : tokens <= 32 ? 32 : 64;
 }
 
 template <bool RAW> static void stream_choose(const struct stream_launch *l, bool streamed)
 {
-    uint32_t tokens = l->job->of.tokens;
+    uint32_t n = stream_width(l->job->of.tokens);
     if (!streamed) stream_launch<8, false, RAW>(l);
-    else if (tokens <= 8) stream_launch<8, true, RAW>(l);
-    else if (tokens <= 16) stream_launch<16, true, RAW>(l);
-    else if (tokens <= 32) stream_launch<32, true, RAW>(l);
+    else if (n == 8) stream_launch<8, true, RAW>(l);
+    else if (n == 16) stream_launch<16, true, RAW>(l);
+    else if (n == 32) stream_launch<32, true, RAW>(l);
     else stream_launch<64, true, RAW>(l);
 }
 
 /* Activations that come along: quantised in memory, and maps of both forms. */
-static bool make_streams(struct stream_launch *l, struct stream_job *job, const struct mat *in,
-                         const bool *has)
+static bool make_streams(struct stream_launch *l, struct stream_job *job, const struct mat *in)
 {
-    uint32_t tokens = in->rows, n = tokens <= 8 ? 8 : tokens <= 16 ? 16 : tokens <= 32 ? 32 : 64;
-    if (has[LINEAR_FP8]) {
+    uint32_t n = stream_width(in->rows);
+    if (job->fp8) {
         struct quantised q;
         if (!quantise(l->cuda, in, &q)) return false;
         job->scale = q.scale;
         job->padded = q.padded;
-        struct tensor codes = { q.code, 1, tokens, in->cols, in->cols, n };
+        struct tensor codes = { q.code, 1, in->rows, in->cols, in->cols, n };
         if (!tensor_map(l->cuda, &codes, &l->codes)) return false;
     }
-    struct tensor halves = { in->data, 2, tokens, in->cols, in->stride, n };
-    return !(has[LINEAR_RAW] || has[LINEAR_BF16]) || tensor_map(l->cuda, &halves, &l->halves);
+    struct tensor halves = { in->data, 2, in->rows, in->cols, in->stride, n };
+    return !job->half || tensor_map(l->cuda, &halves, &l->halves);
 }
 
 void linear_stream(struct cuda_dev *cuda, const struct products *products, const struct mat *in)
 {
-    struct stream_job job = { *products };
+    struct stream_job job = { .of = *products, .plan = plan_units(products) };
     struct stream_launch l = { cuda, &job };
-    bool has[3] = { false, false, false };
-    uint32_t tokens = in->rows, partials = 0, most_units;
+    uint32_t tickets = 0, units = job.plan.units * job.plan.windows * products->groups;
+    bool raw = false;
 
-    make_segments(&job);
     job.in = (const bf16 *)in->data;
     job.in_stride = in->stride;
     job.tickets = cuda->tickets;
     for (uint32_t i = 0; i < products->count; i++) {
         const struct product *part = &products->part[i];
-        has[part->kind] = true;
-        if (part->chunks > 1) partials += part->row_tiles * products->groups * part->chunks;
+        job.fp8 |= part->kind == LINEAR_FP8;
+        job.half |= part->kind != LINEAR_FP8;
+        raw |= part->kind == LINEAR_RAW;
+        if (part->chunks > 1)
+            tickets = part->first_ticket + part->row_tiles * products->groups * part->chunks;
     }
-    must(partials <= TICKETS);
-    uint32_t units = job.segment[job.segments].first_unit;
+    must(tickets <= TICKETS);
     l.grid = units < (uint32_t)cuda->sms ? units : (uint32_t)cuda->sms;
-    l.resident = resident_bytes(&job, l.grid, &most_units);
-    must(most_units <= MAX_UNITS);
+    l.resident = plan_most_columns(products, &job.plan, l.grid) / 128 *
+                 ((job.fp8 ? 1024 + 32 : 0) + (job.half ? 2048 : 0));
 
-    bool streamed = tokens > RESIDENT_TOKENS || l.resident > 88 * 1024;
+    bool streamed = in->rows > RESIDENT_TOKENS || l.resident > 88 * 1024;
     if (streamed) l.resident = 0;
-    if (streamed && !make_streams(&l, &job, in, has)) return;
-    uint32_t n = (tokens + 7) / 8 * 8;
-    n = n <= 16 ? n : n <= 32 ? 32 : 64;
-    if (partials) {
-        job.partials = (float *)cuda_take(cuda, (size_t)partials * 64 * n * sizeof(float));
+    if (streamed && !make_streams(&l, &job, in)) return;
+    if (tickets) {
+        size_t bytes = (size_t)tickets * 64 * stream_width(in->rows) * sizeof(float);
+        job.partials = (float *)cuda_take(cuda, bytes);
         if (!job.partials) return;
     }
-    if (has[LINEAR_RAW]) stream_choose<true>(&l, streamed);
+    if (raw) stream_choose<true>(&l, streamed);
     else stream_choose<false>(&l, streamed);
 }
