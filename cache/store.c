@@ -385,7 +385,7 @@ bool store_wait(struct store *store, int timeout_ms)
 
 static bool too_many(const struct store *store)
 {
-    return store->callers >= DEPTH - RESERVE || io_room(store->io) <= RESERVE / 2;
+    return store->callers >= STORE_UNDER_WAY_MOST || io_room(store->io) <= RESERVE / 2;
 }
 
 enum status store_write(struct store *store, const struct store_write *write)

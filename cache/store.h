@@ -97,6 +97,8 @@ struct store_stats {
 
 struct store;
 
+#define STORE_UNDER_WAY_MOST 192u  // reads and writes not yet returned; beyond it BUSY
+
 /* Opens or makes the directory (0700; its parent exists). BAD_INPUT: not ours, too open, another
  * format or key, or too small; BUSY: another process has it; IO_FAILED, NO_MEMORY. err says what is
  * wrong in a sentence. After OK, err is empty or a remark for the log (threads in place of a ring,
