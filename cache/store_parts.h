@@ -212,9 +212,9 @@ bool can_write(const struct store *store);
 /* Reserves a place and the table's entry, and names the packed record for it. Returns the place
  * word, or 0: no room now. */
 uint64_t reserve(struct store *store, const struct record_id *id, void *packed, bool forward);
-void close_segment(struct store *store, uint32_t segment);
-void retire_segment(struct store *store, uint32_t segment);
-void free_segment(struct store *store, uint32_t segment);
+void close_segment(struct store *store, uint32_t at);
+void retire_segment(struct store *store, uint32_t at);
+void free_segment(struct store *store, uint32_t at);
 void pump_closing(struct store *store);
 void finish_log(struct store *store, struct op *op, int error);
 uint32_t class_of(const struct store *store, uint32_t segment);
@@ -233,7 +233,7 @@ const struct table_entry *read_table(const struct store *store, uint32_t segment
 /* ---- store_evict.c */
 void pump_eviction(struct store *store, uint32_t object);
 void finish_forward(struct store *store, struct op *op, int error);
-int compare_by_page(const void *a, const void *b, void *store);
+int compare_by_page(const void *a, const void *b, void *context);
 
 /* ---- store_scan.c */
 CHECKED enum status store_scan(struct store *store, struct err *err);

@@ -120,6 +120,28 @@ static void a_record_asked_for_under_another_key_is_a_miss(void **unused)
     close_and_remove(&f);
 }
 
+static void after_a_restart_every_block_has_all_blocks_before_it(void **unused)
+{
+    (void)unused;
+    struct fixture f;
+    struct store_stats stats;
+    open_new(&f, 31);
+    fill(&f, 0, 2);
+    for (uint64_t block = 2 * CHAIN; block < 3 * CHAIN; block++)
+        if (block != 2 * CHAIN + 4)  // of this chain four are reachable
+            assert_int_equal(fixture_write(&f, fixture_take_slot(&f), block, 0), OK);
+    assert_int_equal(fixture_write(&f, fixture_take_slot(&f), 2 * CHAIN + 7, 1), OK);
+    assert_int_equal(fixture_write(&f, fixture_take_slot(&f), 2 * CHAIN + 3, 1), OK);
+    reopen(&f);
+    store_stats(f.store, &stats);
+    assert_int_equal(f.found, 2 * (CHAIN + 1) + 4 + 1);
+    assert_int_equal(stats.orphans, CHAIN - 5 + 1);
+    assert_int_equal(read_all(&f), f.found);
+    for (uint32_t slot = 0; slot < f.found; slot++)
+        if (f.slot[slot].block / CHAIN == 2) assert_true(f.slot[slot].block % CHAIN < 4);
+    close_and_remove(&f);
+}
+
 static void the_oldest_go_and_what_was_touched_stays(void **unused)
 {
     (void)unused;
@@ -712,6 +734,7 @@ int main(void)
         cmocka_unit_test(both_drivers_do_the_same),
         cmocka_unit_test(a_forgotten_record_comes_back_at_most_as_a_block_of_its_own_key),
         cmocka_unit_test(a_record_asked_for_under_another_key_is_a_miss),
+        cmocka_unit_test(after_a_restart_every_block_has_all_blocks_before_it),
         cmocka_unit_test(the_oldest_go_and_what_was_touched_stays),
         cmocka_unit_test(writing_goes_on_when_everything_is_hot),
         cmocka_unit_test(another_format_or_key_is_refused_with_a_sentence),
