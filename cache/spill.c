@@ -1,41 +1,5 @@
-/* spill.c - buckets that fill with time, and the rules from what forbids to what allows. */
+/* spill.c - the rules, from what forbids to what allows. */
 #include "cache/spill.h"
-
-static const double DAY_S = 24 * 60 * 60;
-
-void spill_budget_init(struct spill_budget *budget, uint64_t bytes_s, uint64_t bytes_day,
-                       uint64_t now_ns)
-{
-    *budget = (struct spill_budget){ .bytes_s = bytes_s,
-                                     .bytes_day = bytes_day,
-                                     .left_s = (double)bytes_s,
-                                     .left_day = (double)bytes_day,
-                                     .last_ns = now_ns };
-}
-
-static double filled(double left, uint64_t size, double seconds, double of_seconds)
-{
-    left += (double)size * seconds / of_seconds;
-    return left < (double)size ? left : (double)size;
-}
-
-static bool has(double left, uint64_t size, uint64_t bytes)
-{
-    return !size || left >= (double)bytes || left >= (double)size;
-}
-
-bool spill_budget_take(struct spill_budget *budget, uint64_t bytes, uint64_t now_ns)
-{
-    double seconds = (double)(now_ns - budget->last_ns) / 1e9;
-    budget->last_ns = now_ns;
-    budget->left_s = filled(budget->left_s, budget->bytes_s, seconds, 1);
-    budget->left_day = filled(budget->left_day, budget->bytes_day, seconds, DAY_S);
-    if (!has(budget->left_s, budget->bytes_s, bytes)) return false;
-    if (!has(budget->left_day, budget->bytes_day, bytes)) return false;
-    budget->left_s -= (double)bytes;  // below 0 after a record larger than the bucket: it waits
-    budget->left_day -= (double)bytes;
-    return true;
-}
 
 static enum spill_verdict verdict_of_w(const struct spill_limits *limits,
                                        const struct spill_ask *ask)

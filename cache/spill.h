@@ -1,8 +1,9 @@
-/* spill.h - what is written to disk, and how much: admission, the write budget, the order.
+/* spill.h - what is written to disk and in which order.
  *
  * Every token that is not a hit costs some 4 KB of state: 10,000 a second are 3.3 TB a day, more
  * than drives are made for, and most of it is never asked for again. So a block goes to disk only
- * when somebody came back for it, or may still, and while the budget lasts. Blocks before it go
+ * when somebody came back for it, or may still; how many bytes a second and a day, the store sees
+ * to. Blocks before it go
  * first: a block without its past is of no use after a restart. Pure over numbers and the tree.
  * Thread: the engine thread.
  */
@@ -10,19 +11,6 @@
 #define CACHE_SPILL_H
 
 #include "cache/prefix_tree.h"
-
-/* Two token buckets of bytes, full at the start: one of a second, one of a day. 0: no limit. */
-struct spill_budget {
-    uint64_t bytes_s, bytes_day;
-    double left_s, left_day;
-    uint64_t last_ns;
-};
-
-void spill_budget_init(struct spill_budget *budget, uint64_t bytes_s, uint64_t bytes_day,
-                       uint64_t now_ns);
-/* Takes the bytes when both buckets have them; false: neither gave any. A record larger than a
- * bucket passes when the bucket is full. */
-CHECKED bool spill_budget_take(struct spill_budget *budget, uint64_t bytes, uint64_t now_ns);
 
 enum spill_reason {
     SPILL_VICTIM,    // its host slot is wanted
@@ -56,7 +44,6 @@ struct spill_ask {
     uint32_t idle_s;  // since its last use
 };
 
-/* Without the budget, which is asked last, with the bytes of the record. */
 enum spill_verdict spill_verdict(const struct spill_limits *limits, const struct spill_ask *ask);
 
 /* The blocks up to `ref` whose G is not on disk nor on its way there, first to last, into

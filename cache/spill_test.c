@@ -37,35 +37,6 @@ static void verdicts_follow_the_rules(void **unused)
         assert_int_equal(spill_verdict(&limits, &row[i].ask), row[i].verdict);
 }
 
-static void budget_limits_the_second_and_the_day(void **unused)
-{
-    enum { SECOND = 1000000000 };
-    struct spill_budget budget;
-    uint64_t written = 0, now = 5;
-    (void)unused;
-    spill_budget_init(&budget, 1000, 20000, now);
-    for (int i = 0; i < 10000; i++, now += SECOND / 100)
-        if (spill_budget_take(&budget, 100, now)) written += 100;
-    assert_in_range(written, 19900, 20100);  // the day's, after some 19 of 100 seconds
-
-    spill_budget_init(&budget, 1000, 0, now);
-    for (written = 0, now += 1; spill_budget_take(&budget, 100, now);) written += 100;
-    assert_int_equal(written, 1000);
-    assert_false(spill_budget_take(&budget, 100, now + SECOND / 20));
-    assert_true(spill_budget_take(&budget, 100, now + SECOND / 5));
-}
-
-static void record_larger_than_the_bucket_still_passes(void **unused)
-{
-    struct spill_budget budget;
-    uint64_t now = 0;
-    int passed = 0;
-    (void)unused;
-    spill_budget_init(&budget, 1000, 0, now);
-    for (int i = 0; i < 100; i++, now += 100000000) passed += spill_budget_take(&budget, 3000, now);
-    assert_in_range(passed, 3, 4);  // 10 s of 1,000 bytes each
-}
-
 static void ignore_freed(void *user, enum kv_object object, enum kv_tier tier, uint32_t slot)
 {
     (void)user, (void)object, (void)tier, (void)slot;
@@ -104,8 +75,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(blocks_before_go_to_disk_first),
-        cmocka_unit_test(budget_limits_the_second_and_the_day),
-        cmocka_unit_test(record_larger_than_the_bucket_still_passes),
         cmocka_unit_test(verdicts_follow_the_rules),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
