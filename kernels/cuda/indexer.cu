@@ -101,7 +101,7 @@ static __device__ __forceinline__ void quantise(float (&x)[4])  // and times 2^6
         x[i] = round_e2m1(__fmul_rn(x[i], pow2_inverse(power))) * power * 0x1p64f;
 }
 
-/* One CTA a token, a warp a head at a time. */
+/* A warp takes a head at a time, of token blockIdx.x. */
 static __global__ void __launch_bounds__(256) index_queries(struct index_job job)
 {
     uint32_t t = blockIdx.x, lane = threadIdx.x % 32, channel = lane * 4;
@@ -110,7 +110,7 @@ static __global__ void __launch_bounds__(256) index_queries(struct index_job job
     grid_wait();
     uint32_t position = job.batch.position[job.first + t];
     if ((position + 1) / RATIO <= job.topk) return;
-    if (threadIdx.x < WEIGHT_WORDS) {
+    if (blockIdx.y == 0 && threadIdx.x < WEIGHT_WORDS) {
         float w[2];
 #pragma unroll
         for (int i = 0; i < 2; i++) {
@@ -129,7 +129,7 @@ static __global__ void __launch_bounds__(256) index_queries(struct index_job job
 #pragma unroll
         for (int i = 0; i < 2; i++)
             turn[i] = rope_turn(job.rope, (channel - plain) / 2 + i, position);
-    for (uint32_t h = threadIdx.x / 32; h < HEADS_MOST; h += 8) {
+    for (uint32_t h = blockIdx.y * 8 + threadIdx.x / 32; h < HEADS_MOST; h += gridDim.y * 8) {
         float x[4] = {};
         if (h < job.heads) {
             uint2 word = *(const uint2 *)(job.q + (size_t)t * job.q_stride + h * DIM + channel);
@@ -463,7 +463,8 @@ static __global__ void __launch_bounds__(THREADS) select_rows(struct index_job j
 
 static void index_pass(struct cuda_dev *cuda, const struct index_job *job, bool tiles)
 {
-    launch(cuda, "index queries", index_queries, dim3(job->tokens), 256, 0, *job);
+    launch(cuda, "index queries", index_queries,
+           dim3(job->tokens, job->tokens < (unsigned)cuda->sms ? HEAD_TILES : 1), 256, 0, *job);
     if (tiles)
         launch(cuda, "index scores", score_tiles, dim3((unsigned)cuda->sms), TILE_THREADS,
                CHUNK_BYTES, *job);
