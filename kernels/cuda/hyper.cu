@@ -1,7 +1,7 @@
 /* hyper.cu - hyper-connections on the GPU: tile/hyper.cuh has the arithmetic, its order, and what a
  * warp holds.
  *
- * Few tokens: a cluster of one CTA a slice takes sixteen tokens and does everything in one kernel,
+ * Few tokens: a cluster of one CTA a slice takes eight tokens and does everything in one kernel,
  * bound by latency; sums are pushed into every CTA of the cluster, so none reads another's memory.
  * Many tokens: mix_slices reads (and advances) the streams once, each CTA one slice of many tokens with
  * its part of fn in registers, and leaves sums; mix_finish makes the rest a token at a time. It reads
@@ -15,8 +15,10 @@
 enum {
     MIX_TILES = MIXES / 8,
     MIX_THREADS = UNITS * 32,
+    CLUSTER_THREADS = MIX_THREADS + 32,
     CLUSTER_MOST = 16,  // CTAs
-    CLUSTER_TOKENS = 96,
+    CLUSTER_TILE = 8,   // tokens of a cluster
+    CLUSTER_TOKENS = 64,
     CHUNK_BYTES = 32 << 20,  // of streams, between the two kernels for many tokens
 };
 
@@ -30,94 +32,169 @@ struct hyper_job {
     uint32_t streams_stride, after_stride, post_stride, comb_stride, out_stride;
     uint32_t tokens, dim, slices, rows, iterations;  // rows of fn
     float norm_eps, hyper_eps;
+    float part;  // 1 / dim
 };
 
-/* Eight channels of two tokens, first and first + 8, advanced and stored where there is something to
- * add. Zeros for what does not exist. */
-static __device__ __forceinline__ void take_streams(struct lane_streams (&x)[2],
-                                                    const struct hyper_job &job, uint32_t first,
-                                                    uint32_t channel)
+static __device__ __forceinline__ float mix_scale(const struct hyper_job &job, float squares)
 {
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-        uint32_t t = first + 8 * i;
-        x[i] = {};
-        if (t >= job.tokens || channel >= job.dim) continue;
-        bf16 *streams = job.streams + (size_t)t * job.streams_stride + channel;
-        streams_load(x[i], streams, job.dim);
-        if (!job.after) continue;
-        uint4 in = *(const uint4 *)(job.after + (size_t)t * job.after_stride + channel);
-        streams_advance(x[i], in, job.post + (size_t)t * job.post_stride,
-                        job.comb + (size_t)t * job.comb_stride);
-        streams_store(streams, x[i], job.dim);
-    }
+    return norm_scale(squares, __fmul_rn(job.part, 1.0f / COPIES), job.norm_eps);
 }
 
-/* A coefficient before its function: the product with row m of fn over the root mean square. */
-static __device__ __forceinline__ float mix_of(const struct hyper_job &job, float sum,
-                                               float squares, uint32_t m, float scale)
+/* Base and scale of a coefficient, which are weights: loaded before the wait. */
+struct bias {
+    float base, scale;
+};
+
+static __device__ __forceinline__ struct bias bias_load(const struct hyper_job &job, uint32_t m)
 {
-    float x = __fmul_rn(sum, norm_scale(squares, COPIES * job.dim, job.norm_eps));
-    return __fadd_rn(__fmul_rn(x, scale), job.base[m]);
+    return { job.base[m], job.scale[m / COPIES < 2 ? m / COPIES : 2] };
+}
+
+/* A coefficient before its function: the product with a row of fn over the root mean square. */
+static __device__ __forceinline__ float mix_of(float sum, float scale, struct bias bias)
+{
+    return __fadd_rn(__fmul_rn(__fmul_rn(sum, scale), bias.scale), bias.base);
 }
 
 static __device__ __forceinline__ float pre_of(const struct hyper_job &job, float sum,
-                                               float squares, uint32_t k)
+                                               float squares, struct bias bias)
 {
-    return __fadd_rn(sigmoid(mix_of(job, sum, squares, k, job.scale[0])), job.hyper_eps);
+    return __fadd_rn(sigmoid(mix_of(sum, mix_scale(job, squares), bias)), job.hyper_eps);
 }
 
-/* post and comb of token t from the sums of all its slices; one thread. */
-static __device__ __forceinline__ void store_spread(const struct hyper_job &job, uint32_t t,
-                                                    const float (&sum)[MIXES + 1])
-{
-    float post[COPIES], comb[COPIES * COPIES];
+/* Lanes 0 .. 15 and 16 .. 31 hold the biases of comb, and lanes 0 .. 3 and on those of post. */
+struct spread_bias {
+    struct bias post, comb;
+};
 
-#pragma unroll
-    for (int k = 0; k < COPIES; k++)
-        post[k] = __fmul_rn(
-            2.0f, sigmoid(mix_of(job, sum[COPIES + k], sum[MIXES], COPIES + k, job.scale[1])));
-#pragma unroll
-    for (int i = 0; i < COPIES * COPIES; i++)
-        comb[i] = mix_of(job, sum[2 * COPIES + i], sum[MIXES], 2 * COPIES + i, job.scale[2]);
-    sinkhorn(comb, job.iterations, job.hyper_eps);
-    *(float4 *)(job.post + (size_t)t * job.post_stride) =
-        make_float4(post[0], post[1], post[2], post[3]);
-    float *out = job.comb + (size_t)t * job.comb_stride;
-#pragma unroll
-    for (int j = 0; j < COPIES; j++)
-        *(float4 *)(out + COPIES * j) =
-            make_float4(comb[4 * j], comb[4 * j + 1], comb[4 * j + 2], comb[4 * j + 3]);
+static __device__ __forceinline__ struct spread_bias spread_load(const struct hyper_job &job)
+{
+    return { bias_load(job, COPIES + threadIdx.x % 4),
+             bias_load(job, 2 * COPIES + threadIdx.x % 16) };
+}
+
+/* post and comb of token t; lane m brings sum m of all slices. A warp. */
+static __device__ __forceinline__ void spread(const struct hyper_job &job, uint32_t t, float sum,
+                                              const struct spread_bias &bias)
+{
+    uint32_t lane = threadIdx.x % 32;
+    float scale = mix_scale(job, __shfl_sync(0xffffffffu, sum, MIXES));
+    float post = __shfl_sync(0xffffffffu, sum, COPIES + lane % 4);
+    float comb = __shfl_sync(0xffffffffu, sum, 2 * COPIES + lane % 16);
+
+    if (lane < COPIES)
+        job.post[(size_t)t * job.post_stride + lane] =
+            __fmul_rn(2.0f, sigmoid(mix_of(post, scale, bias.post)));
+    comb = sinkhorn(mix_of(comb, scale, bias.comb), job.iterations, job.hyper_eps);
+    if (lane < COPIES * COPIES) job.comb[(size_t)t * job.comb_stride + lane] = comb;
 }
 
 /* ---- many tokens ---------------------------------------------------------------------------- */
+
+/* What one thread copies ahead of a tile: its channels of the streams and of the output before, for
+ * two tokens; and what a warp does: the coefficients of sixteen. */
+enum { STAGES = 3, PIECES = 2 * (COPIES + 1) };
+
+struct stage {
+    uint4 piece[PIECES][MIX_THREADS];
+    float4 spread[UNITS][TILE_TOKENS][COPIES + 1];  // comb, then post
+};
+
+static __device__ __forceinline__ void copy_ahead(void *shared, const void *global)
+{
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(shared)),
+                 "l"(global)
+                 : "memory");
+}
+
+static __device__ __forceinline__ void stage_fill(struct stage *stage, const struct hyper_job &job,
+                                                  uint32_t first, uint32_t channel)
+{
+    uint32_t warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, q = threadIdx.x % 4;
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        uint32_t t = first + g + 8 * i;
+        if (t >= job.tokens || channel >= job.dim) continue;
+        const bf16 *streams = job.streams + (size_t)t * job.streams_stride + channel;
+#pragma unroll
+        for (int k = 0; k < COPIES; k++)
+            copy_ahead(&stage->piece[i * COPIES + k][threadIdx.x], streams + (size_t)k * job.dim);
+        if (!job.after) continue;
+        copy_ahead(&stage->piece[2 * COPIES + i][threadIdx.x],
+                   job.after + (size_t)t * job.after_stride + channel);
+        copy_ahead(&stage->spread[warp][g + 8 * i][q],
+                   job.comb + (size_t)t * job.comb_stride + COPIES * q);
+        if (q == 0)
+            copy_ahead(&stage->spread[warp][g + 8 * i][COPIES],
+                       job.post + (size_t)t * job.post_stride);
+    }
+}
+
+/* A lane's channels of its two tokens, advanced and stored where there is something to add. Zeros for
+ * what does not exist. */
+static __device__ __forceinline__ void stage_take(struct lane_streams (&x)[2],
+                                                  const struct stage *stage,
+                                                  const struct hyper_job &job, uint32_t first,
+                                                  uint32_t channel)
+{
+    uint32_t warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4;
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        uint32_t t = first + g + 8 * i;
+        x[i] = {};
+        if (t >= job.tokens || channel >= job.dim) continue;
+#pragma unroll
+        for (int k = 0; k < COPIES; k++) {
+            uint4 w = stage->piece[i * COPIES + k][threadIdx.x];
+            x[i].word[k][0] = w.x, x[i].word[k][1] = w.y;
+            x[i].word[k][2] = w.z, x[i].word[k][3] = w.w;
+        }
+        if (!job.after) continue;
+        const float4 *spread = stage->spread[warp][g + 8 * i];
+        streams_advance(x[i], stage->piece[2 * COPIES + i][threadIdx.x],
+                        (const float *)(spread + COPIES), (const float *)spread);
+        streams_store(job.streams + (size_t)t * job.streams_stride + channel, x[i], job.dim);
+    }
+}
 
 template <int TILES>
 static __global__ void __launch_bounds__(MIX_THREADS, 1) mix_slices(struct hyper_job job)
 {
     enum { SUMS = 8 * TILES + 1 };
-    __shared__ float unit[UNITS][TILE_TOKENS][SUMS];
-    uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    uint32_t channel = blockIdx.x * SLICE + warp * UNIT + lane % 4 * NORM_CHANNELS;
+    extern __shared__ struct stage stages[];
+    __shared__ float unit[2][UNITS][TILE_TOKENS][SUMS];
+    uint32_t warp = threadIdx.x / 32, step = gridDim.y * TILE_TOKENS;
+    uint32_t channel = blockIdx.x * SLICE + warp * UNIT + threadIdx.x % 4 * NORM_CHANNELS;
+    uint32_t first = blockIdx.y * TILE_TOKENS, stage = 0, turn = 0;
     struct fn_part<TILES> fn;
 
     grid_launch();
     fn_load(fn, job.fn, job.rows, job.dim, channel);
     grid_wait();
-    for (uint32_t first = blockIdx.y * TILE_TOKENS; first < job.tokens;
-         first += gridDim.y * TILE_TOKENS) {
+#pragma unroll
+    for (int s = 0; s < STAGES - 1; s++) {
+        stage_fill(&stages[s], job, first + s * step, channel);
+        asm volatile("cp.async.commit_group;" ::: "memory");
+    }
+    for (; first < job.tokens; first += step, turn ^= 1) {
         struct lane_streams x[2];
-        take_streams(x, job, first + lane / 4, channel);
-        unit_sums(unit[warp], fn, x);
+        stage_fill(&stages[stage ? stage - 1 : STAGES - 1], job, first + (STAGES - 1) * step,
+                   channel);
+        asm volatile("cp.async.commit_group;\n cp.async.wait_group %0;" ::"n"((int)STAGES - 1)
+                     : "memory");
+        __syncwarp();
+        stage_take(x, &stages[stage], job, first, channel);
+        stage = stage + 1 < STAGES ? stage + 1 : 0;
+        unit_sums(unit[turn][warp], fn, x);
         __syncthreads();
         for (uint32_t i = threadIdx.x; i < TILE_TOKENS * SUMS; i += MIX_THREADS) {
             uint32_t t = first + i / SUMS;
             if (t < job.tokens)
                 job.sum[((size_t)t * job.slices + blockIdx.x) * SUMS + i % SUMS] =
-                    units_sum(&unit[0][0][0] + i, TILE_TOKENS * SUMS);
+                    units_sum(&unit[turn][0][0][0] + i, TILE_TOKENS * SUMS);
         }
-        __syncthreads();
     }
+    asm volatile("cp.async.wait_all;" ::: "memory");
 }
 
 /* The sum over all slices of sum m of token t. */
@@ -132,36 +209,40 @@ static __device__ __forceinline__ float slices_total(const struct hyper_job &job
     return sum;
 }
 
-/* A warp a slice makes the output of one token; one more makes post and comb meanwhile. */
-template <int TILES> static __global__ void __launch_bounds__(1024) mix_finish(struct hyper_job job)
+/* A warp a slice makes the output of one token. The first CTAs make post and comb instead, a warp a
+ * token, which takes longer. */
+template <int TILES>
+static __global__ void __launch_bounds__(1024) mix_finish(struct hyper_job job, uint32_t spreads)
 {
     enum { SUMS = 8 * TILES + 1 };
     __shared__ float room[NORM_SLICES];
-    uint32_t t = blockIdx.x, lane = threadIdx.x % 32, channel = threadIdx.x * NORM_CHANNELS;
+    uint32_t lane = threadIdx.x % 32, channel = threadIdx.x * NORM_CHANNELS;
+    uint32_t t = blockIdx.x - spreads;
     bool held = channel < job.dim;
-    struct eight weight = {}, y = {};
+    struct eight weight = {};
     struct lane_streams x = {};
 
     grid_launch();
-    if (held) weight = eight_load(job.norm + channel);
-    grid_wait();
-    if (threadIdx.x / 32 == job.slices) {
-        if constexpr (TILES == MIX_TILES) {
-            float mine = lane < SUMS ? slices_total<SUMS>(job, t, lane) : 0, sum[MIXES + 1];
-#pragma unroll
-            for (int i = 0; i <= MIXES; i++) sum[i] = __shfl_sync(0xffffffffu, mine, i);
-            if (lane == 0) store_spread(job, t, sum);
-        }
+    if (blockIdx.x < spreads) {
+        struct spread_bias bias = {};
+        if constexpr (TILES == MIX_TILES) bias = spread_load(job);
+        t = blockIdx.x * job.slices + threadIdx.x / 32;
+        grid_wait();
+        if (TILES == MIX_TILES && t < job.tokens)
+            spread(job, t, slices_total<SUMS>(job, t, min(lane, SUMS - 1)), bias);
         return;
     }
+    if (held) weight = eight_load(job.norm + channel);
+    struct bias bias = bias_load(job, lane % COPIES);
+    grid_wait();
     if (held) streams_load(x, job.streams + (size_t)t * job.streams_stride + channel, job.dim);
     float sum = lane <= COPIES ? slices_total<SUMS>(job, t, lane == COPIES ? SUMS - 1 : lane) : 0;
     float squares = __shfl_sync(0xffffffffu, sum, COPIES);
-    float mine = lane < COPIES ? pre_of(job, sum, squares, lane) : 0;
+    float mine = pre_of(job, sum, squares, bias);
     float4 pre = make_float4(__shfl_sync(0xffffffffu, mine, 0), __shfl_sync(0xffffffffu, mine, 1),
                              __shfl_sync(0xffffffffu, mine, 2), __shfl_sync(0xffffffffu, mine, 3));
-    y = streams_blend(x, pre);
-    float scale = norm_scale(slices_sum(slice_sum(eight_squares(y, 0)), job.slices, room), job.dim,
+    struct eight y = streams_blend(x, pre);
+    float scale = norm_scale(slices_sum(slice_sum(eight_squares(y, 0)), job.slices, room), job.part,
                              job.norm_eps);
     if (held)
         *(uint4 *)(job.out + (size_t)t * job.out_stride + channel) = norm_apply(y, scale, weight);
@@ -173,7 +254,6 @@ template <int TILES> static void mix_many(struct cuda_dev *cuda, const struct hy
     struct hyper_job job = *whole;
     uint32_t chunk = (uint32_t)(CHUNK_BYTES / sizeof(bf16) / (COPIES * job.dim));
     uint32_t across = (uint32_t)cuda->sms / job.slices, done = 0;
-    uint32_t finish_threads = (job.slices + (TILES == MIX_TILES)) * 32;
 
     chunk = (chunk + TILE_TOKENS - 1) / TILE_TOKENS * TILE_TOKENS;
     if (across == 0) across = 1;
@@ -189,9 +269,12 @@ template <int TILES> static void mix_many(struct cuda_dev *cuda, const struct hy
         job.out = whole->out + (size_t)done * job.out_stride;
         job.sum = sums + (size_t)done * job.slices * SUMS;
         uint32_t tiles = (job.tokens + TILE_TOKENS - 1) / TILE_TOKENS;
+        uint32_t spreads = TILES == MIX_TILES ? (job.tokens + job.slices - 1) / job.slices : 0;
         launch(cuda, "hyper mix", mix_slices<TILES>,
-               dim3(job.slices, tiles < across ? tiles : across), MIX_THREADS, 0, job);
-        launch(cuda, "hyper finish", mix_finish<TILES>, dim3(job.tokens), finish_threads, 0, job);
+               dim3(job.slices, tiles < across ? tiles : across), MIX_THREADS,
+               STAGES * sizeof(struct stage), job);
+        launch(cuda, "hyper finish", mix_finish<TILES>, dim3(spreads + job.tokens), job.slices * 32,
+               0, job, spreads);
     }
 }
 
@@ -220,24 +303,81 @@ enum { SUMS = MIXES + 1 };
 
 struct cluster_room {
     mbarrier sums, squares;
-    float slice_sum[CLUSTER_MOST][TILE_TOKENS][SUMS];  // pushed by each CTA
-    float slice_square[CLUSTER_MOST][TILE_TOKENS];
-    float unit[UNITS][TILE_TOKENS][SUMS];
-    float unit_square[UNITS][TILE_TOKENS];
-    float pre[TILE_TOKENS][COPIES];
+    float slice_sum[CLUSTER_MOST][CLUSTER_TILE][SUMS];  // pushed by each CTA
+    float slice_square[CLUSTER_MOST][CLUSTER_TILE];
+    float unit[UNITS][CLUSTER_TILE][SUMS];
+    float unit_square[UNITS][CLUSTER_TILE];
+    float pre[CLUSTER_TILE][COPIES];
 };
 
-/* Everything of up to sixteen tokens; grid [slices, tiles of tokens], a cluster a tile. */
-static __global__ void __launch_bounds__(MIX_THREADS, 1) mix_cluster(struct hyper_job job)
+/* Eight channels of a token, advanced and stored where there is something to add; zeros for what does
+ * not exist. */
+static __device__ __forceinline__ void
+take_streams(struct lane_streams &x, const struct hyper_job &job, uint32_t t, uint32_t channel)
+{
+    x = {};
+    if (t >= job.tokens || channel >= job.dim) return;
+    bf16 *streams = job.streams + (size_t)t * job.streams_stride + channel;
+    streams_load(x, streams, job.dim);
+    if (!job.after) return;
+    uint4 in = *(const uint4 *)(job.after + (size_t)t * job.after_stride + channel);
+    streams_advance(x, in, job.post + (size_t)t * job.post_stride,
+                    job.comb + (size_t)t * job.comb_stride);
+    streams_store(streams, x, job.dim);
+}
+
+/* The sum over the slices of what their CTAs pushed, `stride` floats apart. */
+static __device__ __forceinline__ float pushed_total(const float *slice, uint32_t stride,
+                                                     uint32_t slices)
+{
+    float part[CLUSTER_MOST], sum = 0;
+#pragma unroll
+    for (int s = 0; s < CLUSTER_MOST; s++) part[s] = s < slices ? slice[s * stride] : 0;
+#pragma unroll
+    for (int s = 0; s < CLUSTER_MOST; s++) sum = __fadd_rn(sum, part[s]);
+    return sum;
+}
+
+static __device__ __forceinline__ void mix_warps_meet()  // all but the one that spreads
+{
+    asm volatile("bar.sync 1, %0;" ::"n"((int)MIX_THREADS) : "memory");
+}
+
+/* The slice's sums of its tokens to every CTA of the cluster. */
+static __device__ __forceinline__ void push_sums(struct cluster_room *room, uint32_t slice,
+                                                 uint32_t slices, uint32_t tokens)
+{
+    uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    const float *unit = &room->unit[0][0][0];
+
+    if (tokens <= 4) {  // every warp sums for itself and pushes to two
+        for (uint32_t i = lane; i < tokens * SUMS; i += 32) {
+            float sum = units_sum(unit + i, CLUSTER_TILE * SUMS);
+            for (uint32_t to = warp; to < slices; to += UNITS)
+                push(&room->slice_sum[slice][0][0] + i, sum, &room->sums, to);
+        }
+        return;
+    }
+    for (uint32_t i = threadIdx.x; i < tokens * SUMS; i += MIX_THREADS) {
+        float sum = units_sum(unit + i, CLUSTER_TILE * SUMS);
+        for (uint32_t to = 0; to < slices; to++)
+            push(&room->slice_sum[slice][0][0] + i, sum, &room->sums, to);
+    }
+}
+
+/* Everything of up to eight tokens; grid [slices, tiles of tokens], a cluster a tile. Eight warps
+ * take the units of the slice; the ninth of CTA c makes post and comb of tokens c, c + slices, ... */
+static __global__ void __launch_bounds__(CLUSTER_THREADS, 1) mix_cluster(struct hyper_job job)
 {
     __shared__ struct cluster_room room;
     uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, slice = blockIdx.x;
     uint32_t channel = slice * SLICE + warp * UNIT + lane % 4 * NORM_CHANNELS;
-    uint32_t first = blockIdx.y * TILE_TOKENS;
-    uint32_t tokens = min(job.tokens - first, (uint32_t)TILE_TOKENS);
+    uint32_t first = blockIdx.y * CLUSTER_TILE;
+    uint32_t tokens = min(job.tokens - first, (uint32_t)CLUSTER_TILE);
+    uint32_t t = lane / 4;  // of the tile, a lane's token
     bool held = channel < job.dim;
     struct fn_part<MIX_TILES> fn;
-    struct lane_streams x[2];
+    struct lane_streams x[1];
 
     grid_launch();
     if (threadIdx.x == 0) {
@@ -247,71 +387,58 @@ static __global__ void __launch_bounds__(MIX_THREADS, 1) mix_cluster(struct hype
         mbarrier_expect(&room.sums, job.slices * tokens * SUMS * 4);
         mbarrier_expect(&room.squares, job.slices * tokens * 4);
     }
+    __syncwarp();
     asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+    if (warp == UNITS) {
+        struct spread_bias bias = spread_load(job);
+        asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+        grid_wait();
+        mbarrier_wait(&room.sums, 0);
+        for (uint32_t row = slice; row < tokens; row += job.slices)
+            spread(job, first + row,
+                   pushed_total(&room.slice_sum[0][row][min(lane, SUMS - 1)], CLUSTER_TILE * SUMS,
+                                job.slices),
+                   bias);
+        return;
+    }
     fn_load(fn, job.fn, job.rows, job.dim, channel);
     asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
     grid_wait();
 
-    take_streams(x, job, first + lane / 4, channel);
+    take_streams(x[0], job, first + t, channel);
     unit_sums(room.unit[warp], fn, x);
+    struct bias bias = bias_load(job, lane % COPIES);
     struct eight weight = {};
     if (held) weight = eight_load(job.norm + channel);
-    __syncthreads();
-    for (uint32_t i = threadIdx.x; i < tokens * SUMS; i += MIX_THREADS) {
-        float sum = units_sum(&room.unit[0][0][0] + i, TILE_TOKENS * SUMS);
-        for (uint32_t to = 0; to < job.slices; to++)
-            push(&room.slice_sum[slice][0][0] + i, sum, &room.sums, to);
-    }
+    mix_warps_meet();
+    push_sums(&room, slice, job.slices, tokens);
     mbarrier_wait(&room.sums, 0);
     if (threadIdx.x < tokens * COPIES) {
-        uint32_t t = threadIdx.x / COPIES, k = threadIdx.x % COPIES;
-        float sum = 0, squares = 0;
-        for (uint32_t s = 0; s < job.slices; s++) {
-            sum = __fadd_rn(sum, room.slice_sum[s][t][k]);
-            squares = __fadd_rn(squares, room.slice_sum[s][t][MIXES]);
-        }
-        room.pre[t][k] = pre_of(job, sum, squares, k);
+        uint32_t row = threadIdx.x / COPIES, k = threadIdx.x % COPIES;
+        room.pre[row][k] = pre_of(
+            job, pushed_total(&room.slice_sum[0][row][k], CLUSTER_TILE * SUMS, job.slices),
+            pushed_total(&room.slice_sum[0][row][MIXES], CLUSTER_TILE * SUMS, job.slices), bias);
     }
-    __syncthreads();
+    mix_warps_meet();
 
-    struct eight y[2];
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-        uint32_t t = lane / 4 + 8 * i;
-        y[i] = {};
-        if (t < tokens) y[i] = streams_blend(x[i], *(const float4 *)room.pre[t]);
-        float square = eight_squares(y[i], 0);
-        square = __fadd_rn(square, __shfl_xor_sync(0xffffffffu, square, 1));
-        square = __fadd_rn(square, __shfl_xor_sync(0xffffffffu, square, 2));
-        if (lane % 4 == 0) room.unit_square[warp][t] = square;
-    }
-    __syncthreads();
-    for (uint32_t i = threadIdx.x; i < tokens * job.slices; i += MIX_THREADS) {
-        uint32_t t = i % tokens;
-        push(&room.slice_square[slice][t], units_sum(&room.unit_square[0][t], TILE_TOKENS),
-             &room.squares, i / tokens);
-    }
-    /* The last warp of CTA c makes post and comb of tokens c, c + slices, ..., one a lane. */
-    uint32_t t = slice + lane * job.slices;
-    if (warp == UNITS - 1 && t < tokens) {
-        float sum[MIXES + 1] = {};
-        for (uint32_t s = 0; s < job.slices; s++)
-#pragma unroll
-            for (int i = 0; i <= MIXES; i++) sum[i] = __fadd_rn(sum[i], room.slice_sum[s][t][i]);
-        store_spread(job, first + t, sum);
+    struct eight y = {};
+    if (t < tokens) y = streams_blend(x[0], *(const float4 *)room.pre[t]);
+    float square = eight_squares(y, 0);
+    square = __fadd_rn(square, __shfl_xor_sync(0xffffffffu, square, 1));
+    square = __fadd_rn(square, __shfl_xor_sync(0xffffffffu, square, 2));
+    if (lane % 4 == 0) room.unit_square[warp][t] = square;
+    mix_warps_meet();
+    if (threadIdx.x < tokens * job.slices) {
+        uint32_t row = threadIdx.x % tokens;
+        push(&room.slice_square[slice][row], units_sum(&room.unit_square[0][row], CLUSTER_TILE),
+             &room.squares, threadIdx.x / tokens);
     }
     mbarrier_wait(&room.squares, 0);
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-        uint32_t row = lane / 4 + 8 * i;
-        float squares = 0;
-        if (row >= tokens || !held) continue;
-        for (uint32_t s = 0; s < job.slices; s++)
-            squares = __fadd_rn(squares, room.slice_square[s][row]);
-        float scale = norm_scale(squares, job.dim, job.norm_eps);
-        *(uint4 *)(job.out + (size_t)(first + row) * job.out_stride + channel) =
-            norm_apply(y[i], scale, weight);
-    }
+    if (t >= tokens || !held) return;
+    float squares = pushed_total(&room.slice_square[0][t], CLUSTER_TILE, job.slices);
+    float scale = norm_scale(squares, job.part, job.norm_eps);
+    *(uint4 *)(job.out + (size_t)(first + t) * job.out_stride + channel) =
+        norm_apply(y, scale, weight);
 }
 
 static void mix_few(struct cuda_dev *cuda, const struct hyper_job *job)
@@ -331,8 +458,8 @@ static void mix_few(struct cuda_dev *cuda, const struct hyper_job *job)
     attribute[1].val.clusterDim.x = job->slices;
     attribute[1].val.clusterDim.y = 1;
     attribute[1].val.clusterDim.z = 1;
-    config.gridDim = dim3(job->slices, (job->tokens + TILE_TOKENS - 1) / TILE_TOKENS);
-    config.blockDim = MIX_THREADS;
+    config.gridDim = dim3(job->slices, (job->tokens + CLUSTER_TILE - 1) / CLUSTER_TILE);
+    config.blockDim = CLUSTER_THREADS;
     config.stream = cuda->stream;
     config.attrs = attribute;
     config.numAttrs = 2;
@@ -371,7 +498,8 @@ extern "C" void cuda_hyper_pre(struct dev *dev, const struct hyper_pre_args *arg
                              .rows = MIXES,
                              .iterations = args->iterations,
                              .norm_eps = args->norm_eps,
-                             .hyper_eps = args->hyper_eps };
+                             .hyper_eps = args->hyper_eps,
+                             .part = 1.0f / (float)dim };
 
     if (job.tokens == 0) return;
     must(args->copies == COPIES && dim % UNIT == 0 && job.slices < NORM_SLICES);
@@ -381,9 +509,9 @@ extern "C" void cuda_hyper_pre(struct dev *dev, const struct hyper_pre_args *arg
     check_rows(&args->post, DT_F32, COPIES);
     check_rows(&args->comb, DT_F32, COPIES * COPIES);
     if (args->after.data) check_rows(&args->after, DT_BF16, dim);
-    /* A launch of clusters of one CTA is no cluster launch, and has nobody to push to. */
-    if (job.slices > 1 && job.slices <= CLUSTER_MOST && job.tokens <= CLUSTER_TOKENS)
-        mix_few(cuda_of(dev), &job);
+    /* A cluster of one CTA is no cluster, and has nobody to push to. */
+    bool few = job.slices > 1 && job.slices <= CLUSTER_MOST && job.tokens <= CLUSTER_TOKENS;
+    if (few) mix_few(cuda_of(dev), &job);
     else mix_many<MIX_TILES>(cuda_of(dev), &job);
 }
 
@@ -403,7 +531,8 @@ extern "C" void cuda_hyper_head(struct dev *dev, const struct hyper_head_args *a
                              .slices = (dim + SLICE - 1) / SLICE,
                              .rows = COPIES,
                              .norm_eps = args->norm_eps,
-                             .hyper_eps = args->hyper_eps };
+                             .hyper_eps = args->hyper_eps,
+                             .part = 1.0f / (float)dim };
 
     if (job.tokens == 0) return;
     must(args->copies == COPIES && dim % UNIT == 0 && job.slices <= NORM_SLICES);

@@ -60,51 +60,55 @@ static __device__ __forceinline__ uint32_t scored_blocks(const struct index_job 
 
 /* ---- queries -------------------------------------------------------------------------------- */
 
-/* The nearest e2m1 value, ties to the even code; |x| <= 6 after clamping. */
+/* The nearest e2m1 value of |x| <= 6, ties to the even code: a large number of the right exponent is
+ * added, whose last bit is the step, half of x's power of two and no less than a half. */
 static __device__ __forceinline__ float round_e2m1(float x)
 {
-    float a = fminf(fabsf(x), 6.0f);
-    float by = a < 2.0f ? 2.0f : a < 4.0f ? 1.0f : 0.5f;
-    return copysignf(__fmul_rn(rintf(__fmul_rn(a, by)), a < 2.0f   ? 0.5f
-                                                        : a < 4.0f ? 1.0f
-                                                                   : 2.0f),
-                     x);
+    uint32_t exponent = max(__float_as_uint(x) & 0x7f800000u, 0x3f800000u);
+    float large = __uint_as_float(exponent + (22 << 23) + 0x400000);
+    return __fsub_rn(__fadd_rn(x, large), large);
 }
 
-/* Sylvester's order over a warp's 128 channels, four a lane, times 128^-0.5. */
-static __device__ __forceinline__ void hadamard(float (&x)[4])
+/* Sylvester's order over 128 channels, eight in each of sixteen lanes, times 128^-0.5. */
+static __device__ __forceinline__ void hadamard(float (&x)[8])
 {
-    float a = __fadd_rn(x[0], x[1]), b = __fsub_rn(x[0], x[1]);
-    float c = __fadd_rn(x[2], x[3]), d = __fsub_rn(x[2], x[3]);
-    x[0] = __fadd_rn(a, c), x[1] = __fadd_rn(b, d);
-    x[2] = __fsub_rn(a, c), x[3] = __fsub_rn(b, d);
-#pragma unroll
-    for (int step = 1; step < 32; step *= 2)
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            float other = __shfl_xor_sync(0xffffffffu, x[i], step);
-            x[i] = threadIdx.x & step ? __fsub_rn(other, x[i]) : __fadd_rn(x[i], other);
-        }
-#pragma unroll
-    for (int i = 0; i < 4; i++) x[i] = round_to_bf16(__fmul_rn(x[i], 0x1.6a09e6p-4f));
-}
-
-static __device__ __forceinline__ void quantise(float (&x)[4])  // and times 2^64
-{
-    float peak = fmaxf(fmaxf(fabsf(x[0]), fabsf(x[1])), fmaxf(fabsf(x[2]), fabsf(x[3])));
 #pragma unroll
     for (int step = 1; step < 8; step *= 2)
-        peak = fmaxf(peak, __shfl_xor_sync(0xffffffffu, peak, step));
-    float power = pow2_above(fmaxf(peak, 6 * 0x1p-126f) * (1.0f / 6.0f));
 #pragma unroll
-    for (int i = 0; i < 4; i++)
-        x[i] = round_e2m1(__fmul_rn(x[i], pow2_inverse(power))) * power * 0x1p64f;
+        for (int i = 0; i < 8; i++)
+            if (!(i & step)) {
+                float a = x[i], b = x[i + step];
+                x[i] = __fadd_rn(a, b), x[i + step] = __fsub_rn(a, b);
+            }
+#pragma unroll
+    for (int step = 1; step < 16; step *= 2)
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            float other = __shfl_xor_sync(0xffffffffu, x[i], step);
+            x[i] = __fadd_rn(threadIdx.x & step ? -x[i] : x[i], other);
+        }
+#pragma unroll
+    for (int i = 0; i < 8; i++) x[i] = round_to_bf16(__fmul_rn(x[i], 0x1.6a09e6p-4f));
 }
 
-/* A warp takes a head at a time, of token blockIdx.x. */
+static __device__ __forceinline__ void quantise(float (&x)[8])  // and times 2^64
+{
+    float peak = 0;
+#pragma unroll
+    for (int i = 0; i < 8; i++) peak = fmaxf(peak, fabsf(x[i]));
+    peak = fmaxf(peak, __shfl_xor_sync(0xffffffffu, peak, 1));
+    peak = fmaxf(peak, __shfl_xor_sync(0xffffffffu, peak, 2));
+    float power = pow2_above(fmaxf(peak, 6 * 0x1p-126f) * (1.0f / 6.0f));
+    float inverse = pow2_inverse(power);
+    power *= 0x1p64f;
+#pragma unroll
+    for (int i = 0; i < 8; i++) x[i] = round_e2m1(__fmul_rn(x[i], inverse)) * power;
+}
+
+/* Sixteen lanes take a head at a time, of token blockIdx.x. */
 static __global__ void __launch_bounds__(256) index_queries(struct index_job job)
 {
-    uint32_t t = blockIdx.x, lane = threadIdx.x % 32, channel = lane * 4;
+    uint32_t t = blockIdx.x, lane = threadIdx.x % 16, channel = lane * 8;
 
     grid_launch();
     grid_wait();
@@ -124,66 +128,81 @@ static __global__ void __launch_bounds__(256) index_queries(struct index_job job
         job.weight[t * WEIGHT_WORDS + threadIdx.x] = floats_bf16x2(w[0], w[1]);
     }
     uint32_t plain = DIM - job.rope.dim;
-    float2 turn[2];
-    if (channel >= plain)
+    bool turned = channel >= plain;
+    float2 turn[4];
+    if (turned)
 #pragma unroll
-        for (int i = 0; i < 2; i++)
+        for (int i = 0; i < 4; i++)
             turn[i] = rope_turn(job.rope, (channel - plain) / 2 + i, position);
-    for (uint32_t h = blockIdx.y * 8 + threadIdx.x / 32; h < HEADS_MOST; h += gridDim.y * 8) {
-        float x[4] = {};
+    for (uint32_t h = blockIdx.y * 16 + threadIdx.x / 16; h < HEADS_MOST; h += gridDim.y * 16) {
+        float x[8] = {};
         if (h < job.heads) {
-            uint2 word = *(const uint2 *)(job.q + (size_t)t * job.q_stride + h * DIM + channel);
-            float2 pair[2] = { bf16x2_floats(word.x), bf16x2_floats(word.y) };
-            if (channel >= plain)
+            uint4 word = *(const uint4 *)(job.q + (size_t)t * job.q_stride + h * DIM + channel);
+            float2 pair[4] = { bf16x2_floats(word.x), bf16x2_floats(word.y), bf16x2_floats(word.z),
+                               bf16x2_floats(word.w) };
 #pragma unroll
-                for (int i = 0; i < 2; i++) {
+            for (int i = 0; i < 4; i++) {
+                if (turned) {
                     pair[i] = rope_apply(pair[i], turn[i], false);
                     pair[i].x = round_to_bf16(pair[i].x), pair[i].y = round_to_bf16(pair[i].y);
                 }
-            x[0] = pair[0].x, x[1] = pair[0].y, x[2] = pair[1].x, x[3] = pair[1].y;
-            hadamard(x);
-            quantise(x);
+                x[2 * i] = pair[i].x, x[2 * i + 1] = pair[i].y;
+            }
         }
-        /* Eight channels, two lanes', as the pairs (0,4) (1,5) (2,6) (3,7). */
-        float other[4];
-#pragma unroll
-        for (int i = 0; i < 4; i++) other[i] = __shfl_xor_sync(0xffffffffu, x[i], 1);
-        uint2 out = lane % 2
-                        ? make_uint2(floats_bf16x2(other[2], x[2]), floats_bf16x2(other[3], x[3]))
-                        : make_uint2(floats_bf16x2(x[0], other[0]), floats_bf16x2(x[1], other[1]));
-        uint32_t eight = lane / 2, q = eight / 4, m = eight % 4;
-        uint2 *to = (uint2 *)(job.query + (size_t)t * (QUERY_BYTES / 16) +
-                              ((h / 8 * 4 + m) * 32 + h % 8 * 4 + q));
-        to[lane % 2] = out;
+        hadamard(x);
+        quantise(x);
+        uint32_t q = lane / 4, m = lane % 4;
+        job.query[(size_t)t * (QUERY_BYTES / 16) + (h / 8 * 4 + m) * 32 + h % 8 * 4 + q] =
+            make_uint4(floats_bf16x2(x[0], x[4]), floats_bf16x2(x[1], x[5]),
+                       floats_bf16x2(x[2], x[6]), floats_bf16x2(x[3], x[7]));
     }
 }
 
 /* ---- products ------------------------------------------------------------------------------- */
 
-struct key_part {  // a lane's group of 32 channels of one key, as 16 pairs of bf16
-    uint32_t pair[4 * KEY_WORDS];
-};
-
-/* Word m holds channels 8m .. 8m + 7, whose pairs are (0,4) (1,5) (2,6) (3,7): the three bits of a
+/* Eight channels of a key, e2m1 codes, as the pairs (0,4) (1,5) (2,6) (3,7): the three bits of a
  * magnitude become the low bits of an exponent and the first of a significand, short of 2^126. */
-static __device__ __forceinline__ void key_load(struct key_part &part, const char *row, uint32_t q)
+static __device__ __forceinline__ void key_pairs(uint32_t (&pair)[4], uint32_t code, uint32_t scale)
 {
-    const uint32_t *word = (const uint32_t *)row;
-    uint32_t code[KEY_WORDS];
-#pragma unroll
-    for (int m = 0; m < KEY_WORDS; m++) code[m] = word[q * KEY_WORDS + m];
-    uint32_t scale = word[DIM / 8] >> (8 * q) & 0xff;
     uint32_t factor = min(scale + 62, 254u) << 7;  // 2^(scale - 127) * 2^126 * 2^-64
     factor |= factor << 16;
 #pragma unroll
-    for (int m = 0; m < KEY_WORDS; m++)
+    for (int i = 0; i < 4; i++) {
+        uint32_t sign = code << (12 - 4 * i) & 0x80008000u;
+        uint32_t size = i < 2 ? code << (6 - 4 * i) : code >> (4 * i - 6);
+        uint32_t unscaled = sign | (size & 0x01c001c0u);
+        asm("mul.rn.bf16x2 %0, %1, %2;" : "=r"(pair[i]) : "r"(unscaled), "r"(factor));
+    }
+}
+
+/* Word m of lane 4g + q's group of channels, q, in rows g and g + 8 of sixteen keys; their scales. */
+struct key_words {
+    uint32_t code[2], scale[2];
+};
+
+static __device__ __forceinline__ struct key_words key_load(const char *sixteen, uint32_t m)
+{
+    uint32_t g = threadIdx.x % 32 / 4, q = threadIdx.x % 4;
+    struct key_words key;
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-            uint32_t sign = code[m] << (12 - 4 * i) & 0x80008000u;
-            uint32_t size = i < 2 ? code[m] << (6 - 4 * i) : code[m] >> (4 * i - 6);
-            uint32_t pair = sign | (size & 0x01c001c0u);
-            asm("mul.rn.bf16x2 %0, %1, %2;" : "=r"(part.pair[4 * m + i]) : "r"(pair), "r"(factor));
-        }
+    for (int i = 0; i < 2; i++) {
+        const uint32_t *word = (const uint32_t *)(sixteen + (g + 8 * i) * INDEX_BYTES_OFFICIAL);
+        key.code[i] = word[q * KEY_WORDS + m];
+        key.scale[i] = word[DIM / 8];
+    }
+    return key;
+}
+
+/* The A operands of steps 2m and 2m + 1 in [step, lane]. */
+static __device__ __forceinline__ void key_store(uint4 *operand, const struct key_words &key,
+                                                 uint32_t m)
+{
+    uint32_t lane = threadIdx.x % 32, pair[2][4];
+#pragma unroll
+    for (int i = 0; i < 2; i++)
+        key_pairs(pair[i], key.code[i], key.scale[i] >> (lane % 4 * 8) & 0xff);
+    operand[2 * m * 32 + lane] = make_uint4(pair[0][0], pair[1][0], pair[0][1], pair[1][1]);
+    operand[(2 * m + 1) * 32 + lane] = make_uint4(pair[0][2], pair[1][2], pair[0][3], pair[1][3]);
 }
 
 /* sum + the two heads' parts of a score: bf16(max(bf16(dot), 0) * weight), in turn. */
@@ -247,26 +266,49 @@ static __device__ __forceinline__ uint32_t find_row(const uint32_t *start, uint3
     return low;
 }
 
-/* A unit is one token and one block of keys; a warp takes a quarter of the heads. */
-static __global__ void __launch_bounds__(ROW_THREADS) score_rows(struct index_job job)
+/* Units of a CTA in turn, one ahead of the work. */
+struct row_cursor {
+    uint32_t unit, end, t, block;
+    const char *row;  // the block's first key
+};
+
+static __device__ __forceinline__ void
+cursor_next(struct row_cursor &at, const struct index_job &job, const uint32_t *start)
+{
+    if (at.unit >= at.end) return;
+    while (at.unit >= start[at.t + 1]) at.t++;
+    at.block = at.unit - start[at.t];
+    at.row = entry_row(job.keys, job.batch, job.batch.seq[job.first + at.t], RATIO,
+                       at.block * BLOCK_KEYS);
+}
+
+/* A unit is one token and one block of keys. Warp m makes operands of every lane's word m, and takes a
+ * quarter of the heads. */
+static __global__ void __launch_bounds__(ROW_THREADS, 4) score_rows(struct index_job job)
 {
     __shared__ uint32_t start[SCAN_ROWS + 1], scan[32];
     __shared__ float part[2][ROW_WARPS][BLOCK_KEYS * 4];
+    __shared__ uint4 operand[2][2][8 * 32];
     uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, q = lane % 4;
     uint4 query[2][4];
-    uint32_t weight[2], of = UINT32_MAX, seq = 0;
+    uint32_t weight[2], of = UINT32_MAX;
+    struct key_words key[2];
 
     grid_launch();
     grid_wait();
     scan_rows(job, start, scan);
     uint32_t units = start[SCAN_ROWS];
-    uint32_t unit = (uint32_t)((uint64_t)units * blockIdx.x / gridDim.x);
-    uint32_t end = (uint32_t)((uint64_t)units * (blockIdx.x + 1) / gridDim.x);
-    for (uint32_t turn = 0; unit < end; unit++, turn ^= 1) {
-        uint32_t t = find_row(start, job.tokens, unit), block = unit - start[t];
+    struct row_cursor at = { .unit = (uint32_t)((uint64_t)units * blockIdx.x / gridDim.x),
+                             .end = (uint32_t)((uint64_t)units * (blockIdx.x + 1) / gridDim.x) };
+    if (at.unit >= at.end) return;
+    at.t = find_row(start, job.tokens, at.unit);
+    cursor_next(at, job, start);
+    key[0] = key_load(at.row, warp);
+    key[1] = key_load(at.row + 16 * INDEX_BYTES_OFFICIAL, warp);
+    for (uint32_t turn = 0; at.unit < at.end; turn ^= 1) {
+        uint32_t t = at.t, block = at.block;
         if (t != of) {
             of = t;
-            seq = job.batch.seq[job.first + t];
 #pragma unroll
             for (int tile = 0; tile < 2; tile++) {
                 uint32_t j = warp * 2 + tile;
@@ -277,24 +319,28 @@ static __global__ void __launch_bounds__(ROW_THREADS) score_rows(struct index_jo
                 weight[tile] = job.weight[t * WEIGHT_WORDS + j * 4 + q];
             }
         }
-        const char *row = entry_row(job.keys, job.batch, seq, RATIO, block * BLOCK_KEYS);
+        at.unit++;
+        cursor_next(at, job, start);
+        key_store(operand[turn][0], key[0], warp);
+        key_store(operand[turn][1], key[1], warp);
+        __syncthreads();
+        if (at.unit < at.end) {
+            key[0] = key_load(at.row, warp);
+            key[1] = key_load(at.row + 16 * INDEX_BYTES_OFFICIAL, warp);
+        }
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            struct key_part key[2];
             float dot[2][4] = {};
-            key_load(key[0], row + (half * 16 + g) * INDEX_BYTES_OFFICIAL, q);
-            key_load(key[1], row + (half * 16 + g + 8) * INDEX_BYTES_OFFICIAL, q);
 #pragma unroll
-            for (int m = 0; m < 4; m++)
+            for (int step = 0; step < 8; step++) {
+                uint4 a = operand[turn][half][step * 32 + lane];
 #pragma unroll
                 for (int tile = 0; tile < 2; tile++) {
-                    mma_bf16(dot[tile], key[0].pair[4 * m], key[1].pair[4 * m],
-                             key[0].pair[4 * m + 1], key[1].pair[4 * m + 1], query[tile][m].x,
-                             query[tile][m].y);
-                    mma_bf16(dot[tile], key[0].pair[4 * m + 2], key[1].pair[4 * m + 2],
-                             key[0].pair[4 * m + 3], key[1].pair[4 * m + 3], query[tile][m].z,
-                             query[tile][m].w);
+                    const uint4 &b = query[tile][step / 2];
+                    mma_bf16(dot[tile], a.x, a.y, a.z, a.w, step % 2 ? b.z : b.x,
+                             step % 2 ? b.w : b.y);
                 }
+            }
 #pragma unroll
             for (int i = 0; i < 2; i++) {
                 float sum = 0;
@@ -315,14 +361,14 @@ static __global__ void __launch_bounds__(ROW_THREADS) score_rows(struct index_jo
     }
 }
 
-/* ---- many tokens of few sequences: keys shared by sixteen rows -------------------------------- */
+/* ---- many tokens of few sequences: keys shared by eight rows -------------------------------- */
 
 enum {
     TILE_THREADS = 256,
     TILE_WARPS = TILE_THREADS / 32,
-    GROUP_ROWS = 16,
+    GROUP_ROWS = 8,
     GROUPS_MOST = PASS_ROWS / GROUP_ROWS,
-    CHUNK_BLOCKS = 8,
+    CHUNK_BLOCKS = 16,
     CHUNK_KEYS = CHUNK_BLOCKS * BLOCK_KEYS,
     CHUNK_BYTES = CHUNK_KEYS * DIM * 2,
 };
@@ -331,63 +377,104 @@ enum {
 static __device__ __forceinline__ void chunk_load(const struct index_job &job, uint4 *keys,
                                                   uint32_t seq, uint32_t block, uint32_t blocks)
 {
-    uint32_t lane = threadIdx.x % 32, g = lane / 4, q = lane % 4;
-
     for (uint32_t tile = threadIdx.x / 32; tile < blocks * 2; tile += TILE_WARPS) {
-        const char *row =
+        const char *sixteen =
             entry_row(job.keys, job.batch, seq, RATIO, (block + tile / 2) * BLOCK_KEYS) +
-            (tile % 2 * 16 + g) * INDEX_BYTES_OFFICIAL;
-        struct key_part key[2];
-        key_load(key[0], row, q);
-        key_load(key[1], row + 8 * INDEX_BYTES_OFFICIAL, q);
+            tile % 2 * 16 * INDEX_BYTES_OFFICIAL;
+        struct key_words key[KEY_WORDS];
 #pragma unroll
-        for (int step = 0; step < 8; step++)
-            keys[(tile * 8 + step) * 32 + lane] =
-                make_uint4(key[0].pair[2 * step], key[1].pair[2 * step], key[0].pair[2 * step + 1],
-                           key[1].pair[2 * step + 1]);
+        for (int m = 0; m < KEY_WORDS; m++) key[m] = key_load(sixteen, m);
+#pragma unroll
+        for (int m = 0; m < KEY_WORDS; m++) key_store(keys + tile * 8 * 32, key[m], m);
     }
 }
 
-/* Scores of one token with `tiles` sixteens of keys; a warp. */
+struct tile_dots {
+    float x[HEAD_TILES][4];
+};
+
+struct token_query {
+    uint4 word[HEAD_TILES][4];
+    uint32_t weight[HEAD_TILES];
+};
+
+/* Step `step` of a tile's products with all heads. */
+static __device__ __forceinline__ void tile_step(struct tile_dots &dots, const uint4 *keys,
+                                                 const struct token_query &query, int step)
+{
+    uint4 a = keys[step * 32 + threadIdx.x % 32];
+#pragma unroll
+    for (int j = 0; j < HEAD_TILES; j++) {
+        const uint4 &b = query.word[j][step / 2];
+        mma_bf16(dots.x[j], a.x, a.y, a.z, a.w, step % 2 ? b.z : b.x, step % 2 ? b.w : b.y);
+    }
+}
+
+/* What tile j of heads adds to the sums of a lane's two keys. */
+static __device__ __forceinline__ void tile_add(float (&sum)[2], float (&two)[2],
+                                                const struct tile_dots &dots,
+                                                const struct token_query &query, int j)
+{
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        two[i] =
+            add_heads(j % 2 ? two[i] : 0, dots.x[j][2 * i], dots.x[j][2 * i + 1], query.weight[j]);
+        if (j % 2) sum[i] = j > 1 ? __fadd_rn(sum[i], two[i]) : two[i];
+    }
+}
+
+static __device__ __forceinline__ void tile_store(const float (&sum)[2], uint16_t *score)
+{
+    uint32_t lane = threadIdx.x % 32;
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        float whole = quad_sum(sum[i]);
+        if (lane % 4 == 0) score[lane / 4 + 8 * i] = score_key(whole);
+    }
+}
+
+/* Products of one tile with the sums of the one before among them: each waits for other units. */
+static __device__ __forceinline__ void tile_both(struct tile_dots &next, const uint4 *keys,
+                                                 const struct tile_dots &last, uint16_t *score,
+                                                 const struct token_query &query)
+{
+    float sum[2], two[2];
+    next = {};
+#pragma unroll
+    for (int step = 0; step < 8; step++) {
+        tile_step(next, keys, query, step);
+        tile_add(sum, two, last, query, step);
+    }
+    tile_store(sum, score);
+}
+
+/* Scores of one token with `tiles` sixteens of keys, an even number; a warp. */
 static __device__ __forceinline__ void score_token(const struct index_job &job, const uint4 *keys,
                                                    uint32_t t, uint32_t tiles, uint16_t *score)
 {
-    uint32_t lane = threadIdx.x % 32, g = lane / 4, q = lane % 4;
-    uint4 query[HEAD_TILES][4];
-    uint32_t weight[HEAD_TILES];
+    uint32_t lane = threadIdx.x % 32;
+    struct token_query query;
+    struct tile_dots even = {}, odd;
+    float sum[2], two[2];
 
 #pragma unroll
     for (int j = 0; j < HEAD_TILES; j++) {
 #pragma unroll
         for (int m = 0; m < 4; m++)
-            query[j][m] = job.query[(size_t)t * (QUERY_BYTES / 16) + (j * 4 + m) * 32 + lane];
-        weight[j] = job.weight[t * WEIGHT_WORDS + j * 4 + q];
+            query.word[j][m] = job.query[(size_t)t * (QUERY_BYTES / 16) + (j * 4 + m) * 32 + lane];
+        query.weight[j] = job.weight[t * WEIGHT_WORDS + j * 4 + lane % 4];
     }
-    for (uint32_t tile = 0; tile < tiles; tile++) {
-        float dot[HEAD_TILES][4] = {};
 #pragma unroll
-        for (int step = 0; step < 8; step++) {
-            uint4 a = keys[(tile * 8 + step) * 32 + lane];
-#pragma unroll
-            for (int j = 0; j < HEAD_TILES; j++) {
-                const uint4 &b = query[j][step / 2];
-                mma_bf16(dot[j], a.x, a.y, a.z, a.w, step % 2 ? b.z : b.x, step % 2 ? b.w : b.y);
-            }
-        }
-#pragma unroll
-        for (int i = 0; i < 2; i++) {
-            float sum = 0;
-#pragma unroll
-            for (int j = 0; j < HEAD_TILES; j += 2) {
-                float two = 0;
-                two = add_heads(two, dot[j][2 * i], dot[j][2 * i + 1], weight[j]);
-                two = add_heads(two, dot[j + 1][2 * i], dot[j + 1][2 * i + 1], weight[j + 1]);
-                sum = j ? __fadd_rn(sum, two) : two;
-            }
-            sum = quad_sum(sum);
-            if (q == 0) score[tile * 16 + g + 8 * i] = score_key(sum);
-        }
+    for (int step = 0; step < 8; step++) tile_step(even, keys, query, step);
+    uint32_t tile = 1;
+    for (; tile + 1 < tiles; tile += 2) {
+        tile_both(odd, keys + tile * 8 * 32, even, score + (tile - 1) * 16, query);
+        tile_both(even, keys + (tile + 1) * 8 * 32, odd, score + tile * 16, query);
     }
+    tile_both(odd, keys + tile * 8 * 32, even, score + (tile - 1) * 16, query);
+#pragma unroll
+    for (int j = 0; j < HEAD_TILES; j++) tile_add(sum, two, odd, query, j);
+    tile_store(sum, score + tile * 16);
 }
 
 /* start[i] = chunks of the groups of rows before group i. */
@@ -464,7 +551,8 @@ static __global__ void __launch_bounds__(THREADS) select_rows(struct index_job j
 static void index_pass(struct cuda_dev *cuda, const struct index_job *job, bool tiles)
 {
     launch(cuda, "index queries", index_queries,
-           dim3(job->tokens, job->tokens < (unsigned)cuda->sms ? HEAD_TILES : 1), 256, 0, *job);
+           dim3(job->tokens, job->tokens < (unsigned)cuda->sms ? HEADS_MOST / 16 : 1), 256, 0,
+           *job);
     if (tiles)
         launch(cuda, "index scores", score_tiles, dim3((unsigned)cuda->sms), TILE_THREADS,
                CHUNK_BYTES, *job);
@@ -473,7 +561,7 @@ static void index_pass(struct cuda_dev *cuda, const struct index_job *job, bool 
                *job);
     if (job->tokens > (unsigned)cuda->sms)
         launch(cuda, "index selection", select_rows<256>, dim3(job->tokens), 256, 0, *job);
-    else launch(cuda, "index selection", select_rows<1024>, dim3(job->tokens), 1024, 0, *job);
+    else launch(cuda, "index selection", select_rows<512>, dim3(job->tokens), 512, 0, *job);
 }
 
 extern "C" void cuda_indexer(struct dev *dev, const struct indexer_args *args)
@@ -485,9 +573,9 @@ extern "C" void cuda_indexer(struct dev *dev, const struct indexer_args *args)
 
     if (tokens == 0) return;
     must(args->dim == DIM && args->ratio == RATIO && args->heads <= HEADS_MOST);
-    must(args->q.type == DT_BF16 && args->q.cols == args->heads * DIM && args->q.stride % 4 == 0);
+    must(args->q.type == DT_BF16 && args->q.cols == args->heads * DIM && args->q.stride % 8 == 0);
     must(args->weights.type == DT_BF16 && args->weights.cols == args->heads);
-    must(args->rope.dim <= DIM && args->rope.dim % 4 == 0);
+    must(args->rope.dim <= DIM && args->rope.dim % 8 == 0);
     must(args->keys.row_bytes == INDEX_BYTES_OFFICIAL && args->keys.block_stride % 4 == 0);
     if ((size_t)most * columns * sizeof(uint16_t) > PASS_KEY_BYTES)
         most = (uint32_t)(PASS_KEY_BYTES / sizeof(uint16_t) / columns / GROUP_ROWS * GROUP_ROWS);

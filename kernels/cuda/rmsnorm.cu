@@ -9,7 +9,7 @@ struct rmsnorm_job {
     const bf16 *in;
     const float *weight;
     uint32_t out_stride, in_stride, dim;
-    float eps;
+    float part, eps;  // part: 1 / dim
 };
 
 static __global__ void __launch_bounds__(1024) rmsnorm_rows(struct rmsnorm_job job)
@@ -26,7 +26,7 @@ static __global__ void __launch_bounds__(1024) rmsnorm_rows(struct rmsnorm_job j
         v = eight_from_bf16(
             *(const uint4 *)(job.in + (size_t)blockIdx.x * job.in_stride + channel));
     float squares = slices_sum(slice_sum(eight_squares(v, 0)), blockDim.x / 32, room);
-    float scale = norm_scale(squares, job.dim, job.eps);
+    float scale = norm_scale(squares, job.part, job.eps);
     if (held)
         *(uint4 *)(job.out + (size_t)blockIdx.x * job.out_stride + channel) =
             norm_apply(v, scale, weight);
@@ -45,6 +45,7 @@ extern "C" void cuda_rmsnorm(struct dev *dev, const struct rmsnorm_args *args)
                                .out_stride = args->out.stride,
                                .in_stride = args->in.stride,
                                .dim = dim,
+                               .part = 1.0f / (float)dim,
                                .eps = args->eps };
     uint32_t threads = (dim + NORM_SLICE - 1) / NORM_SLICE * 32;
     launch(cuda_of(dev), "rmsnorm", rmsnorm_rows, dim3(args->in.rows), threads, 0, job);

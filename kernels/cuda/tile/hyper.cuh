@@ -4,7 +4,7 @@
  * A warp takes a unit of 32 channels of all four streams for sixteen tokens: lane 4g + q holds eight
  * channels, 8q .. 8q + 7 of the unit, of tokens g and g + 8, which is the A operand of mma.sync if the
  * 128 products of a unit are taken in this order. fn is the B operand, each fp32 weight as a sum of
- * three bf16, so the products are exact. A CTA's eight units are a slice of 256 channels. Sums go by
+ * two bf16, so seventeen bits of it count. A CTA's eight units are a slice of 256 channels. Sums go by
  * unit, then by slice as a tree of units, then over the slices in turn: the same for every kernel.
  */
 #ifndef KERNELS_CUDA_TILE_HYPER_CUH
@@ -21,7 +21,7 @@ enum {
     SLICE = UNIT * UNITS,  // channels of a CTA
     TILE_TOKENS = 16,
     STEPS = UNIT * COPIES / 16,  // of mma.sync, k16
-    SPLITS = 3,
+    SPLITS = 2,
 };
 
 static_assert((int)SLICE == (int)NORM_SLICE, "a slice of channels is the norm's too");
@@ -33,16 +33,12 @@ template <int TILES> struct fn_part {
     uint32_t word[SPLITS][STEPS][TILES][2];
 };
 
-/* Two floats as three pairs of bf16 whose sums they are. */
-__device__ __forceinline__ void split_pair(float a, float b, uint32_t &high, uint32_t &middle,
-                                           uint32_t &low)
+/* Two floats as two pairs of bf16 whose sums they are, to 2^-18 of each. */
+__device__ __forceinline__ void split_pair(float a, float b, uint32_t &high, uint32_t &low)
 {
     high = floats_bf16x2(a, b);
     float2 first = bf16x2_floats(high);
-    a = __fsub_rn(a, first.x), b = __fsub_rn(b, first.y);
-    middle = floats_bf16x2(a, b);
-    float2 second = bf16x2_floats(middle);
-    low = floats_bf16x2(__fsub_rn(a, second.x), __fsub_rn(b, second.y));
+    low = floats_bf16x2(__fsub_rn(a, first.x), __fsub_rn(b, first.y));
 }
 
 /* `channel` is the lane's first one; where it is none of dim, and for rows past the last, zeros. */
@@ -60,10 +56,8 @@ __device__ __forceinline__ void fn_load(struct fn_part<TILES> &part, const float
             if (row < rows && channel < dim)
                 w = __ldg((const float4 *)(fn + ((size_t)row * COPIES + step / 2) * dim + channel +
                                            step % 2 * 4));
-            split_pair(w.x, w.y, part.word[0][step][tile][0], part.word[1][step][tile][0],
-                       part.word[2][step][tile][0]);
-            split_pair(w.z, w.w, part.word[0][step][tile][1], part.word[1][step][tile][1],
-                       part.word[2][step][tile][1]);
+            split_pair(w.x, w.y, part.word[0][step][tile][0], part.word[1][step][tile][0]);
+            split_pair(w.z, w.w, part.word[0][step][tile][1], part.word[1][step][tile][1]);
         }
 }
 
@@ -83,11 +77,12 @@ __device__ __forceinline__ float lane_squares(const struct lane_streams &x)
     return __fadd_rn(sum, __shfl_xor_sync(0xffffffffu, sum, 2));
 }
 
-/* The unit's sums for its tokens into sum[token][0 .. 8 TILES - 1], and the squares after them. */
-template <int TILES>
+/* The unit's sums for its tokens into sum[token][0 .. 8 TILES - 1], and the squares after them. With
+ * one half there are eight tokens: the others' rows are zeros, which changes no bit of these. */
+template <int TILES, int HALVES>
 __device__ __forceinline__ void unit_sums(float (*sum)[8 * TILES + 1],
                                           const struct fn_part<TILES> &fn,
-                                          const struct lane_streams (&x)[2])
+                                          const struct lane_streams (&x)[HALVES])
 {
     uint32_t g = threadIdx.x % 32 / 4, q = threadIdx.x % 4;
     float part[TILES][SPLITS][4] = {};
@@ -99,18 +94,22 @@ __device__ __forceinline__ void unit_sums(float (*sum)[8 * TILES + 1],
 #pragma unroll
             for (int tile = 0; tile < TILES; tile++) {
                 int k = step / 2, half = step % 2 * 2;
-                mma_bf16(part[tile][split], x[0].word[k][half], x[1].word[k][half],
-                         x[0].word[k][half + 1], x[1].word[k][half + 1],
+                uint32_t a1 = HALVES > 1 ? x[HALVES - 1].word[k][half] : 0;
+                uint32_t a3 = HALVES > 1 ? x[HALVES - 1].word[k][half + 1] : 0;
+                mma_bf16(part[tile][split], x[0].word[k][half], a1, x[0].word[k][half + 1], a3,
                          fn.word[split][step][tile][0], fn.word[split][step][tile][1]);
             }
-    float squares[2] = { lane_squares(x[0]), lane_squares(x[1]) };
 #pragma unroll
-    for (int tile = 0; tile < TILES; tile++)
+    for (int half = 0; half < HALVES; half++) {
+        float squares = lane_squares(x[half]), *row = sum[g + 8 * half];
 #pragma unroll
-        for (int i = 0; i < 4; i++)
-            sum[g + i / 2 * 8][tile * 8 + 2 * q + i % 2] =
-                __fadd_rn(__fadd_rn(part[tile][2][i], part[tile][1][i]), part[tile][0][i]);
-    if (q == 0) sum[g][8 * TILES] = squares[0], sum[g + 8][8 * TILES] = squares[1];
+        for (int tile = 0; tile < TILES; tile++)
+#pragma unroll
+            for (int i = 0; i < 2; i++)
+                row[tile * 8 + 2 * q + i] =
+                    __fadd_rn(part[tile][1][2 * half + i], part[tile][0][2 * half + i]);
+        if (q == 0) row[8 * TILES] = squares;
+    }
 }
 
 /* A slice's sum from its units', `stride` floats apart. */
@@ -193,11 +192,6 @@ __device__ __forceinline__ struct eight streams_blend(const struct lane_streams 
 
 /* ---- coefficients --------------------------------------------------------------------------- */
 
-__device__ __forceinline__ float sigmoid(float x)
-{
-    return __fdiv_rn(1.0f, __fadd_rn(1.0f, expf(-x)));
-}
-
 __device__ __forceinline__ float reciprocal(float x)  // within an ulp
 {
     float y;
@@ -205,44 +199,56 @@ __device__ __forceinline__ float reciprocal(float x)  // within an ulp
     return y;
 }
 
-/* Each row (step 1 inside it, stride 4) or each column (4, 1) by its sum. */
-__device__ __forceinline__ void divide_lines(float (&c)[COPIES * COPIES], int line, int step,
-                                             float eps)
+__device__ __forceinline__ float sigmoid(float x)
 {
-#pragma unroll
-    for (int i = 0; i < COPIES; i++) {
-        float a = __fadd_rn(c[i * line], c[i * line + 2 * step]);
-        float b = __fadd_rn(c[i * line + step], c[i * line + 3 * step]);
-        float by = reciprocal(__fadd_rn(__fadd_rn(a, b), eps));
-#pragma unroll
-        for (int k = 0; k < COPIES; k++)
-            c[i * line + k * step] = __fmul_rn(c[i * line + k * step], by);
-    }
+    return reciprocal(__fadd_rn(1.0f, __expf(-x)));
 }
 
-/* c is [source][destination]: softmax of each row, then columns and rows in turn, columns last. One
- * thread holds the matrix: no step waits for another lane. */
-__device__ __forceinline__ void sinkhorn(float (&c)[COPIES * COPIES], uint32_t iterations,
-                                         float eps)
+/* One line's sum, and eps times its last sum. */
+__device__ __forceinline__ float line_sum(float a, float b, float c, float d, const float *by,
+                                          float eps, float last)
 {
+    float low = fmaf(b, by[1], fmaf(a, by[0], __fmul_rn(eps, last)));
+    return __fadd_rn(low, fmaf(d, by[3], __fmul_rn(c, by[2])));
+}
+
+/* Sinkhorn's passes over softmax(row) + eps of a 4 x 4 matrix [source][destination], columns first and
+ * last. Lane i % 16 brings element i before the softmax and gets it after the passes. The matrix
+ * stands; what changes are the factors of its rows and columns, the reciprocals of their sums: then a
+ * pass is four short sums, all in one thread, and no step waits for another lane. Dividing by a sum
+ * and eps: the new sum is of the unscaled line, and eps is divided by the factor so far. */
+__device__ __forceinline__ float sinkhorn(float x, uint32_t iterations, float eps)
+{
+    uint32_t j = threadIdx.x / 4 % 4, k = threadIdx.x % 4;
+    float peak = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1)), c[COPIES * COPIES];
+    float row[COPIES] = { 1, 1, 1, 1 }, column[COPIES] = { 1, 1, 1, 1 };
+    float row_sum[COPIES] = { 1, 1, 1, 1 }, column_sum[COPIES] = { 1, 1, 1, 1 };
+
+    peak = fmaxf(peak, __shfl_xor_sync(0xffffffffu, peak, 2));
+    x = __expf(__fsub_rn(x, peak));
+    float sum = __fadd_rn(x, __shfl_xor_sync(0xffffffffu, x, 2));
+    sum = __fadd_rn(sum, __shfl_xor_sync(0xffffffffu, sum, 1));
+    x = fmaf(x, reciprocal(sum), eps);
 #pragma unroll
-    for (int j = 0; j < COPIES; j++) {
-        float *row = c + j * COPIES, sum = 0;
-        float peak = fmaxf(fmaxf(row[0], row[1]), fmaxf(row[2], row[3]));
-#pragma unroll
-        for (int k = 0; k < COPIES; k++) {
-            row[k] = expf(__fsub_rn(row[k], peak));
-            sum = __fadd_rn(sum, row[k]);
-        }
-#pragma unroll
-        for (int k = 0; k < COPIES; k++) row[k] = __fadd_rn(__fdiv_rn(row[k], sum), eps);
-    }
-    divide_lines(c, 1, COPIES, eps);
+    for (int i = 0; i < COPIES * COPIES; i++) c[i] = __shfl_sync(0xffffffffu, x, i);
 #pragma unroll 1
-    for (uint32_t i = 1; i < iterations; i++) {
-        divide_lines(c, COPIES, 1, eps);
-        divide_lines(c, 1, COPIES, eps);
+    for (uint32_t pass = 0; pass < iterations; pass++) {
+        if (pass)
+#pragma unroll
+            for (int i = 0; i < COPIES; i++) {
+                row_sum[i] = line_sum(c[4 * i], c[4 * i + 1], c[4 * i + 2], c[4 * i + 3], column,
+                                      eps, row_sum[i]);
+                row[i] = reciprocal(row_sum[i]);
+            }
+#pragma unroll
+        for (int i = 0; i < COPIES; i++) {
+            column_sum[i] = line_sum(c[i], c[4 + i], c[8 + i], c[12 + i], row, eps, column_sum[i]);
+            column[i] = reciprocal(column_sum[i]);
+        }
     }
+    float u = j == 0 ? row[0] : j == 1 ? row[1] : j == 2 ? row[2] : row[3];
+    float v = k == 0 ? column[0] : k == 1 ? column[1] : k == 2 ? column[2] : column[3];
+    return __fmul_rn(__fmul_rn(x, u), v);
 }
 
 #endif

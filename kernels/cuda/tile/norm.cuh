@@ -54,10 +54,10 @@ __device__ __forceinline__ float slice_sum(float x)  // over a warp, every lane
     return x;
 }
 
-/* 1 / root mean square */
-__device__ __forceinline__ float norm_scale(float squares, uint32_t count, float eps)
+/* 1 / root mean square; `part` is 1 / count. */
+__device__ __forceinline__ float norm_scale(float squares, float part, float eps)
 {
-    return __fdiv_rn(1.0f, __fsqrt_rn(__fadd_rn(__fdiv_rn(squares, (float)count), eps)));
+    return rsqrtf(fmaf(squares, part, eps));
 }
 
 __device__ __forceinline__ uint4 norm_apply(const struct eight &v, float scale,
