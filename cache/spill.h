@@ -3,9 +3,8 @@
  * Every token that is not a hit costs some 4 KB of state: 10,000 a second are 3.3 TB a day, more
  * than drives are made for, and most of it is never asked for again. So a block goes to disk only
  * when somebody came back for it, or may still; how many bytes a second and a day, the store sees
- * to. Blocks before it go
- * first: a block without its past is of no use after a restart. Pure over numbers and the tree.
- * Thread: the engine thread.
+ * to. Blocks before it go first: a block without its past is of no use after a restart. Pure over
+ * numbers and the tree. Thread: the engine thread.
  */
 #ifndef CACHE_SPILL_H
 #define CACHE_SPILL_H
