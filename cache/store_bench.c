@@ -1,7 +1,7 @@
 /* store_bench.c - what the disk store reaches: bandwidth at its block sizes beside plain requests of
  * the same size and depth, and the restart of a terabyte.
  *
- *     store_bench [DIR [IMAGE_BYTES [GIGABYTES]]]
+ *     store_bench [DIR [IMAGE_BYTES [GIGABYTES, 0: the restart alone]]]
  *
  * "plain" is pread or pwrite with O_DIRECT at the same depth by threads, and the ring alone, on the
  * same files' file system; fio, where it is installed, says the same with
@@ -290,7 +290,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "%s: cannot be made\n", dir);
         return 1;
     }
-    bandwidth(image, bytes);
+    if (bytes) bandwidth(image, bytes);
     restart(1000000000000ull, image);
     nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
     return 0;

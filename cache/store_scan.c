@@ -12,11 +12,14 @@
 #include "config/clock.h"
 
 #define WINDOW 32u  // segments under way
+#define AHEAD 8     // entries whose place in the table of keys is fetched early
+
+enum verdict { UNKNOWN, KEPT, DROPPED };
 
 struct found {
     const struct table_entry *entry;
     uint32_t segment;
-    bool kept;
+    uint8_t verdict;
 };
 
 struct scan {
@@ -27,6 +30,8 @@ struct scan {
     uint32_t records;
     uint32_t *by_key;  // [entries] open addressing: number in found + 1
     uint32_t entries;
+    uint32_t *climb;  // [climb_room] a chain on its way to its first block
+    uint32_t climb_room;
 };
 
 /* ---- reading heads and tables */
@@ -187,6 +192,11 @@ static uint64_t hash_of(const struct prefix_key *key, uint32_t object)
     return hash * 0x9e3779b97f4a7c15u + object;
 }
 
+static uint32_t *first_spot(const struct scan *scan, const struct record_id *id)
+{
+    return &scan->by_key[hash_of(&id->key, id->object) % scan->entries];
+}
+
 /* The place in by_key of this key, or where it would go. */
 static uint32_t *spot(const struct scan *scan, const struct prefix_key *key, uint32_t object)
 {
@@ -211,6 +221,7 @@ static enum status collect(struct scan *scan)
     for (uint32_t at = 0; at < store->segments; at++) {
         for (uint32_t i = 0; i < scan->count[at]; i++) {
             const struct table_entry *entry = &scan->table[at][i];
+            if (i + AHEAD < scan->count[at]) __builtin_prefetch(first_spot(scan, &entry[AHEAD].id));
             if (store->super.purging &&
                 memcmp(entry->id.scope, store->super.purge_scope, RECORD_TAG) == 0)
                 continue;
@@ -228,71 +239,92 @@ static enum status collect(struct scan *scan)
     return OK;
 }
 
-/* Numbers of found, blocks before those after them, G before W. */
-static uint32_t *by_depth(const struct scan *scan)
+/* What record n hangs on: of a W its block's G, of a G the one before. NONE: it is missing, or this
+ * one lies about it. Chains are written in order, so it mostly is the record before. */
+static uint32_t held_by(const struct scan *scan, uint32_t n)
 {
-    uint32_t deepest = 0, *order = malloc((scan->records + 1) * sizeof *order);
+    const struct record_id *id = &scan->found[n].entry->id;
+    bool window = id->object == RECORD_W;
+    const struct prefix_key *key = window ? &id->key : &id->before;
+    uint32_t other = n ? n - 1 : 0;
+    const struct record_id *its = &scan->found[other].entry->id;
 
-    for (uint32_t i = 0; i < scan->records; i++)
-        if (scan->found[i].entry->id.depth > deepest) deepest = scan->found[i].entry->id.depth;
-    if (deepest >= 1u << 27) deepest = (1u << 27) - 1;  // of a record that lies, which is dropped
-    uint32_t *start = calloc(((size_t)deepest + 1) * 2 + 1, sizeof *start);
-    if (!order || !start) {
-        free(order);
-        free(start);
-        return NULL;
+    if (n == 0 || its->object != RECORD_G || memcmp(&its->key, key, sizeof *key) != 0) {
+        const uint32_t *known = spot(scan, key, RECORD_G);
+        if (*known == 0) return NONE;
+        other = *known - 1;
+        its = &scan->found[other].entry->id;
     }
-    for (int pass = 0; pass < 2; pass++) {
-        for (uint32_t i = 0; i < scan->records; i++) {
-            const struct record_id *id = &scan->found[i].entry->id;
-            uint32_t depth = id->depth < deepest ? id->depth : deepest;
-            uint32_t at = depth * 2 + id->object;
-            if (pass == 0) start[at + 1]++;
-            else order[start[at]++] = i;
-        }
-        if (pass == 0)
-            for (uint32_t d = 1; d <= (deepest + 1) * 2; d++) start[d] += start[d - 1];
-    }
-    free(start);
-    return order;
+    bool right =
+        its->depth + !window == id->depth && memcmp(its->scope, id->scope, RECORD_TAG) == 0;
+    return right ? other : NONE;
 }
 
-/* A W needs the G of its block, a G the G of the block before. */
-static bool is_held(const struct scan *scan, const struct record_id *id)
+static void decide(struct scan *scan, uint32_t n, bool keep)
 {
-    bool window = id->object == RECORD_W;
-    if (!window && id->depth == 0) return true;
-    const uint32_t *known = spot(scan, window ? &id->key : &id->before, RECORD_G);
-    if (*known == 0) return false;
-    const struct found *other = &scan->found[*known - 1];
-    return other->kept && other->entry->id.depth == (window ? id->depth : id->depth - 1) &&
-           memcmp(other->entry->id.scope, id->scope, RECORD_TAG) == 0;
+    struct store *store = scan->store;
+    struct found *found = &scan->found[n];
+    const struct table_entry *entry = found->entry;
+
+    if (!keep || store->slots_used == store->slots) {
+        found->verdict = DROPPED;
+        store->stats.orphans++;
+        return;
+    }
+    found->verdict = KEPT;
+    uint32_t slot = store->slots_used++;
+    struct extent *extent = &store->extent[slot];
+    extent->place = place_of(entry->id.object, found->segment, entry->page, entry->pages);
+    store->stats.records++;
+    store->stats.found++;
+    store->stats.bytes_used += (uint64_t)entry->pages * RECORD_PAGE;
+    if (store->config.found)
+        extent->owner = store->config.found(store->config.user, slot, &entry->id);
+}
+
+/* Climbs from a record to one that is decided, or to its chain's end, and decides all on the way
+ * back. Depth falls with each step, so it ends. */
+static bool decide_chain(struct scan *scan, uint32_t n)
+{
+    uint32_t high = 0;
+    bool keep;
+
+    for (;;) {
+        const struct found *found = &scan->found[n];
+        if (found->verdict != UNKNOWN) {
+            keep = found->verdict == KEPT;
+            break;
+        }
+        if (high == scan->climb_room) {
+            uint32_t room = high ? high * 2 : 1024;
+            uint32_t *more = realloc(scan->climb, room * sizeof *more);
+            if (!more) return false;
+            scan->climb = more;
+            scan->climb_room = room;
+        }
+        scan->climb[high++] = n;
+        if (found->entry->id.object == RECORD_G && found->entry->id.depth == 0) {
+            keep = true;
+            break;
+        }
+        uint32_t other = held_by(scan, n);
+        if (other == NONE) {
+            keep = false;
+            break;
+        }
+        n = other;
+    }
+    while (high) {
+        decide(scan, scan->climb[--high], keep);
+        keep = keep && scan->found[scan->climb[high]].verdict == KEPT;
+    }
+    return true;
 }
 
 static enum status keep_chains(struct scan *scan)
 {
-    struct store *store = scan->store;
-    uint32_t *order = by_depth(scan);
-    if (!order) return NO_MEMORY;
-
-    for (uint32_t n = 0; n < scan->records; n++) {
-        struct found *found = &scan->found[order[n]];
-        const struct table_entry *entry = found->entry;
-        if (!is_held(scan, &entry->id) || store->slots_used == store->slots) {
-            store->stats.orphans++;
-            continue;
-        }
-        found->kept = true;
-        uint32_t slot = store->slots_used++;
-        struct extent *extent = &store->extent[slot];
-        extent->place = place_of(entry->id.object, found->segment, entry->page, entry->pages);
-        store->stats.records++;
-        store->stats.found++;
-        store->stats.bytes_used += (uint64_t)entry->pages * RECORD_PAGE;
-        if (store->config.found)
-            extent->owner = store->config.found(store->config.user, slot, &entry->id);
-    }
-    free(order);
+    for (uint32_t n = 0; n < scan->records; n++)
+        if (scan->found[n].verdict == UNKNOWN && !decide_chain(scan, n)) return NO_MEMORY;
     return OK;
 }
 
@@ -323,6 +355,7 @@ enum status store_scan(struct store *store, struct err *err)
     free(scan.count);
     free(scan.found);
     free(scan.by_key);
+    free(scan.climb);
     store->stats.scan_ns = now_ns() - start;
     if (status == IO_FAILED)
         return fail(err, IO_FAILED, "%s: the device does not answer", store->config.dir);
