@@ -47,7 +47,9 @@ struct disk {
     /* ---- the disk thread's own */
     struct err *err;
     struct store *store;
-    struct list reads, writes;
+    struct list reads, writes;                        // waiting
+    struct list fetched;                              // read, not yet checked
+    struct list unpacked;                             // to write, not yet packed
     struct disk_op *under_way[STORE_UNDER_WAY_MOST];  // by the store's tag
     uint32_t free_tag[STORE_UNDER_WAY_MOST], free_tags;
     struct codec *codec;
@@ -238,35 +240,47 @@ static uint32_t writes_most(const struct disk *disk)
 
 static void begin_write(struct disk *disk, struct disk_op *op)
 {
-    uint32_t object = op->id.object;
     enum store_state state = store_state(disk->store, NULL);
 
     if (state != STORE_ON) {
         answer(disk, op, IO_FAILED);
         return;
     }
-    if (disk->writes.count + disk->coding >= writes_most(disk)) {
+    if (disk->unpacked.count + disk->writes.count + disk->coding >= writes_most(disk)) {
         answer(disk, op, BUSY);
         return;
     }
+    append(&disk->unpacked, op);
+}
+
+static void pack(struct disk *disk, struct disk_op *op)
+{
+    uint32_t object = op->id.object;
+
     if (disk->config.map[object] && codec_gauge_wants(&disk->gauge[object]))
         op->packed = take_stage(disk);
     op->try_encode = op->packed != NULL;
     start_code(disk, op);
 }
 
-/* Takes writes that are no longer wanted out of the queue: of one number, or of one scope. */
-static void cancel_writes(struct disk *disk, uint32_t slot, const uint8_t *scope)
+/* Takes writes that are no longer wanted out of a queue: of one number, or of one scope. */
+static void cancel_in(struct disk *disk, struct list *list, uint32_t slot, const uint8_t *scope)
 {
-    struct list all = disk->writes;
+    struct list all = *list;
     struct disk_op *op;
 
-    disk->writes = (struct list){ 0 };
+    *list = (struct list){ 0 };
     while ((op = pop(&all))) {
         if (scope ? memcmp(op->id.scope, scope, RECORD_TAG) == 0 : op->slot == slot)
             answer(disk, op, CANCELLED);
-        else append(&disk->writes, op);
+        else append(list, op);
     }
+}
+
+static void cancel_writes(struct disk *disk, uint32_t slot, const uint8_t *scope)
+{
+    cancel_in(disk, &disk->unpacked, slot, scope);
+    cancel_in(disk, &disk->writes, slot, scope);
 }
 
 /* Nothing is with the codec threads any more. */
@@ -290,7 +304,7 @@ static void obey(struct disk *disk, const struct command *command)
 {
     switch (command->kind) {
     case DO_FORGET:
-        if (disk->writes.count || disk->coding) {
+        if (disk->unpacked.count || disk->writes.count || disk->coding) {
             drain_coders(disk);
             cancel_writes(disk, command->slot, NULL);
         }
@@ -385,6 +399,7 @@ static void fail_waiting(struct disk *disk)
     struct disk_op *op;
     while ((op = pop(&disk->reads))) answer(disk, op, IO_FAILED);
     while ((op = pop(&disk->writes))) answer(disk, op, IO_FAILED);
+    while ((op = pop(&disk->unpacked))) answer(disk, op, IO_FAILED);
 }
 
 static void take_done(struct disk *disk)
@@ -403,7 +418,7 @@ static void take_done(struct disk *disk)
             if (status == OK && op->kind == DISK_WRITE &&
                 (!store_holds(disk->store, op->slot, &owner) || owner != op->owner))
                 status = IO_FAILED;
-            if (status == OK && op->kind == DISK_READ) start_code(disk, op);
+            if (status == OK && op->kind == DISK_READ) append(&disk->fetched, op);
             else answer(disk, op, status);
         }
     }
@@ -418,7 +433,7 @@ static void show_stats(struct disk *disk)
     (void)store_state(disk->store, &why);
     snprintf(stats->why, sizeof stats->why, "%s", why);
     stats->waiting_reads = disk->reads.count;
-    stats->waiting_writes = disk->writes.count;
+    stats->waiting_writes = disk->unpacked.count + disk->writes.count;
     pthread_mutex_lock(&disk->lock);
     disk->shown = *stats;
     pthread_mutex_unlock(&disk->lock);
@@ -436,6 +451,22 @@ static void wait_for_work(struct disk *disk)
     if (ready[1].revents) hush(disk->wake_fd);
 }
 
+/* Checking or packing costs a core as much time as a good device needs for the next block, so the
+ * device gets its work first, and without codec threads only one block of each kind is done between
+ * two looks at it. */
+static void check_and_pack(struct disk *disk)
+{
+    struct disk_op *op;
+    do {
+        op = pop(&disk->fetched);
+        if (op) start_code(disk, op);
+    } while (op && disk->coders);
+    do {
+        op = pop(&disk->unpacked);
+        if (op) pack(disk, op);
+    } while (op && disk->coders);
+}
+
 static void run(struct disk *disk)
 {
     for (;;) {
@@ -446,9 +477,10 @@ static void run(struct disk *disk)
         if (state == STORE_STALLED || state == STORE_OFF) fail_waiting(disk);
         issue_reads(disk);
         issue_writes(disk, disk->reads.first ? late_writes(disk) : UINT32_MAX);
+        check_and_pack(disk);
         show_stats(disk);
         if (!going) return;
-        wait_for_work(disk);
+        if (!disk->fetched.first && !disk->unpacked.first) wait_for_work(disk);
     }
 }
 
@@ -457,17 +489,20 @@ static void finish_all(struct disk *disk)
     struct disk_op *op;
     uint64_t end = now_ns() + (uint64_t)disk->close_ms * NS_PER_MS;
 
+    while (disk->fetched.first || disk->unpacked.first) check_and_pack(disk);
     drain_coders(disk);
     while ((op = pop(&disk->reads))) answer(disk, op, CANCELLED);
     while (disk->writes.first && now_ns() < end) {  // what was handed over in time is written
         issue_writes(disk, UINT32_MAX);
         store_wait(disk->store, 5);
         take_done(disk);
+        check_and_pack(disk);
         drain_coders(disk);
         enum store_state state = store_state(disk->store, NULL);
         if (state != STORE_ON) break;
     }
     while ((op = pop(&disk->writes))) answer(disk, op, CANCELLED);
+    while ((op = pop(&disk->fetched))) answer(disk, op, CANCELLED);
     uint64_t now = now_ns();
     disk->clean = store_close(disk->store, now < end ? (int)((end - now) / NS_PER_MS) : 0);
 }

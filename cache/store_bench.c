@@ -1,7 +1,9 @@
 /* store_bench.c - what the disk store reaches: bandwidth at its block sizes beside plain requests of
  * the same size and depth, and the restart of a terabyte.
  *
- *     store_bench [DIR [IMAGE_BYTES [GIGABYTES, 0: the restart alone]]]
+ *     store_bench [DIR [IMAGE_BYTES [GIGABYTES [CODEC_THREADS]]]]
+ *
+ * GIGABYTES 0: the restart alone
  *
  * "plain" is pread or pwrite with O_DIRECT at the same depth by threads, and the ring alone, on the
  * same files' file system; fio, where it is installed, says the same with
@@ -9,6 +11,7 @@
  */
 #include <fcntl.h>
 #include <ftw.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -18,7 +21,8 @@
 #include "config/clock.h"
 #include "config/hash.h"
 
-#define DEEP 16  // requests at a time: 8 MiB of 484 KiB
+#define DEEP 16   // requests at a time on the device: 8 MiB of 484 KiB
+#define ASKED 64  // blocks that the engine has asked for at a time
 
 static char dir[256];
 
@@ -37,7 +41,7 @@ static void say(const char *what, uint64_t bytes, uint64_t requests, uint64_t ns
 
 static uint8_t *memory_for(uint32_t slot_bytes)
 {
-    size_t bytes = (size_t)DEEP * slot_bytes;
+    size_t bytes = (size_t)ASKED * slot_bytes;
     uint8_t *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     must(memory != MAP_FAILED);
     for (size_t i = 0; i < bytes; i += 8) {
@@ -101,7 +105,7 @@ static void plain(enum io_kind kind, enum io_op op, uint8_t *memory, uint32_t by
 
 struct bench {
     struct disk *disk;
-    struct disk_op op[DEEP];
+    struct disk_op op[ASKED];
     uint64_t worst_ns, *took, took_count;
 };
 
@@ -121,11 +125,11 @@ static int compare_ns(const void *a, const void *b)
 static void through_disk(struct bench *b, enum disk_kind kind, uint8_t *memory, uint64_t blocks,
                          bool at_random, const char *what)
 {
-    uint32_t bytes = disk_slot_bytes(b->disk, RECORD_G), free_at[DEEP], free_count = DEEP;
+    uint32_t bytes = disk_slot_bytes(b->disk, RECORD_G), free_at[ASKED], free_count = ASKED;
     uint64_t sent = 0, back = 0, failed = 0, start = now_ns();
 
     b->took_count = 0;
-    for (uint32_t i = 0; i < DEEP; i++) free_at[i] = i;
+    for (uint32_t i = 0; i < ASKED; i++) free_at[i] = i;
     while (back < blocks) {
         while (free_count && sent < blocks) {
             uint32_t at = free_at[--free_count];
@@ -137,15 +141,17 @@ static void through_disk(struct bench *b, enum disk_kind kind, uint8_t *memory, 
                                           .memory = memory + (size_t)at * bytes };
             disk_submit(b->disk, &b->op[at]);
         }
-        struct disk_op *done[DEEP];
-        uint32_t got = disk_take(b->disk, done, DEEP);
+        struct disk_op *done[ASKED];
+        uint32_t got = disk_take(b->disk, done, ASKED);
         for (uint32_t i = 0; i < got; i++) {
             failed += done[i]->status != OK;
             b->took[b->took_count++] = done[i]->took_ns;
             free_at[free_count++] = (uint32_t)(done[i] - b->op);
         }
         back += got;
-        if (!got) usleep(50);
+        if (got) continue;
+        struct pollfd ready = { .fd = disk_event_fd(b->disk), .events = POLLIN };
+        poll(&ready, 1, 1000);
     }
     say(what, blocks * bytes, blocks, now_ns() - start);
     qsort(b->took, b->took_count, sizeof *b->took, compare_ns);
@@ -153,7 +159,7 @@ static void through_disk(struct bench *b, enum disk_kind kind, uint8_t *memory, 
            (double)b->took[b->took_count * 99 / 100] / 1e6, failed ? "  FAILED REQUESTS" : "");
 }
 
-static void bandwidth(uint32_t image, uint64_t bytes)
+static void bandwidth(uint32_t image, uint64_t bytes, uint32_t threads)
 {
     uint32_t slot = record_slot_bytes(image);
     uint64_t blocks = bytes / slot;
@@ -169,7 +175,7 @@ static void bandwidth(uint32_t image, uint64_t bytes)
 
     for (int kind = IO_RING; kind <= IO_THREADS; kind++) {
         struct bench b = { .took = malloc(blocks * sizeof(uint64_t)) };
-        struct iovec whole = { memory, (size_t)DEEP * slot };
+        struct iovec whole = { memory, (size_t)ASKED * slot };
         struct disk_config config = { .store = { .dir = store,
                                                  .bytes = bytes + bytes / 4 + (1u << 30),
                                                  .image_bytes = { image, 0 },
@@ -178,7 +184,8 @@ static void bandwidth(uint32_t image, uint64_t bytes)
                                                  .io_kind = (enum io_kind)kind,
                                                  .io_threads = DEEP,
                                                  .buffer = &whole,
-                                                 .buffers = 1 } };
+                                                 .buffers = 1 },
+                                      .codec_threads = threads };
         struct err err;
         char what[64];
         must(b.took);
@@ -201,7 +208,7 @@ static void bandwidth(uint32_t image, uint64_t bytes)
     char path[300];
     snprintf(path, sizeof path, "%s/plain", dir);
     unlink(path);
-    munmap(memory, (size_t)DEEP * slot);
+    munmap(memory, (size_t)ASKED * slot);
 }
 
 /* ---- a terabyte's tables of contents, without the terabyte */
@@ -290,7 +297,8 @@ int main(int argc, char **argv)
         fprintf(stderr, "%s: cannot be made\n", dir);
         return 1;
     }
-    if (bytes) bandwidth(image, bytes);
+    uint32_t threads = argc > 4 ? (uint32_t)strtoul(argv[4], NULL, 10) : 0;
+    if (bytes) bandwidth(image, bytes, threads);
     restart(1000000000000ull, image);
     nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
     return 0;
