@@ -77,27 +77,27 @@ static enum status start(struct tiers *tiers, struct prefix_pin *from, struct pr
     return OK;
 }
 
-void tiers_done(struct tiers *tiers, uint32_t i, bool ok)
+void tiers_done(struct tiers *tiers, uint32_t operation, bool ok)
 {
     struct prefix_tree *tree = tiers->options.tree;
-    struct tiers_operation *operation = &tiers->operation[i];
-    const struct tiers_move *move = &operation->move;
-    must(tiers->in_flight && !prefix_is_none(operation->to.ref));
+    struct tiers_operation *done = &tiers->operation[operation];
+    const struct tiers_move *move = &done->move;
+    must(tiers->in_flight && !prefix_is_none(done->to.ref));
     if (ok) {
-        bool landed = prefix_tree_land(tree, &operation->to);
-        prefix_tree_unpin(tree, &operation->to);
-        prefix_tree_unpin(tree, &operation->from);
+        bool landed = prefix_tree_land(tree, &done->to);
+        prefix_tree_unpin(tree, &done->to);
+        prefix_tree_unpin(tree, &done->from);
         struct prefix_block look;
-        if (landed && operation->leave && prefix_tree_look(tree, move->ref, &look) &&
+        if (landed && done->leave && prefix_tree_look(tree, move->ref, &look) &&
             look.pins[move->object][move->from] == 0)
             prefix_tree_drop(tree, move->ref, move->object, move->from);
     } else {
-        prefix_tree_fail(tree, &operation->to);
+        prefix_tree_fail(tree, &done->to);
         if (move->from == KV_DISK) prefix_tree_drop(tree, move->ref, move->object, KV_DISK);
-        prefix_tree_unpin(tree, &operation->from);
+        prefix_tree_unpin(tree, &done->from);
     }
-    operation->next = tiers->free_operation;
-    tiers->free_operation = i;
+    done->next = tiers->free_operation;
+    tiers->free_operation = operation;
     tiers->in_flight--;
 }
 
