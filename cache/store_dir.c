@@ -181,26 +181,34 @@ static enum status check_super(const struct store *store, struct err *err)
     return OK;
 }
 
-/* The newer of the two; with none, and nothing foreign about, a new store. */
-static enum status load_super(struct store *store, struct err *err)
+bool dir_read_super(struct store *store)
 {
     struct super super[2];
     bool good[2];
-    enum status status = OK;
 
     for (int i = 0; i < 2; i++) good[i] = read_super(store, SUPER[i], &super[i]);
-    if (good[0] || good[1]) {
-        int newer = !good[0] || (good[1] && super[1].sequence > super[0].sequence);
-        store->super = super[newer];
-        store->super_next = newer ^ 1;
-        status = check_super(store, err);
-    } else {
-        status = new_super(store, err);
-    }
-    if (status != OK) return status;
+    if (!good[0] && !good[1]) return false;
+    int newer = !good[0] || (good[1] && super[1].sequence > super[0].sequence);
+    store->super = super[newer];
+    store->super_next = newer ^ 1;
     /* With one copy lost, so may be the knowledge of the latest opening: leave its numbers out. */
     store->super.opened += good[0] && good[1] ? 1 : 1000;
     store->generation = store->sequence = store->super.opened << 32;
+    return true;
+}
+
+/* The store's super; with none, and nothing foreign about, that of a new store. */
+static enum status load_super(struct store *store, struct err *err)
+{
+    if (dir_read_super(store)) {
+        enum status status = check_super(store, err);
+        if (status != OK) return status;
+    } else {
+        enum status status = new_super(store, err);
+        if (status != OK) return status;
+        store->super.opened = 1;
+        store->generation = store->sequence = 1ull << 32;
+    }
     if (dir_write_super(store) != OK)
         return fail(err, IO_FAILED, "%s: %s", store->config.dir, strerror(errno));
     return OK;
@@ -315,20 +323,26 @@ static enum status open_files(struct store *store, struct err *err)
     return fsync(store->dir_fd) < 0 ? IO_FAILED : OK;
 }
 
+void dir_size_tables(struct store *store)
+{
+    for (uint32_t o = 0; o < RECORD_OBJECTS; o++) {
+        uint32_t bytes = store->super.table_bytes[o];
+        if (!bytes) continue;
+        store->table_most[o] =
+            (bytes - (uint32_t)sizeof(struct table_head)) / (uint32_t)sizeof(struct table_entry);
+        store->table_page[o] = (store->super.segment_bytes - bytes) / RECORD_PAGE;
+    }
+}
+
+/* A number for every record, when every segment is full of records a fifth smaller than images;
+ * segments with more of them are closed early. */
 static enum status size_up(struct store *store)
 {
     uint64_t slots = 0;
 
-    for (uint32_t o = 0; o < RECORD_OBJECTS; o++) {
-        uint32_t bytes = store->super.table_bytes[o];
-        if (!store->of_class[o]) continue;
-        uint32_t by_bytes =
-            (bytes - (uint32_t)sizeof(struct table_head)) / (uint32_t)sizeof(struct table_entry);
-        store->table_most[o] = by_bytes;
-        store->table_page[o] = (store->super.segment_bytes - bytes) / RECORD_PAGE;
-        slots += (uint64_t)store->of_class[o] * by_bytes;
-    }
-    /* Every segment full of records a fifth smaller than images; fuller ones are closed early. */
+    dir_size_tables(store);
+    for (uint32_t o = 0; o < RECORD_OBJECTS; o++)
+        slots += (uint64_t)store->of_class[o] * store->table_most[o];
     if (slots > UINT32_MAX / 2) slots = UINT32_MAX / 2;
     store->slots = (uint32_t)slots;
     store->extent = calloc(store->slots, sizeof *store->extent);

@@ -6,6 +6,7 @@
  *   store_purge.c  one scope's bytes go, now
  *   store_scan.c   what a restart finds
  *   store_dir.c    the directory: lock, super, files
+ *   store_audit.c  a look at all of it from outside, while no process uses it
  *
  * Memory a block: 16 bytes of extent. Memory a segment: 64 bytes, and its table while it is not on
  * disk.
@@ -236,6 +237,8 @@ void finish_forward(struct store *store, struct op *op, int error);
 int compare_by_page(const void *a, const void *b, void *context);
 
 /* ---- store_scan.c */
+bool is_segment_head(const struct store *store, uint32_t at, const uint8_t *memory,
+                     uint64_t *generation);
 CHECKED enum status store_scan(struct store *store, struct err *err);
 
 /* ---- store_purge.c */
@@ -246,5 +249,9 @@ CHECKED enum status dir_open(struct store *store, struct err *err);
 void dir_close(struct store *store);
 CHECKED enum status dir_write_super(struct store *store);
 bool dir_is_there(const struct store *store);
+/* The newer valid super into store->super, which read it was; false: there is none. */
+bool dir_read_super(struct store *store);
+/* What follows from the super: pages and entries of tables. */
+void dir_size_tables(struct store *store);
 
 #endif

@@ -36,8 +36,8 @@ struct scan {
 
 /* ---- reading heads and tables */
 
-static bool is_segment_head(const struct store *store, uint32_t at, const uint8_t *memory,
-                            uint64_t *generation)
+bool is_segment_head(const struct store *store, uint32_t at, const uint8_t *memory,
+                     uint64_t *generation)
 {
     struct segment_head head;
     memcpy(&head, memory, sizeof head);

@@ -6,6 +6,7 @@
 #include <cmocka.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include "cache/store_audit.h"
 #include "cache/store_fixture.h"
 
 static void ends(const char *why)
@@ -465,6 +466,42 @@ static uint64_t marks_in_files(const struct fixture *f, uint8_t mark)
     return marks;
 }
 
+static void note_damage(void *user, const struct record_id *id, bool whole)
+{
+    if (!whole) *(uint32_t *)user = id->depth + 100;
+}
+
+static void an_audit_counts_what_is_whole_and_names_what_is_not(void **unused)
+{
+    (void)unused;
+    struct fixture f;
+    struct store_audit audit;
+    struct err err;
+    uint32_t damaged = 0;
+    open_new(&f, 40);
+    uint32_t written = fill(&f, 0, 10);
+    assert_int_equal(store_audit(f.dir, &audit, NULL, NULL, &err), BUSY);
+    assert_true(store_close(f.store, 10000));
+    assert_int_equal(store_audit(f.dir, &audit, note_damage, &damaged, &err), OK);
+    assert_int_equal(audit.records, written);
+    assert_int_equal(audit.damaged + audit.stray_pages + audit.unfinished, 0);
+    assert_int_equal(damaged, 0);
+    char path[100];
+    snprintf(path, sizeof path, "%s/g/000000.seg", f.dir);
+    int fd = open(path, O_RDWR);
+    assert_int_equal(pwrite(fd, "!", 1, 4096 + 700), 1);           // in the first record
+    assert_int_equal(pwrite(fd, "!", 1, (256 << 10) - 40000), 1);  // maybe in another
+    close(fd);
+    assert_int_equal(store_audit(f.dir, &audit, note_damage, &damaged, &err), OK);
+    assert_in_range(audit.damaged + audit.stray_pages, 1, 2);
+    assert_int_equal(audit.records + audit.damaged, written);
+    assert_true(damaged >= 100);
+    assert_int_equal(fixture_open(&f), OK);
+    assert_int_equal(read_all(&f), audit.records);
+    close_and_remove(&f);
+    assert_int_equal(store_audit("/nowhere", &audit, NULL, NULL, &err), BAD_INPUT);
+}
+
 static void a_purge_leaves_no_byte_of_its_scope_and_all_others(void **unused)
 {
     (void)unused;
@@ -748,6 +785,7 @@ int main(void)
         cmocka_unit_test(a_full_disk_is_read_only_for_a_while),
         cmocka_unit_test(a_stalled_device_refuses_and_comes_back),
         cmocka_unit_test(the_budget_bounds_what_is_written),
+        cmocka_unit_test(an_audit_counts_what_is_whole_and_names_what_is_not),
         cmocka_unit_test(a_purge_leaves_no_byte_of_its_scope_and_all_others),
         cmocka_unit_test(a_purge_that_cannot_overwrite_turns_the_tier_off_and_goes_on_later),
         cmocka_unit_test(random_operations_agree_with_the_list),
