@@ -32,6 +32,12 @@ static struct io_driver *driver_open(const struct io_config *config, struct err 
         struct err second = { "" };
         driver = io_threads_driver(config, &second);
         if (!driver) *err = second;
+        if (driver && err->text[0]) {
+            struct err why = *err;
+            (void)fail(err, OK,
+                       "no ring is granted here (%.200s), so threads read and write the disk",
+                       why.text);
+        }
     }
     return driver;
 }

@@ -81,35 +81,13 @@ static enum status walk_records(struct store *store, uint32_t at, uint8_t *page)
                                                                  .pages = head->pages };
         segment->page += head->pages;
     }
-    segment->state = SEGMENT_OPEN;
     store->stats.scanned_segments++;
     return OK;
 }
 
-/* One segment's pieces are here: what is it? */
-static enum status judge(struct scan *scan, uint32_t at, uint8_t *memory, bool failed)
+static enum status keep_entries(struct scan *scan, uint32_t at, const struct table_entry *entry,
+                                uint32_t count)
 {
-    struct store *store = scan->store;
-    struct segment *segment = &store->segment[at];
-    const struct table_entry *entry;
-    uint32_t object = class_of(store, at), count = 0;
-
-    if (failed || !is_segment_head(store, at, memory, &segment->generation)) {
-        segment->state = SEGMENT_FREE;
-        segment->dirty = failed || lseek(segment->fd, 0, SEEK_DATA) >= 0;
-        store->free[object]++;
-        return OK;
-    }
-    segment->dirty = true;
-    entry = read_table(store, at, segment->generation, memory + RECORD_PAGE, &count);
-    if (entry) {
-        segment->state = SEGMENT_SEALED;
-    } else {
-        enum status status = walk_records(store, at, memory);
-        if (status != OK) return status;
-        entry = segment->table;
-        count = segment->count;
-    }
     scan->table[at] = malloc((count + 1) * sizeof *entry);
     if (!scan->table[at]) return NO_MEMORY;
     memcpy(scan->table[at], entry, count * sizeof *entry);
@@ -123,6 +101,26 @@ struct pieces {  // of one segment under way
     uint32_t segment, back;
     bool failed;
 };
+
+/* A segment's pieces are here: what is it? OPEN: its records are to be walked. */
+static enum status judge(struct scan *scan, const struct pieces *pieces)
+{
+    struct store *store = scan->store;
+    uint32_t at = pieces->segment, count = 0;
+    struct segment *segment = &store->segment[at];
+
+    if (pieces->failed || !is_segment_head(store, at, pieces->memory, &segment->generation)) {
+        segment->state = SEGMENT_FREE;
+        segment->dirty = pieces->failed || lseek(segment->fd, 0, SEEK_DATA) >= 0;
+        store->free[class_of(store, at)]++;
+        return OK;
+    }
+    segment->dirty = true;
+    const struct table_entry *entry =
+        read_table(store, at, segment->generation, pieces->memory + RECORD_PAGE, &count);
+    segment->state = entry ? SEGMENT_SEALED : SEGMENT_OPEN;
+    return entry ? keep_entries(scan, at, entry, count) : OK;
+}
 
 static void ask(struct store *store, struct pieces *pieces, uint32_t window, uint32_t at)
 {
@@ -142,26 +140,32 @@ static void ask(struct store *store, struct pieces *pieces, uint32_t window, uin
     must(io_submit(store->io, request, 2) == OK);
 }
 
-/* A window of segments at a time; the walks, which are few, wait for the end of their round. */
-static enum status read_round(struct scan *scan, struct pieces *pieces, uint32_t first)
+/* A window of segments is under way all the time; whichever is back is judged and makes room. */
+static enum status read_pieces(struct scan *scan, struct pieces *pieces)
 {
     struct store *store = scan->store;
-    uint32_t count = store->segments - first < WINDOW ? store->segments - first : WINDOW, back = 0;
+    uint32_t asked = 0, judged = 0;
     uint64_t end = now_ns() + 30 * NS_PER_S;
+    enum status status = OK;
     struct io_done done[64];
 
-    for (uint32_t i = 0; i < count; i++) ask(store, &pieces[i], i, first + i);
-    while (back < 2 * count) {
+    for (; asked < WINDOW && asked < store->segments; asked++)
+        ask(store, &pieces[asked], asked, asked);
+    while (judged < asked) {
         uint32_t got = io_take(store->io, done, 64);
-        for (uint32_t i = 0; i < got; i++)
-            if (done[i].error) pieces[done[i].tag].failed = true;
-        back += got;
+        for (uint32_t i = 0; i < got; i++) {
+            struct pieces *p = &pieces[done[i].tag];
+            if (done[i].error) p->failed = true;
+            if (++p->back < 2) continue;
+            judged++;
+            if (status == OK) status = judge(scan, p);
+            if (status == OK && asked < store->segments)
+                ask(store, p, (uint32_t)done[i].tag, asked++);
+        }
+        if (got) end = now_ns() + 30 * NS_PER_S;
         if (now_ns() > end) return IO_FAILED;
         if (!got) io_wait(store->io, 100);
     }
-    enum status status = OK;
-    for (uint32_t i = 0; i < count && status == OK; i++)
-        status = judge(scan, first + i, pieces[i].memory, pieces[i].failed);
     return status;
 }
 
@@ -177,9 +181,14 @@ static enum status read_segments(struct scan *scan)
 
     for (uint32_t i = 0; i < WINDOW; i++)
         pieces[i] = (struct pieces){ .memory = memory + (size_t)i * bytes };
-    for (uint32_t at = 0; at < store->segments && status == OK; at += WINDOW)
-        status = read_round(scan, pieces, at);
-    if (status == OK || io_in_flight(store->io) == 0) free(memory);  // else the device has it
+    if (status == OK) status = read_pieces(scan, pieces);
+    for (uint32_t at = 0; at < store->segments && status == OK; at++) {
+        const struct segment *segment = &store->segment[at];
+        if (segment->state != SEGMENT_OPEN) continue;
+        status = walk_records(store, at, memory);
+        if (status == OK) status = keep_entries(scan, at, segment->table, segment->count);
+    }
+    if (io_in_flight(store->io) == 0) free(memory);  // else the device has it
     return status;
 }
 
