@@ -235,12 +235,11 @@ static void compress_entries(const struct attention *a)
                 });
 }
 
-static void select_entries(const struct attention *a)
+static void compress_keys(const struct attention *a)
 {
     struct model *m = a->m;
     const struct shape *s = m->shape;
     const struct compressor_weights *c = &a->w->indexer.compressor;
-    struct kv_plane keys = g_plane(m, a->kv->keys, m->index_bytes, SHAPE_CSA_RATIO);
 
     m->dev->ops->compress(
         m->dev, &(struct compress_args){
@@ -254,24 +253,31 @@ static void select_entries(const struct attention *a)
                     .rope = a->rope,
                     .index = true,
                     .batch = a->batch,
-                    .entries = keys,
+                    .entries = g_plane(m, a->kv->keys, m->index_bytes, SHAPE_CSA_RATIO),
                     .tail = w_plane(m, a->kv->key_tail, 2 * 4 * s->index_dim, SHAPE_CSA_RATIO),
                     .state = m->state + a->kv->key_state,
                     .state_stride = m->layout.state_bytes,
                 });
-    m->dev->ops->indexer(m->dev, &(struct indexer_args){
-                                     .q = rows_of(m->iq, a->tokens),
-                                     .weights = rows_of(m->iw, a->tokens),
-                                     .heads = s->index_heads,
-                                     .dim = s->index_dim,
-                                     .topk = s->index_topk,
-                                     .ratio = SHAPE_CSA_RATIO,
-                                     .rope = a->rope,
-                                     .batch = a->batch,
-                                     .keys = keys,
-                                     .selected = m->selected,
-                                     .count = m->selected_count,
-                                 });
+}
+
+static void select_entries(const struct attention *a)
+{
+    struct model *m = a->m;
+    const struct shape *s = m->shape;
+    m->dev->ops->indexer(m->dev,
+                         &(struct indexer_args){
+                             .q = rows_of(m->iq, a->tokens),
+                             .weights = rows_of(m->iw, a->tokens),
+                             .heads = s->index_heads,
+                             .dim = s->index_dim,
+                             .topk = s->index_topk,
+                             .ratio = SHAPE_CSA_RATIO,
+                             .rope = a->rope,
+                             .batch = a->batch,
+                             .keys = g_plane(m, a->kv->keys, m->index_bytes, SHAPE_CSA_RATIO),
+                             .selected = m->selected,
+                             .count = m->selected_count,
+                         });
 }
 
 /* x -> every product that starts from it: query latent, KV, compressors, indexer weights. */
@@ -322,20 +328,31 @@ static void project_query(const struct attention *a)
             .q = q, .heads = s->heads, .eps = s->norm_eps, .rope = a->rope, .batch = a->batch });
 }
 
+static struct kv_plane window_of(const struct attention *a)
+{
+    return w_plane(a->m, a->kv->window, a->m->entry_bytes, KV_BLOCK_TOKENS);
+}
+
+/* What the tokens leave behind: window rows, entries and index keys that they complete. */
+static void store_keys(const struct attention *a)
+{
+    struct model *m = a->m;
+    m->dev->ops->window_store(m->dev, &(struct window_store_args){ .in = rows_of(m->kv, a->tokens),
+                                                                   .norm = a->w->kv_norm,
+                                                                   .eps = m->shape->norm_eps,
+                                                                   .rope = a->rope,
+                                                                   .batch = a->batch,
+                                                                   .window = window_of(a) });
+    if (a->kv->ratio) compress_entries(a);
+    if (a->kv->ratio == SHAPE_CSA_RATIO) compress_keys(a);
+}
+
 static void attend(const struct attention *a)
 {
     struct model *m = a->m;
     const struct shape *s = m->shape;
     uint32_t ratio = a->kv->ratio;
-    struct kv_plane window = w_plane(m, a->kv->window, m->entry_bytes, KV_BLOCK_TOKENS);
 
-    m->dev->ops->window_store(m->dev, &(struct window_store_args){ .in = rows_of(m->kv, a->tokens),
-                                                                   .norm = a->w->kv_norm,
-                                                                   .eps = s->norm_eps,
-                                                                   .rope = a->rope,
-                                                                   .batch = a->batch,
-                                                                   .window = window });
-    if (ratio) compress_entries(a);
     if (ratio == SHAPE_CSA_RATIO) select_entries(a);
     m->dev->ops->attention(m->dev,
                            &(struct attention_args){
@@ -345,7 +362,7 @@ static void attend(const struct attention *a)
                                .sink = a->w->attn_sink,
                                .rope = a->rope,
                                .batch = a->batch,
-                               .window = window,
+                               .window = window_of(a),
                                .ratio = ratio,
                                .entries = ratio ? g_plane(m, a->kv->entries, m->entry_bytes, ratio)
                                                 : (struct kv_plane){ 0 },
@@ -353,6 +370,11 @@ static void attend(const struct attention *a)
                                .count = ratio == SHAPE_CSA_RATIO ? m->selected_count : NULL,
                                .topk = s->index_topk,
                            });
+}
+
+static void aside(struct model *m, void (*part)(struct dev *dev))
+{
+    if (part) part(m->dev);
 }
 
 /* x [tokens, d] -> y [tokens, d] */
@@ -363,7 +385,11 @@ static void attention(const struct attention *a, struct mat x, struct mat y)
     struct mat o = rows_of(m->o, a->tokens), z = rows_of(m->z, a->tokens);
 
     project_input(a, x);
+    aside(m, m->dev->ops->aside_begin);
+    store_keys(a);
+    aside(m, m->dev->ops->aside_end);
     project_query(a);
+    aside(m, m->dev->ops->aside_join);
     attend(a);
     struct linear_args down = { .in = o, .count = 1, .groups = s->o_groups, .raw = true };
     down.part[0] = (struct linear_part){ a->w->wo_a, z, false };

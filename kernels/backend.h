@@ -110,6 +110,12 @@ struct ops {
     void (*mark)(struct dev *dev, uint32_t mark);
     CHECKED enum status (*wait)(struct dev *dev, uint32_t mark, struct err *err);
 
+    /* What is queued between aside_begin and aside_end may run beside what is queued from there to
+     * aside_join; neither may touch what the other writes. NULL: all runs in order. */
+    void (*aside_begin)(struct dev *dev);
+    void (*aside_end)(struct dev *dev);
+    void (*aside_join)(struct dev *dev);
+
     /* Memory of the device as it stands: all of it, and what nobody has taken. */
     void (*memory)(struct dev *dev, struct dev_memory *memory);
 

@@ -125,6 +125,9 @@ static void cuda_close(struct dev *dev)
         (void)cudaStreamSynchronize(cuda->stream);
         (void)cudaStreamDestroy(cuda->stream);
     }
+    if (cuda->aside) (void)cudaStreamDestroy(cuda->aside);
+    if (cuda->fork) (void)cudaEventDestroy(cuda->fork);
+    if (cuda->join) (void)cudaEventDestroy(cuda->join);
     (void)cudaFree(cuda->tickets);
     for (struct workspace_chunk *chunk = cuda->chunk, *older; chunk; chunk = older) {
         older = chunk->older;
@@ -183,6 +186,12 @@ static enum status cuda_open(const struct dev_options *options, struct dev **dev
     if (!cuda_worked(cuda, cudaSetDevice(cuda->index), "choosing it") ||
         !cuda_worked(cuda, cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking),
                      "making a stream") ||
+        !cuda_worked(cuda, cudaStreamCreateWithFlags(&cuda->aside, cudaStreamNonBlocking),
+                     "making a stream") ||
+        !cuda_worked(cuda, cudaEventCreateWithFlags(&cuda->fork, cudaEventDisableTiming),
+                     "making an event") ||
+        !cuda_worked(cuda, cudaEventCreateWithFlags(&cuda->join, cudaEventDisableTiming),
+                     "making an event") ||
         !take_tickets(cuda)) {
         *err = cuda->failure;
         status = cuda->failed;
@@ -209,6 +218,9 @@ extern "C" const struct ops cuda_ops = {
     .host_free = cuda_host_free,
     .mark = cuda_mark,
     .wait = cuda_wait,
+    .aside_begin = cuda_aside_begin,
+    .aside_end = cuda_aside_end,
+    .aside_join = cuda_aside_join,
     .memory = cuda_memory,
     .capture_begin = cuda_capture_begin,
     .capture_end = cuda_capture_end,

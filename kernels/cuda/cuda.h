@@ -21,6 +21,8 @@ struct cuda_dev {
     int sms;                        // multiprocessors
     size_t memory;                  // bytes taken from the card by this device
     cudaStream_t stream;            // operations
+    cudaStream_t aside;             // the other of two streams: see aside_begin
+    cudaEvent_t fork, join;         // of these two
     struct workspace_chunk *chunk;  // newest first
     size_t chunk_used;              // bytes of the newest chunk
     cudaEvent_t mark[DEV_MARKS];    // NULL until it is first set; see step.cu
@@ -119,6 +121,9 @@ CHECKED enum status cuda_weight_load(struct dev *dev, const struct weight_source
                                      struct weight **weight, struct err *err);
 void cuda_weight_free(struct dev *dev, struct weight *weight);
 size_t cuda_weight_bytes(const struct weight *weight);
+void cuda_aside_begin(struct dev *dev);
+void cuda_aside_end(struct dev *dev);
+void cuda_aside_join(struct dev *dev);
 void cuda_ceilings(struct dev *dev, struct ceilings *ceilings);
 }
 

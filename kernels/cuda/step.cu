@@ -37,6 +37,36 @@ void cuda_memory(struct dev *dev, struct dev_memory *memory)
     memory->total = total;
 }
 
+/* ---- two streams --------------------------------------------------------------------------- */
+
+static void swap_streams(struct cuda_dev *cuda)
+{
+    cudaStream_t other = cuda->aside;
+    cuda->aside = cuda->stream;
+    cuda->stream = other;
+}
+
+void cuda_aside_begin(struct dev *dev)
+{
+    struct cuda_dev *cuda = cuda_of(dev);
+    cuda_worked(cuda, cudaEventRecord(cuda->fork, cuda->stream), "parting streams");
+    cuda_worked(cuda, cudaStreamWaitEvent(cuda->aside, cuda->fork, 0), "parting streams");
+    swap_streams(cuda);
+}
+
+void cuda_aside_end(struct dev *dev)
+{
+    struct cuda_dev *cuda = cuda_of(dev);
+    cuda_worked(cuda, cudaEventRecord(cuda->join, cuda->stream), "joining streams");
+    swap_streams(cuda);
+}
+
+void cuda_aside_join(struct dev *dev)
+{
+    struct cuda_dev *cuda = cuda_of(dev);
+    cuda_worked(cuda, cudaStreamWaitEvent(cuda->stream, cuda->join, 0), "joining streams");
+}
+
 /* ---- marks --------------------------------------------------------------------------------- */
 
 void cuda_mark(struct dev *dev, uint32_t mark)
