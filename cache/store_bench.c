@@ -5,8 +5,7 @@
  *
  * GIGABYTES 0: the restart alone
  *
- * "plain" is pread or pwrite with O_DIRECT at the same depth by threads, and the ring alone, on the
- * same files' file system; fio, where it is installed, says the same with
+ * "plain" are requests of the same size, 16 at a time, to one file, with nothing around them. Beside it:
  *     fio --ioengine=io_uring --direct=1 --bs=484k --iodepth=16 --fixedbufs=1 --registerfiles=1
  */
 #include <fcntl.h>

@@ -260,6 +260,7 @@ static void flipped_bits_are_never_served(void **unused)
         for (int i = AT_ONCE; i-- > 0;) flip_back(&flip[i]);
         assert_true(store_close(f.store, 10000));
         done += AT_ONCE;
+        if (done % 10000 == 0) print_message("flips so far: %u\n", done);
     }
     print_message("flips: %u, %llu records right, %u rounds with a loss\n", done,
                   (unsigned long long)read, harmed);
