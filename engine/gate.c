@@ -2,13 +2,31 @@
 #include "engine/gate.h"
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { WIDE = 256 };
 
+static double floor_of(const struct gate *gate, const char *what)
+{
+    for (uint32_t i = 0; i < gate->floors; i++)
+        if (strcmp(gate->floor[i].what, what) == 0) return gate->floor[i].error;
+    return 0;
+}
+
 void gate_say(struct gate *gate, const char *what, double error, double limit)
 {
-    bool ok = error < limit;
-    fprintf(gate->out, "%-44s %10.3g  limit %.3g  %s\n", what, error, limit, ok ? "ok" : "FAILED");
+    if (gate->measures) {
+        must(gate->floors < GATE_FLOORS);
+        struct gate_floor *floor = &gate->floor[gate->floors++];
+        snprintf(floor->what, sizeof floor->what, "%s", what);
+        floor->error = error;
+        return;
+    }
+    double floor = floor_of(gate, what), most = limit + FLOOR_SLACK * floor;
+    bool ok = error < most;
+    fprintf(gate->out, "%-44s %10.3g  limit %.3g  %s", what, error, most, ok ? "ok" : "FAILED");
+    if (floor > 0) fprintf(gate->out, "  (%.3g over a floor of %.3g)", limit, floor);
+    fputc('\n', gate->out);
     gate->held = gate->held && ok;
 }
 

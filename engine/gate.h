@@ -2,6 +2,10 @@
  *
  * Under official numerics a rounding that falls the other way is an error of its own size, so each
  * token is judged by itself: the median of their errors, and the share of those far off.
+ *
+ * A backend whose products err has a floor: what the model makes of such an error. It is measured on
+ * the CPU with errors of that size (kernels/cpu/blur.h), in the same comparisons, and the limits lie
+ * FLOOR_SLACK times that much higher.
  */
 #ifndef ENGINE_GATE_H
 #define ENGINE_GATE_H
@@ -21,9 +25,21 @@
 #define FAR_ERROR_NARROW 5e-2  // fewer than WIDE channels; and MTP logits, two products further on
 #define FAR_SHARE_LIMIT 0.05
 
+#define FLOOR_SLACK 1.5
+
+enum { GATE_FLOORS = 1024 };
+
+struct gate_floor {
+    char what[48];
+    double error;
+};
+
 struct gate {
-    FILE *out;  // what, error, limit, verdict
-    bool held;  // so far every comparison stayed within its limit
+    FILE *out;                 // what, error, limit, verdict
+    bool held;                 // so far every comparison stayed within its limit
+    bool measures;             // errors are put down as the floor instead of judged
+    struct gate_floor *floor;  // [GATE_FLOORS], or NULL
+    uint32_t floors;
 };
 
 void gate_say(struct gate *gate, const char *what, double error, double limit);

@@ -14,13 +14,19 @@
 #include <stdio.h>
 #include "engine/weights.h"
 
+struct golden_side {
+    const struct weights *weights;
+    struct dev *dev;
+};
+
 struct golden_options {
     const struct shape *shape;
     const struct weights *weights;
     struct dev *dev;
-    const char *path;  // the golden file
-    uint32_t chunk;    // one cut alone; 0: all of them
-    FILE *out;         // one line a comparison: what, error, limit, verdict
+    const struct golden_side *floor;  // a blurred CPU to measure it with (gate.h), or NULL
+    const char *path;                 // the golden file
+    uint32_t chunk;                   // one cut alone; 0: all of them
+    FILE *out;                        // one line a comparison: what, error, limit, verdict
 };
 
 /* *held: every comparison stayed within its limit. */
@@ -29,14 +35,10 @@ CHECKED enum status golden_run(const struct golden_options *options, bool *held,
 /* One backend judged by another, in place of a file: a sequence of `tokens` random tokens, official
  * numerics, layer by layer from the judge's streams, head and MTP block; and the same bits in every
  * cut. The two have loaded the same weights. */
-struct golden_side {
-    const struct weights *weights;
-    struct dev *dev;
-};
-
 struct golden_against {
     const struct shape *shape;
     struct golden_side judged, judge;
+    const struct golden_side *floor;  // likewise
     uint32_t tokens;
     bool operations;  // an operation at a time, each from the judge's values
     FILE *out;

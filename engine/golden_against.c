@@ -241,9 +241,40 @@ static enum status open_both(struct pair *p, uint32_t *token)
     return OK;
 }
 
+static void close_both(struct pair *p)
+{
+    for (int i = 0; i < 2; i++) {
+        if (p->probe[i].model.piece) probe_close(&p->probe[i]);
+        free(p->rows[i]);
+        p->rows[i] = NULL;
+    }
+}
+
+static enum status compare(struct pair *p, const struct golden_against *options, uint32_t *token)
+{
+    p->o = options;
+    enum status status = open_both(p, token);
+    if (status == OK) status = in_step(p);
+    close_both(p);
+    return status;
+}
+
+/* First a CPU whose products err, to be compared with afterwards. */
+static enum status measure_floor(struct pair *p, const struct golden_against *options,
+                                 uint32_t *token)
+{
+    struct golden_against blurred = *options;
+    blurred.judged = *options->floor;
+    p->gate.measures = true;
+    enum status status = compare(p, &blurred, token);
+    p->gate.measures = false;
+    return status;
+}
+
 enum status golden_compare(const struct golden_against *options, bool *held, struct err *err)
 {
-    struct pair p = { .o = options, .gate = { options->out, true }, .err = err };
+    struct gate_floor floor[GATE_FLOORS];
+    struct pair p = { .gate = { .out = options->out, .held = true, .floor = floor }, .err = err };
     uint32_t *token = calloc(options->tokens, sizeof *token);
     must(options->tokens > 1 && options->judged.dev->numerics == NUMERICS_OFFICIAL &&
          options->judge.dev->numerics == NUMERICS_OFFICIAL);
@@ -253,13 +284,11 @@ enum status golden_compare(const struct golden_against *options, bool *held, str
         random = random * 6364136223846793005u + 1442695040888963407u;
         token[i] = (uint32_t)(random >> 33) % options->shape->vocab;
     }
-    enum status status = open_both(&p, token);
-    if (status == OK) status = in_step(&p);
-    for (int i = 0; i < 2; i++) {
-        if (p.probe[i].model.piece) probe_close(&p.probe[i]);
-        free(p.rows[i]);
-    }
-    if (status == OK) status = cut_same_bits(&p.subject[JUDGED], &p.gate, err);
+    enum status status = OK;
+    if (options->floor && !options->operations) status = measure_floor(&p, options, token);
+    if (status == OK) status = compare(&p, options, token);
+    if (status == OK && !options->operations)
+        status = cut_same_bits(&p.subject[JUDGED], &p.gate, err);
     free(token);
     *held = p.gate.held;
     return status;

@@ -3,6 +3,7 @@
 #include <getopt.h>
 #include <string.h>
 #include "engine/golden.h"
+#include "kernels/cpu/blur.h"
 #include "server/verbs.h"
 
 static const char usage[] =
@@ -113,6 +114,26 @@ static enum status open_side(const struct tool *tool, const char *backend, struc
     return status;
 }
 
+/* A CPU that errs as the GPU's products do; nothing where the CPU itself is judged. */
+struct blurred {
+    struct weights weights;
+    struct golden_side side;
+    const struct golden_side *floor;  // &side, or NULL
+};
+
+static enum status open_blurred(const struct tool *tool, const struct dev *judged,
+                                struct shape *shape, struct blurred *blurred, struct err *err)
+{
+    *blurred = (struct blurred){ 0 };
+    if (judged->ops == &cpu_ops) return OK;
+    enum status status = open_side(tool, "cpu", shape, &blurred->weights, &blurred->side.dev, err);
+    if (status != OK) return status;
+    cpu_blur(blurred->side.dev);
+    blurred->side.weights = &blurred->weights;
+    blurred->floor = &blurred->side;
+    return OK;
+}
+
 static void close_side(struct weights *weights, struct dev *dev)
 {
     weights_close(weights, dev);
@@ -126,13 +147,18 @@ static enum status compare_file(const struct tool *tool, struct shape *shape, bo
     struct dev *dev;
     enum status status = open_side(tool, tool->backend, shape, &weights, &dev, err);
     if (status != OK) return status;
-    status = golden_run(&(struct golden_options){ .shape = shape,
-                                                  .weights = &weights,
-                                                  .dev = dev,
-                                                  .path = tool->file,
-                                                  .chunk = tool->chunk,
-                                                  .out = stdout },
-                        held, err);
+    struct blurred blurred;
+    status = open_blurred(tool, dev, shape, &blurred, err);
+    if (status == OK)
+        status = golden_run(&(struct golden_options){ .shape = shape,
+                                                      .weights = &weights,
+                                                      .dev = dev,
+                                                      .floor = blurred.floor,
+                                                      .path = tool->file,
+                                                      .chunk = tool->chunk,
+                                                      .out = stdout },
+                            held, err);
+    if (blurred.floor) close_side(&blurred.weights, blurred.side.dev);
     close_side(&weights, dev);
     return status;
 }
@@ -147,14 +173,19 @@ static enum status compare_backends(const struct tool *tool, struct shape *shape
     enum status status = open_side(tool, tool->backend, shape, &weights[0], &dev[0], err);
     if (status != OK) return status;
     status = open_side(tool, tool->against, shape, &weights[1], &dev[1], err);
+    struct blurred blurred = { .floor = NULL };
     if (status == OK) {
-        status = golden_compare(&(struct golden_against){ .shape = shape,
-                                                          .judged = { &weights[0], dev[0] },
-                                                          .judge = { &weights[1], dev[1] },
-                                                          .tokens = tool->tokens,
-                                                          .operations = tool->operations,
-                                                          .out = stdout },
-                                held, err);
+        status = open_blurred(tool, dev[0], shape, &blurred, err);
+        if (status == OK)
+            status = golden_compare(&(struct golden_against){ .shape = shape,
+                                                              .judged = { &weights[0], dev[0] },
+                                                              .judge = { &weights[1], dev[1] },
+                                                              .floor = blurred.floor,
+                                                              .tokens = tool->tokens,
+                                                              .operations = tool->operations,
+                                                              .out = stdout },
+                                    held, err);
+        if (blurred.floor) close_side(&blurred.weights, blurred.side.dev);
         close_side(&weights[1], dev[1]);
     }
     close_side(&weights[0], dev[0]);

@@ -1,5 +1,5 @@
 /* cpu.c - opens the CPU: which instructions, how many threads, and the table of operations. */
-#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/gemm.h"
 
 #include <sched.h>
 #include <string.h>
@@ -240,6 +240,7 @@ static enum status cpu_open(const struct dev_options *options, struct dev **dev,
     }
     cpu->dev = (struct dev){ &cpu_ops, options->numerics, DT_F32 };
     cpu->isa = isa;
+    cpu->products = product_kernels(isa);
     *dev = &cpu->dev;
     return OK;
 }

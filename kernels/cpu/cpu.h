@@ -15,6 +15,7 @@
 struct cpu_dev {
     struct dev dev;  // first, so that a struct dev of ours is a struct cpu_dev
     enum isa isa;    // what to use; never ISA_AUTO
+    const struct product_kernels *products;  // gemm.h
     struct pool *pool;
     struct scratch_chunk *scratch;  // newest first
     size_t scratch_used;            // bytes of the newest chunk

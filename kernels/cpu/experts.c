@@ -231,7 +231,7 @@ static void for_rows(const struct experts_run *run, uint32_t rows, pool_work *wo
 void cpu_experts(struct dev *dev, const struct experts_args *args)
 {
     struct cpu_dev *cpu = cpu_of(dev);
-    struct experts_run run = { .cpu = cpu, .args = args, .kernels = product_kernels(cpu->isa) };
+    struct experts_run run = { .cpu = cpu, .args = args, .kernels = cpu->products };
 
     must(args->in.cols % LANES == 0 && args->inter % LANES == 0);
     if (args->in.rows == 0) return;

@@ -117,7 +117,7 @@ static uint32_t plan_items(struct linear_run *run)
 void cpu_linear(struct dev *dev, const struct linear_args *args)
 {
     struct cpu_dev *cpu = cpu_of(dev);
-    struct linear_run run = { .cpu = cpu, .args = args, .kernels = product_kernels(cpu->isa) };
+    struct linear_run run = { .cpu = cpu, .args = args, .kernels = cpu->products };
     uint32_t tokens = args->in.rows;
 
     if (tokens == 0) return;

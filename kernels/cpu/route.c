@@ -69,9 +69,7 @@ void cpu_route(struct dev *dev, const struct route_args *args)
 {
     struct cpu_dev *cpu = cpu_of(dev);
     uint32_t tokens = args->in.rows, experts = args->gate->rows;
-    struct route_run run = { .args = args,
-                             .kernels = product_kernels(cpu->isa),
-                             .experts = experts };
+    struct route_run run = { .args = args, .kernels = cpu->products, .experts = experts };
 
     must(args->topk > 0 && args->topk <= experts && args->topk <= 64);
     if (tokens == 0) return;
