@@ -15,7 +15,7 @@
 #define HOUSEKEEPING_MS 200
 #define WRITE_PATIENCE_NS (250 * (uint64_t)NS_PER_MS)
 
-enum command_kind { DO_OP, DO_FORGET, DO_TOUCH, DO_FLUSH };
+enum command_kind { DO_OP, DO_FORGET, DO_ERASE, DO_TOUCH, DO_FLUSH };
 
 struct command {
     enum command_kind kind;
@@ -304,11 +304,13 @@ static void obey(struct disk *disk, const struct command *command)
 {
     switch (command->kind) {
     case DO_FORGET:
+    case DO_ERASE:
         if (disk->unpacked.count || disk->writes.count || disk->coding) {
             drain_coders(disk);
             cancel_writes(disk, command->slot, NULL);
         }
-        store_forget(disk->store, command->slot);
+        if (command->kind == DO_ERASE) store_erase(disk->store, command->slot);
+        else store_forget(disk->store, command->slot);
         break;
     case DO_TOUCH:
         store_touch(disk->store, command->slot);
@@ -679,6 +681,11 @@ void disk_submit(struct disk *disk, struct disk_op *op)
 void disk_forget(struct disk *disk, uint32_t slot)
 {
     command(disk, (struct command){ .kind = DO_FORGET, .slot = slot });
+}
+
+void disk_erase(struct disk *disk, uint32_t slot)
+{
+    command(disk, (struct command){ .kind = DO_ERASE, .slot = slot });
 }
 
 void disk_touch(struct disk *disk, const uint32_t *slot, uint32_t count)

@@ -85,6 +85,7 @@ int disk_event_fd(const struct disk *disk);  // readable while disk_take or disk
 /* Hands it over for good; never refused, and what cannot be done comes back soon. */
 void disk_submit(struct disk *disk, struct disk_op *op);
 void disk_forget(struct disk *disk, uint32_t slot);
+void disk_erase(struct disk *disk, uint32_t slot);  // the same, and it stays gone after a restart
 void disk_touch(struct disk *disk, const uint32_t *slot, uint32_t count);
 void disk_flush(struct disk *disk);  // every record is lost
 

@@ -491,6 +491,25 @@ void store_forget(struct store *store, uint32_t slot)
     *extent = (struct extent){ 0 };
 }
 
+void store_erase(struct store *store, uint32_t slot)
+{
+    must(slot < store->slots);
+    uint64_t place = store->extent[slot].place;
+
+    if ((place & PLACE_VALID) && store->base != STORE_OFF && io_room(store->io)) {
+        struct op *op = take_op(store, OP_CLOSE);
+        op->segment = place_segment(place);
+        store->segment[op->segment].writes++;
+        submit_op(store, op,
+                  &(struct io_request){ .op = IO_WRITE,
+                                        .file = op->segment,
+                                        .offset = (uint64_t)place_page(place) * RECORD_PAGE,
+                                        .data = store->zero,
+                                        .bytes = RECORD_PAGE });
+    }
+    store_forget(store, slot);
+}
+
 uint32_t store_take(struct store *store, struct store_done *done, uint32_t most)
 {
     uint32_t got = 0;

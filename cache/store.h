@@ -143,8 +143,13 @@ void store_wrong(struct store *store, uint32_t slot);
 /* The record is worth keeping when its segment goes. Whoever hits a block touches all before it. */
 void store_touch(struct store *store, uint32_t slot);
 
-/* Ends the caller's use of a number, whatever became of it. */
+/* Ends the caller's use of a number, whatever became of it. The record may be found again after a
+ * restart, as long as its segment lives. */
 void store_forget(struct store *store, uint32_t slot);
+
+/* The same for a record that must not be believed again, such as one of a poisoned path: its head is
+ * overwritten, so that after a restart it is a miss too. Best effort: a device that fails keeps it. */
+void store_erase(struct store *store, uint32_t slot);
 
 /* Finished reads and writes; also moves everything on that the store does by itself, so it wants
  * calling when the event is readable, after store_write said BUSY, and once a second. */
@@ -156,7 +161,7 @@ bool store_wait(struct store *store, int timeout_ms);
  * IO_FAILED: not all could be overwritten; the tier is off, and the next opening goes on with it. */
 CHECKED enum status store_purge(struct store *store, const uint8_t scope[RECORD_TAG]);
 
-/* Everything is lost; segments are used anew. */
+/* Everything is lost to the caller, until a restart finds again what was not overwritten. */
 void store_flush(struct store *store);
 
 enum store_state store_state(const struct store *store, const char **why);

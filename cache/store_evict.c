@@ -121,7 +121,7 @@ void pump_eviction(struct store *store, uint32_t object)
         }
         e->next++;
     }
-    if (e->outstanding) return;
+    if (e->outstanding || store->segment[e->segment].writes) return;
     store->wants_room[object] = false;
     free_segment(store, e->segment);
     free(e->slot);

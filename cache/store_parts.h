@@ -131,7 +131,7 @@ enum op_kind {
     OP_FORWARD_READ,
     OP_FORWARD_WRITE,
     OP_HEAD,   // of a segment
-    OP_CLOSE,  // gap, table or sync of a closing segment
+    OP_CLOSE,  // gap, table or sync of a closing segment; zeros over a record
     OP_PLAIN,  // somebody waits for it: store_do
 };
 

@@ -104,6 +104,30 @@ static void a_forgotten_record_comes_back_at_most_as_a_block_of_its_own_key(void
     close_and_remove(&f);
 }
 
+static void an_erased_record_is_a_miss_after_a_restart_too(void **unused)
+{
+    (void)unused;
+    struct fixture f;
+    open_new(&f, 32);
+    uint32_t written = fill(&f, 0, 12);
+    for (int turn = 0; turn < 2; turn++) {  // sealed before, and still open
+        uint32_t slot = 0;
+        uint64_t block = turn ? 12 * CHAIN - 2 : 5;
+        while (f.slot[slot].state != MODEL_THERE || f.slot[slot].block != block ||
+               f.slot[slot].object)
+            slot++;
+        store_erase(f.store, slot);
+        f.slot[slot].state = MODEL_FREE;
+    }
+    fixture_compare(&f);
+    reopen(&f);
+    assert_true(f.found <= written);
+    assert_int_equal(read_all(&f), written - 2);
+    for (uint32_t slot = 0; slot < store_slots(f.store); slot++)
+        if (f.slot[slot].state == MODEL_THERE) assert_true(f.slot[slot].block != 5);
+    close_and_remove(&f);
+}
+
 static void a_record_asked_for_under_another_key_is_a_miss(void **unused)
 {
     (void)unused;
@@ -684,7 +708,8 @@ static void step(struct walk *w)
     } else if (kind < 960) {
         bool busy = f->slot[slot].state == MODEL_WRITING;
         if (!busy) {
-            store_forget(f->store, slot);
+            if (kind < 910) store_erase(f->store, slot);
+            else store_forget(f->store, slot);
             f->slot[slot].state = MODEL_FREE;
         }
     } else if (kind < 994) {
@@ -770,6 +795,7 @@ int main(void)
         cmocka_unit_test(records_are_read_back_and_outlive_a_restart),
         cmocka_unit_test(both_drivers_do_the_same),
         cmocka_unit_test(a_forgotten_record_comes_back_at_most_as_a_block_of_its_own_key),
+        cmocka_unit_test(an_erased_record_is_a_miss_after_a_restart_too),
         cmocka_unit_test(a_record_asked_for_under_another_key_is_a_miss),
         cmocka_unit_test(after_a_restart_every_block_has_all_blocks_before_it),
         cmocka_unit_test(the_oldest_go_and_what_was_touched_stays),
