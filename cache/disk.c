@@ -643,6 +643,11 @@ uint32_t disk_slots(const struct disk *disk)
     return store_slots(disk->store);
 }
 
+uint32_t disk_first_slot(const struct disk *disk, uint32_t object)
+{
+    return store_first_slot(disk->store, object);
+}
+
 uint32_t disk_slot_bytes(const struct disk *disk, uint32_t object)
 {
     return record_slot_bytes(disk->config.store.image_bytes[object]);

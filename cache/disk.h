@@ -79,6 +79,7 @@ CHECKED enum status disk_open(const struct disk_config *config, struct disk **di
 bool disk_close(struct disk *disk, int timeout_ms);
 
 uint32_t disk_slots(const struct disk *disk);
+uint32_t disk_first_slot(const struct disk *disk, uint32_t object);  // as in store.h
 uint32_t disk_slot_bytes(const struct disk *disk, uint32_t object);
 int disk_event_fd(const struct disk *disk);  // readable while disk_take or disk_lost has something
 

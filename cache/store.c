@@ -363,6 +363,12 @@ uint32_t store_slots(const struct store *store)
     return store->slots;
 }
 
+uint32_t store_first_slot(const struct store *store, uint32_t object)
+{
+    must(object <= RECORD_OBJECTS);
+    return store->first_slot[object];
+}
+
 uint32_t store_slot_bytes(const struct store *store, uint32_t object)
 {
     return record_slot_bytes(store->config.image_bytes[object]);

@@ -111,7 +111,11 @@ CHECKED enum status store_open(const struct store_config *config, struct store *
  * under way must stay as it is until the process ends. */
 bool store_close(struct store *store, int timeout_ms);
 
+/* Numbers are below store_slots. `found` gives those of G from the first on without gaps, and those of
+ * W from store_first_slot(store, RECORD_W) on, so that the caller may keep one pool of each; to the
+ * store itself any number serves either. */
 uint32_t store_slots(const struct store *store);
+uint32_t store_first_slot(const struct store *store, uint32_t object);
 uint32_t store_slot_bytes(const struct store *store, uint32_t object);
 int store_event_fd(const struct store *store);
 const char *store_io_name(const struct store *store);

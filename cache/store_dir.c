@@ -341,10 +341,12 @@ static enum status size_up(struct store *store)
     uint64_t slots = 0;
 
     dir_size_tables(store);
-    for (uint32_t o = 0; o < RECORD_OBJECTS; o++)
+    for (uint32_t o = 0; o < RECORD_OBJECTS; o++) {
+        store->first_slot[o] = (uint32_t)slots;
         slots += (uint64_t)store->of_class[o] * store->table_most[o];
-    if (slots > UINT32_MAX / 2) slots = UINT32_MAX / 2;
-    store->slots = (uint32_t)slots;
+        if (slots > UINT32_MAX / 2) slots = UINT32_MAX / 2;
+    }
+    store->slots = store->first_slot[RECORD_OBJECTS] = (uint32_t)slots;
     store->extent = calloc(store->slots, sizeof *store->extent);
     return store->extent ? OK : NO_MEMORY;
 }

@@ -171,7 +171,9 @@ struct store {
     uint32_t open[RECORD_OBJECTS];  // NONE: none is
     bool wants_room[RECORD_OBJECTS];
     uint32_t table_most[RECORD_OBJECTS], table_page[RECORD_OBJECTS];
-    uint32_t closing;  // list
+    uint32_t first_slot[RECORD_OBJECTS + 1];  // numbers of G, of W, and one past them
+    uint32_t found_slots[RECORD_OBJECTS];     // given to what a restart found
+    uint32_t closing;                         // list
     struct eviction eviction[RECORD_OBJECTS];
     uint64_t generation, sequence;  // last used
 

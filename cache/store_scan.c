@@ -275,15 +275,18 @@ static void decide(struct scan *scan, uint32_t n, bool keep)
     struct found *found = &scan->found[n];
     const struct table_entry *entry = found->entry;
 
-    if (!keep || store->slots_used == store->slots) {
+    uint32_t object = entry->id.object;
+    uint32_t slot = store->first_slot[object] + store->found_slots[object];
+    if (!keep || slot == store->first_slot[object + 1]) {
         found->verdict = DROPPED;
         store->stats.orphans++;
         return;
     }
     found->verdict = KEPT;
-    uint32_t slot = store->slots_used++;
+    store->found_slots[object]++;
+    if (slot >= store->slots_used) store->slots_used = slot + 1;
     struct extent *extent = &store->extent[slot];
-    extent->place = place_of(entry->id.object, found->segment, entry->page, entry->pages);
+    extent->place = place_of(object, found->segment, entry->page, entry->pages);
     store->stats.records++;
     store->stats.found++;
     store->stats.bytes_used += (uint64_t)entry->pages * RECORD_PAGE;

@@ -65,6 +65,9 @@ static void records_are_read_back_and_outlive_a_restart(void **unused)
     reopen(&f);
     assert_int_equal(f.found, written);
     assert_int_equal(read_all(&f), written);
+    for (uint32_t i = 0; i < 10 * CHAIN; i++) assert_true(store_holds(f.store, i, NULL));
+    for (uint32_t i = 0; i < 10; i++)
+        assert_true(store_holds(f.store, store_first_slot(f.store, RECORD_W) + i, NULL));
     fixture_compare(&f);
     reopen(&f);
     assert_int_equal(f.found, written);
@@ -162,7 +165,7 @@ static void after_a_restart_every_block_has_all_blocks_before_it(void **unused)
     assert_int_equal(f.found, 2 * (CHAIN + 1) + 4 + 1);
     assert_int_equal(stats.orphans, CHAIN - 5 + 1);
     assert_int_equal(read_all(&f), f.found);
-    for (uint32_t slot = 0; slot < f.found; slot++)
+    for (uint32_t slot = 0; slot < store_slots(f.store); slot++)
         if (f.slot[slot].block / CHAIN == 2) assert_true(f.slot[slot].block % CHAIN < 4);
     close_and_remove(&f);
 }
@@ -581,7 +584,8 @@ static void a_purge_that_cannot_overwrite_turns_the_tier_off_and_goes_on_later(v
     f.fault.rate[FAULT_EIO] = 0;
     assert_int_equal(fixture_open(&f), OK);
     assert_int_equal(marks_in_files(&f, scope[0]), 0);
-    for (uint32_t i = 0; i < f.found; i++) assert_true(f.slot[i].block / CHAIN % 4 != 1);
+    for (uint32_t i = 0; i < store_slots(f.store); i++)
+        assert_true(f.slot[i].block / CHAIN % 4 != 1);
     assert_int_equal(read_all(&f), f.found);
     close_and_remove(&f);
 }
