@@ -196,8 +196,10 @@ format:  ## clang-format
 format-check:
 	@clang-format --dry-run -Werror $(SOURCES)
 
-bench: $(BUILD)/fathomd $(BENCHES)  ## every measurement
-	@for bench in $(BENCHES); do echo "== $$bench"; $$bench || exit 1; done
+PILOT_BENCH := --model models/pilot --weights checkpoint --batches 1,4,16 --contexts 512 --prompts 512 --chunk 512
+bench: all $(BENCHES)  ## every measurement
+	@for bench in $(BENCHES) "$(BUILD)/fathom-bench kernels $(PILOT_BENCH)" "$(BUILD)/fathom-bench step $(PILOT_BENCH)"; \
+	    do echo "== $$bench"; $$bench || exit 1; done
 
 install: all  ## into PREFIX (/usr/local), below DESTDIR
 	install -D -t $(DESTDIR)$(PREFIX)/bin $(BUILD)/fathomd
