@@ -8,17 +8,17 @@
  * the streams again, so tokens go in chunks whose streams are still in the L2 cache then.
  */
 #include "kernels/cuda/cuda.h"
+#include "kernels/cuda/tile/cluster.cuh"
 #include "kernels/cuda/tile/grid.cuh"
 #include "kernels/cuda/tile/hyper.cuh"
-#include "kernels/cuda/tile/mbarrier.cuh"
 
 enum {
     MIX_TILES = MIXES / 8,
     MIX_THREADS = UNITS * 32,
     CLUSTER_THREADS = MIX_THREADS + 32,
-    CLUSTER_MOST = 16,  // CTAs
-    CLUSTER_TILE = 8,   // tokens of a cluster
-    CLUSTER_TOKENS = 64,
+    CLUSTER_MOST = 16,       // CTAs
+    CLUSTER_TILE = 8,        // tokens of a cluster
+    CLUSTER_TOKENS = 56,     // as many clusters as the card holds at once: seven
     CHUNK_BYTES = 32 << 20,  // of streams, between the two kernels for many tokens
 };
 
@@ -73,9 +73,10 @@ static __device__ __forceinline__ struct spread_bias spread_load(const struct hy
              bias_load(job, 2 * COPIES + threadIdx.x % 16) };
 }
 
-/* post and comb of token t; lane m brings sum m of all slices. A warp. */
-static __device__ __forceinline__ void spread(const struct hyper_job &job, uint32_t t, float sum,
-                                              const struct spread_bias &bias)
+/* post of token t; the return is element lane % 16 of what Sinkhorn's passes make comb of. Lane m
+ * brings sum m of all slices. A warp. */
+static __device__ __forceinline__ float spread_begin(const struct hyper_job &job, uint32_t t,
+                                                     float sum, const struct spread_bias &bias)
 {
     uint32_t lane = threadIdx.x % 32;
     float scale = mix_scale(job, __shfl_sync(0xffffffffu, sum, MIXES));
@@ -85,8 +86,23 @@ static __device__ __forceinline__ void spread(const struct hyper_job &job, uint3
     if (lane < COPIES)
         job.post[(size_t)t * job.post_stride + lane] =
             __fmul_rn(2.0f, sigmoid(mix_of(post, scale, bias.post)));
-    comb = sinkhorn(mix_of(comb, scale, bias.comb), job.iterations, job.hyper_eps);
-    if (lane < COPIES * COPIES) job.comb[(size_t)t * job.comb_stride + lane] = comb;
+    return comb_softmax(mix_of(comb, scale, bias.comb), job.hyper_eps);
+}
+
+/* Both of one token, every lane with the whole matrix. */
+static __device__ __forceinline__ void spread(const struct hyper_job &job, uint32_t t, float sum,
+                                              const struct spread_bias &bias)
+{
+    uint32_t j = threadIdx.x / 4 % 4, k = threadIdx.x % 4;
+    float x = spread_begin(job, t, sum, bias), c[COPIES * COPIES], row[COPIES], column[COPIES];
+
+#pragma unroll
+    for (int i = 0; i < COPIES * COPIES; i++) c[i] = __shfl_sync(0xffffffffu, x, i);
+    sinkhorn(c, job.iterations, job.hyper_eps, row, column);
+    float u = j == 0 ? row[0] : j == 1 ? row[1] : j == 2 ? row[2] : row[3];
+    float v = k == 0 ? column[0] : k == 1 ? column[1] : k == 2 ? column[2] : column[3];
+    if (threadIdx.x % 32 < COPIES * COPIES)
+        job.comb[(size_t)t * job.comb_stride + threadIdx.x % 16] = __fmul_rn(__fmul_rn(x, u), v);
 }
 
 /* ---- many tokens ---------------------------------------------------------------------------- */
@@ -209,8 +225,40 @@ static __device__ __forceinline__ float slices_total(const struct hyper_job &job
     return sum;
 }
 
-/* A warp a slice makes the output of one token. The first CTAs make post and comb instead, a warp a
- * token, which takes longer. */
+enum { SPREAD_TOKENS = 32 };  // of a CTA
+
+/* post and comb of the CTA's tokens: a warp a token makes the matrices, then a lane each scales one. */
+static __device__ __forceinline__ void spread_many(const struct hyper_job &job, uint32_t first,
+                                                   float (*matrix)[COPIES * COPIES + 1])
+{
+    uint32_t warps = blockDim.x / 32, lane = threadIdx.x % 32;
+    struct spread_bias bias = spread_load(job);
+
+    grid_wait();
+    for (uint32_t i = threadIdx.x / 32; i < SPREAD_TOKENS && first + i < job.tokens; i += warps) {
+        float sum = slices_total<MIXES + 1>(job, first + i, min(lane, (uint32_t)MIXES));
+        float x = spread_begin(job, first + i, sum, bias);
+        if (lane < COPIES * COPIES) matrix[i][lane] = x;
+    }
+    __syncthreads();
+    if (threadIdx.x >= SPREAD_TOKENS || first + lane >= job.tokens) return;
+    float c[COPIES * COPIES], row[COPIES], column[COPIES];
+#pragma unroll
+    for (int i = 0; i < COPIES * COPIES; i++) c[i] = matrix[lane][i];
+    sinkhorn(c, job.iterations, job.hyper_eps, row, column);
+    float *out = job.comb + (size_t)(first + lane) * job.comb_stride;
+#pragma unroll
+    for (int j = 0; j < COPIES; j++) {
+        float y[COPIES];
+#pragma unroll
+        for (int k = 0; k < COPIES; k++)
+            y[k] = __fmul_rn(__fmul_rn(c[4 * j + k], row[j]), column[k]);
+        *(float4 *)(out + 4 * j) = make_float4(y[0], y[1], y[2], y[3]);
+    }
+}
+
+/* A warp a slice makes the output of one token. The first CTAs make post and comb instead, of many
+ * tokens each, which takes longer. */
 template <int TILES>
 static __global__ void __launch_bounds__(1024) mix_finish(struct hyper_job job, uint32_t spreads)
 {
@@ -223,14 +271,12 @@ static __global__ void __launch_bounds__(1024) mix_finish(struct hyper_job job, 
     struct lane_streams x = {};
 
     grid_launch();
-    if (blockIdx.x < spreads) {
-        struct spread_bias bias = {};
-        if constexpr (TILES == MIX_TILES) bias = spread_load(job);
-        t = blockIdx.x * job.slices + threadIdx.x / 32;
-        grid_wait();
-        if (TILES == MIX_TILES && t < job.tokens)
-            spread(job, t, slices_total<SUMS>(job, t, min(lane, SUMS - 1)), bias);
-        return;
+    if constexpr (TILES == MIX_TILES) {
+        __shared__ float matrix[SPREAD_TOKENS][COPIES * COPIES + 1];
+        if (blockIdx.x < spreads) {
+            spread_many(job, blockIdx.x * SPREAD_TOKENS, matrix);
+            return;
+        }
     }
     if (held) weight = eight_load(job.norm + channel);
     struct bias bias = bias_load(job, lane % COPIES);
@@ -269,7 +315,8 @@ template <int TILES> static void mix_many(struct cuda_dev *cuda, const struct hy
         job.out = whole->out + (size_t)done * job.out_stride;
         job.sum = sums + (size_t)done * job.slices * SUMS;
         uint32_t tiles = (job.tokens + TILE_TOKENS - 1) / TILE_TOKENS;
-        uint32_t spreads = TILES == MIX_TILES ? (job.tokens + job.slices - 1) / job.slices : 0;
+        uint32_t spreads =
+            TILES == MIX_TILES ? (job.tokens + SPREAD_TOKENS - 1) / SPREAD_TOKENS : 0;
         launch(cuda, "hyper mix", mix_slices<TILES>,
                dim3(job.slices, tiles < across ? tiles : across), MIX_THREADS,
                STAGES * sizeof(struct stage), job);
@@ -279,25 +326,6 @@ template <int TILES> static void mix_many(struct cuda_dev *cuda, const struct hy
 }
 
 /* ---- few tokens ----------------------------------------------------------------------------- */
-
-static __device__ __forceinline__ uint32_t address_in(const void *shared, uint32_t rank)
-{
-    uint32_t address;
-    asm("mapa.shared::cluster.u32 %0, %1, %2;"
-        : "=r"(address)
-        : "r"(shared_address(shared)), "r"(rank));
-    return address;
-}
-
-/* A float to the same place in another CTA of the cluster, counted by its barrier. */
-static __device__ __forceinline__ void push(float *to, float value, mbarrier *barrier,
-                                            uint32_t rank)
-{
-    asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.b32 [%0], %1, [%2];" ::"r"(
-                     address_in(to, rank)),
-                 "r"(__float_as_uint(value)), "r"(address_in(barrier, rank))
-                 : "memory");
-}
 
 enum { SUMS = MIXES + 1 };
 
@@ -388,10 +416,10 @@ static __global__ void __launch_bounds__(CLUSTER_THREADS, 1) mix_cluster(struct 
         mbarrier_expect(&room.squares, job.slices * tokens * 4);
     }
     __syncwarp();
-    asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+    cluster_arrive();
     if (warp == UNITS) {
         struct spread_bias bias = spread_load(job);
-        asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+        cluster_wait();
         grid_wait();
         mbarrier_wait(&room.sums, 0);
         for (uint32_t row = slice; row < tokens; row += job.slices)
@@ -402,7 +430,7 @@ static __global__ void __launch_bounds__(CLUSTER_THREADS, 1) mix_cluster(struct 
         return;
     }
     fn_load(fn, job.fn, job.rows, job.dim, channel);
-    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+    cluster_wait();
     grid_wait();
 
     take_streams(x[0], job, first + t, channel);
@@ -439,31 +467,6 @@ static __global__ void __launch_bounds__(CLUSTER_THREADS, 1) mix_cluster(struct 
     float scale = norm_scale(squares, job.part, job.norm_eps);
     *(uint4 *)(job.out + (size_t)(first + t) * job.out_stride + channel) =
         norm_apply(y, scale, weight);
-}
-
-static void mix_few(struct cuda_dev *cuda, const struct hyper_job *job)
-{
-    cudaLaunchConfig_t config = {};
-    cudaLaunchAttribute attribute[2] = {};
-
-    if (job->slices > 8 &&
-        !cuda_worked(
-            cuda,
-            cudaFuncSetAttribute(mix_cluster, cudaFuncAttributeNonPortableClusterSizeAllowed, 1),
-            "hyper cluster"))
-        return;
-    attribute[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attribute[0].val.programmaticStreamSerializationAllowed = 1;
-    attribute[1].id = cudaLaunchAttributeClusterDimension;
-    attribute[1].val.clusterDim.x = job->slices;
-    attribute[1].val.clusterDim.y = 1;
-    attribute[1].val.clusterDim.z = 1;
-    config.gridDim = dim3(job->slices, (job->tokens + CLUSTER_TILE - 1) / CLUSTER_TILE);
-    config.blockDim = CLUSTER_THREADS;
-    config.stream = cuda->stream;
-    config.attrs = attribute;
-    config.numAttrs = 2;
-    cuda_worked(cuda, cudaLaunchKernelEx(&config, mix_cluster, *job), "hyper cluster");
 }
 
 /* ---- the operations ------------------------------------------------------------------------- */
@@ -511,7 +514,10 @@ extern "C" void cuda_hyper_pre(struct dev *dev, const struct hyper_pre_args *arg
     if (args->after.data) check_rows(&args->after, DT_BF16, dim);
     /* A cluster of one CTA is no cluster, and has nobody to push to. */
     bool few = job.slices > 1 && job.slices <= CLUSTER_MOST && job.tokens <= CLUSTER_TOKENS;
-    if (few) mix_few(cuda_of(dev), &job);
+    if (few)
+        launch_clusters(cuda_of(dev), "hyper cluster", mix_cluster, job.slices,
+                        dim3(job.slices, (job.tokens + CLUSTER_TILE - 1) / CLUSTER_TILE),
+                        CLUSTER_THREADS, 0, job);
     else mix_many<MIX_TILES>(cuda_of(dev), &job);
 }
 

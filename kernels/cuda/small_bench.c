@@ -178,7 +178,7 @@ static void call_norm(void *context, uint32_t i)
 
 static void bench_hyper(void)
 {
-    static const uint32_t tokens[] = { 1, 2, 8, 16, 32, 64, 96, 128, 256, 1024, 8192 };
+    static const uint32_t tokens[] = { 1, 2, 8, 16, 32, 56, 64, 96, 128, 256, 512, 1024, 8192 };
     struct hyper_bench b = { .base = vector(1, MIXES, 0.3f),
                              .head_base = vector(1, STREAMS, 0.3f),
                              .scale = vector(1, 3, 0.3f),

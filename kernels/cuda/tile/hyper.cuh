@@ -212,25 +212,16 @@ __device__ __forceinline__ float line_sum(float a, float b, float c, float d, co
     return __fadd_rn(low, fmaf(d, by[3], __fmul_rn(c, by[2])));
 }
 
-/* Sinkhorn's passes over softmax(row) + eps of a 4 x 4 matrix [source][destination], columns first and
- * last. Lane i % 16 brings element i before the softmax and gets it after the passes. The matrix
- * stands; what changes are the factors of its rows and columns, the reciprocals of their sums: then a
- * pass is four short sums, all in one thread, and no step waits for another lane. Dividing by a sum
- * and eps: the new sum is of the unscaled line, and eps is divided by the factor so far. */
-__device__ __forceinline__ float sinkhorn(float x, uint32_t iterations, float eps)
+/* The factors of the rows and columns of a 4 x 4 matrix [source][destination] after Sinkhorn's passes,
+ * columns first and last. The matrix stands; what changes are the factors, the reciprocals of the
+ * lines' sums: then a pass is four short sums, all in one thread. Dividing by a sum and eps: the new
+ * sum is of the unscaled line, and eps is divided by the factor so far. */
+__device__ __forceinline__ void sinkhorn(const float (&c)[COPIES * COPIES], uint32_t iterations,
+                                         float eps, float (&row)[COPIES], float (&column)[COPIES])
 {
-    uint32_t j = threadIdx.x / 4 % 4, k = threadIdx.x % 4;
-    float peak = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1)), c[COPIES * COPIES];
-    float row[COPIES] = { 1, 1, 1, 1 }, column[COPIES] = { 1, 1, 1, 1 };
     float row_sum[COPIES] = { 1, 1, 1, 1 }, column_sum[COPIES] = { 1, 1, 1, 1 };
-
-    peak = fmaxf(peak, __shfl_xor_sync(0xffffffffu, peak, 2));
-    x = __expf(__fsub_rn(x, peak));
-    float sum = __fadd_rn(x, __shfl_xor_sync(0xffffffffu, x, 2));
-    sum = __fadd_rn(sum, __shfl_xor_sync(0xffffffffu, sum, 1));
-    x = fmaf(x, reciprocal(sum), eps);
 #pragma unroll
-    for (int i = 0; i < COPIES * COPIES; i++) c[i] = __shfl_sync(0xffffffffu, x, i);
+    for (int i = 0; i < COPIES; i++) row[i] = column[i] = 1;
 #pragma unroll 1
     for (uint32_t pass = 0; pass < iterations; pass++) {
         if (pass)
@@ -246,9 +237,17 @@ __device__ __forceinline__ float sinkhorn(float x, uint32_t iterations, float ep
             column[i] = reciprocal(column_sum[i]);
         }
     }
-    float u = j == 0 ? row[0] : j == 1 ? row[1] : j == 2 ? row[2] : row[3];
-    float v = k == 0 ? column[0] : k == 1 ? column[1] : k == 2 ? column[2] : column[3];
-    return __fmul_rn(__fmul_rn(x, u), v);
+}
+
+/* Element lane % 16 of softmax(row) + eps, of which the lane brings the logit. */
+__device__ __forceinline__ float comb_softmax(float x, float eps)
+{
+    float peak = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
+    peak = fmaxf(peak, __shfl_xor_sync(0xffffffffu, peak, 2));
+    x = __expf(__fsub_rn(x, peak));
+    float sum = __fadd_rn(x, __shfl_xor_sync(0xffffffffu, x, 2));
+    sum = __fadd_rn(sum, __shfl_xor_sync(0xffffffffu, sum, 1));
+    return fmaf(x, reciprocal(sum), eps);
 }
 
 #endif
