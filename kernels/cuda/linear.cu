@@ -85,6 +85,9 @@ static void add_product(struct products *products, const struct linear_args *arg
     part->chunks = (part->k_tiles + part->chunk - 1) / part->chunk;
     part->kind = weight->type == DT_BF16 ? LINEAR_BF16 : args->raw ? LINEAR_RAW : LINEAR_FP8;
     part->unrounded = from->unrounded;
+    uintptr_t out = (uintptr_t)from->out.data;
+    part->lines = !from->unrounded && part->stride % 8 == 0 && out % 16 == 0 && part->rows % 8 == 0;
+    part->pairs = from->unrounded && part->stride % 2 == 0 && out % 8 == 0 && part->rows % 2 == 0;
 }
 
 extern "C" void cuda_linear(struct dev *dev, const struct linear_args *args)

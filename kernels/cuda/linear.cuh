@@ -37,6 +37,8 @@ struct product {
     uint32_t first_ticket;  // row tiles of the parts before it, all groups
     enum linear_kind kind;
     bool unrounded;
+    bool lines;  // out takes 16-byte stores of 8 rows
+    bool pairs;  // and 8-byte stores of two fp32
 };
 
 struct products {
@@ -171,6 +173,95 @@ __device__ __forceinline__ void product_store(const struct product &part, uint32
     size_t at = (size_t)token * part.stride + column;
     if (part.unrounded) ((float *)part.out)[at] = value;
     else ((bf16 *)part.out)[at] = __float2bfloat16_rn(value);
+}
+
+/* Two neighbouring rows of a token, or one where there is but one. */
+__device__ __forceinline__ void store_pair(const struct product &part, uint32_t token,
+                                           uint32_t column, bool two, float x, float y)
+{
+    size_t at = (size_t)token * part.stride + column;
+    if (part.unrounded && two && part.pairs) {
+        *(float2 *)((float *)part.out + at) = make_float2(x, y);
+        return;
+    }
+    product_store(part, token, column, x);
+    if (two) product_store(part, token, column + 1, y);
+}
+
+/* ---- results through shared memory ------------------------------------------------------------ */
+
+constexpr uint32_t LINE_PITCH = 144;  // bytes a token: 64 bf16, and a shift of banks
+
+__device__ __forceinline__ void store_transposed(uint8_t *at, const uint32_t (&x)[4])
+{
+    asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(
+                     shared_address(at)),
+                 "r"(x[0]), "r"(x[1]), "r"(x[2]), "r"(x[3])
+                 : "memory");
+}
+
+__device__ __forceinline__ void store_matrices(uint8_t *at, const uint32_t (&x)[4])
+{
+    asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(
+                     shared_address(at)),
+                 "r"(x[0]), "r"(x[1]), "r"(x[2]), "r"(x[3])
+                 : "memory");
+}
+
+/* A warpgroup's sums of LINES tokens from `first` on, of tokens that begin with `token`, to bf16:
+ * transposed in `room` (LINES * LINE_PITCH bytes of the warpgroup's own), so that a token's 64 rows
+ * leave as one line. Named barrier: 1 + warpgroup. */
+template <int LINES, int M>
+__device__ __forceinline__ void store_lines(const struct product &part, uint32_t tokens,
+                                            uint8_t *room, uint32_t token, uint32_t column,
+                                            int first, const float (&sum)[M])
+{
+    uint32_t thread = threadIdx.x % 128, lane = threadIdx.x % 32, group = threadIdx.x / 128;
+    uint8_t *mine =
+        room + (lane / 16 * 8 + lane % 8) * LINE_PITCH + (thread / 32 * 16 + lane / 8 % 2 * 8) * 2;
+    some_sync(1 + group, 128);
+#pragma unroll
+    for (int j = 0; j < LINES / 2; j += 8) {
+        const float *v = &sum[first / 2 + j];
+        uint32_t x[4] = { floats_bf16x2(v[0], v[1]), floats_bf16x2(v[2], v[3]),
+                          floats_bf16x2(v[4], v[5]), floats_bf16x2(v[6], v[7]) };
+        store_transposed(mine + j * 2 * LINE_PITCH, x);
+    }
+    some_sync(1 + group, 128);
+#pragma unroll
+    for (int i = 0; i < LINES / 16; i++) {
+        uint32_t line = i * 16 + thread / 8, t = token + first + line;
+        if (t < tokens)
+            *(uint4 *)((bf16 *)part.out + (size_t)t * part.stride + column + thread % 8 * 8) =
+                *(const uint4 *)(room + line * LINE_PITCH + thread % 8 * 16);
+    }
+}
+
+/* 64 tokens x a row tile of bf16, from registers 32 * tile on: through shared memory, so that a
+ * token's rows leave as one line. */
+template <int M>
+__device__ __forceinline__ void store_token_lines(const struct product &part, uint32_t tokens,
+                                                  uint8_t *room, uint32_t token, uint32_t column,
+                                                  uint32_t tile, const float (&sum)[M])
+{
+    uint32_t thread = threadIdx.x % 128, lane = threadIdx.x % 32, group = threadIdx.x / 128;
+    uint8_t *mine = room + (thread / 32 * 16 + lane % 16) * LINE_PITCH + lane / 16 * 16;
+    some_sync(1 + group, 128);
+#pragma unroll
+    for (int j = 0; j < 8; j += 2) {
+        const float *v = &sum[tile * 32 + 4 * j];
+        uint32_t x[4] = { floats_bf16x2(v[0], v[1]), floats_bf16x2(v[2], v[3]),
+                          floats_bf16x2(v[4], v[5]), floats_bf16x2(v[6], v[7]) };
+        store_matrices(mine + j * 16, x);
+    }
+    some_sync(1 + group, 128);
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        uint32_t line = i * 16 + thread / 8, t = token + line;
+        if (t < tokens)
+            *(uint4 *)((bf16 *)part.out + (size_t)t * part.stride + column + thread % 8 * 8) =
+                *(const uint4 *)(room + line * LINE_PITCH + thread % 8 * 16);
+    }
 }
 
 /* ---- the forms; in: BF16 [tokens, groups * group_cols] ------------------------------------- */

@@ -8,7 +8,6 @@
 
 constexpr uint32_t TRIP = 4, MOST_DEPTH = 2 * TRIP;  // stages of a ring
 constexpr uint32_t GROUPS = 2, CONSUMERS = GROUPS * 128, THREADS = CONSUMERS + GROUPS * 32;
-constexpr uint32_t RESIDENT_TOKENS = 8;
 
 struct stream_job {
     struct products of;
@@ -64,23 +63,28 @@ __device__ __forceinline__ struct stretch start_cta(const struct stream_job &job
 
 /* ---- activations that stay ----------------------------------------------------------------- */
 
-/* Where they lie: FP8 blocks [128 columns][8 tokens x 128 bytes], their scales [128 columns][8],
- * BF16 blocks [64 columns][8 tokens x 128 bytes]. RAW: the 16 columns of a step stand as
+/* Where they lie: FP8 blocks [128 columns][N tokens x 128 bytes], their scales [128 columns][N],
+ * BF16 blocks [64 columns][N tokens x 128 bytes]. RAW: the 16 columns of a step stand as
  * raw_quick wants them. */
 struct resident {
     uint8_t *code, *half;
     float *scale;
 };
 
+/* Bytes of 128 columns. */
+template <int N> constexpr uint32_t CODE_BYTES = N * 128;
+template <int N> constexpr uint32_t HALF_BYTES = N * 256;
+
+template <int N>
 __device__ __forceinline__ struct resident resident_of(const struct stream_job &job,
                                                        struct stretch mine, uint8_t *room)
 {
-    struct resident r = { room, room + (job.fp8 ? mine.blocks * 1024 : 0), nullptr };
-    r.scale = (float *)(r.half + (job.half ? mine.blocks * 2048 : 0));
+    struct resident r = { room, room + (job.fp8 ? mine.blocks * CODE_BYTES<N> : 0), nullptr };
+    r.scale = (float *)(r.half + (job.half ? mine.blocks * HALF_BYTES<N> : 0));
     return r;
 }
 
-template <bool RAW>
+template <int N, bool RAW>
 __device__ __forceinline__ void put_resident(const struct stream_job &job,
                                              const struct resident &to, uint32_t block,
                                              uint32_t token, bool real, const struct bf16x16 &x)
@@ -89,20 +93,21 @@ __device__ __forceinline__ void put_resident(const struct stream_job &job,
     if (job.fp8) {
         float scale = quant_scale(x);
         if (real) {
-            *(uint4 *)(to.code + block * 1024 + wide_chunk(token, unit)) = quant_codes(x, scale);
-            if (unit == 0) to.scale[block * 8 + token] = scale;
+            *(uint4 *)(to.code + block * CODE_BYTES<N> + wide_chunk(token, unit)) =
+                quant_codes(x, scale);
+            if (unit == 0) to.scale[block * N + token] = scale;
         }
     }
     if (job.half && real) {
         struct bf16x16 y = RAW ? raw_order(x) : x;
-        uint8_t *b = to.half + block * 2048 + unit / 4 * 1024;
+        uint8_t *b = to.half + block * HALF_BYTES<N> + unit / 4 * (N * 128);
         *(uint4 *)(b + wide_chunk(token, unit % 4 * 2)) = y.low;
         *(uint4 *)(b + wide_chunk(token, unit % 4 * 2 + 1)) = y.high;
     }
 }
 
 /* All consumer threads; eight lanes a token and block, several loads of each under way. */
-template <bool RAW>
+template <int N, bool RAW>
 __device__ __forceinline__ void make_resident(const struct stream_job &job, struct stretch mine,
                                               const struct resident &to)
 {
@@ -123,7 +128,7 @@ __device__ __forceinline__ void make_resident(const struct stream_job &job, stru
         for (uint32_t i = 0; i < AT_ONCE; i++) {
             uint32_t at = first + i * EACH + threadIdx.x / QUANT_LANES;
             if (first + i * EACH < work)
-                put_resident<RAW>(job, to, at / tokens, at % tokens, at < work, x[i]);
+                put_resident<N, RAW>(job, to, at / tokens, at % tokens, at < work, x[i]);
         }
     }
     shared_written();

@@ -6,10 +6,12 @@
  * the workspace: each CTA says so once, at its end, and who comes last to a row tile adds its
  * chunks, in order.
  *
- * Up to 8 tokens the activations that a CTA needs lie in its shared memory for good, quantised by
- * itself while the first weights are on their way; with more they come along with each weight tile.
+ * The activations that a CTA needs lie in its shared memory for good, quantised by itself while the
+ * first weights are on their way; if there is no room for them they come along with each weight tile.
  */
 #include "kernels/cuda/linear_resident.cuh"
+
+constexpr int LINES = 16;  // tokens of results on their way out
 
 /* ---- the ring ------------------------------------------------------------------------------ */
 
@@ -19,7 +21,8 @@ template <int N, bool STREAMED, bool RAW> struct stage_of {
     static constexpr uint32_t INPUT = STREAMED ? N * 128 * (RAW ? 2 : 1) : 0;
     static constexpr uint32_t SCALES = STREAMED && !RAW ? N * 4 : 0;
     static constexpr uint32_t BYTES = (TILE_BYTES + INPUT + SCALES + 1023) / 1024 * 1024;
-    static constexpr uint32_t LAPS = N >= 32 ? 1 : 2, DEPTH = TRIP * LAPS;  // of the ring
+    static constexpr uint32_t LAPS = STREAMED && N < 32 ? 2 : 1,
+                              DEPTH = TRIP * LAPS;  // of the ring
 };
 
 /* The tiles of a warpgroup's units in order, in whole trips around TRIP stages. */
@@ -121,13 +124,13 @@ struct consumer {
 };
 
 /* Does `work(stage, tile)` for the unit's tiles. */
-template <typename Stage, typename Work>
+template <typename Stage, int UNROLL, typename Work>
 __device__ __forceinline__ void consume(struct consumer &c, uint32_t tiles, Work work)
 {
     for (uint32_t first = 0; first < tiles; first += TRIP, c.trip++) {
         uint32_t half = c.trip % Stage::LAPS * TRIP, parity = c.trip / Stage::LAPS & 1;
         uint8_t *ring = c.ring + half * Stage::BYTES;
-#pragma unroll
+#pragma unroll UNROLL
         for (uint32_t s = 0; s < TRIP; s++) {
             mbarrier_wait(c.full + half + s, parity);
             if (first + s < tiles) work(ring + s * Stage::BYTES, first + s);
@@ -164,9 +167,10 @@ __device__ __forceinline__ void unit_fp8(struct consumer &c, const struct stream
 #pragma unroll
     for (int j = 0; j < N / 2; j++) d[j] = 0;
 
-    consume<stage_t>(c, unit.tiles, [&](uint8_t *stage, uint32_t tile) {
+    consume<stage_t, TRIP>(c, unit.tiles, [&](uint8_t *stage, uint32_t tile) {
         uint64_t a = wgmma_rows(shared_address(stage));
-        const uint8_t *code = STREAMED ? stage + TILE_BYTES : input.code + (block + tile) * 1024;
+        const uint8_t *code =
+            STREAMED ? stage + TILE_BYTES : input.code + (block + tile) * CODE_BYTES<N>;
         uint64_t b = wgmma_rows(shared_address(code));
         wgmma_begin();
 #pragma unroll
@@ -174,7 +178,7 @@ __device__ __forceinline__ void unit_fp8(struct consumer &c, const struct stream
         wgmma_commit();
         float weight = e8m0_float(__shfl_sync(0xffffffffu, codes, tile));
         const float *scale = STREAMED ? (const float *)(stage + TILE_BYTES + stage_t::INPUT)
-                                      : input.scale + (block + tile) * 8;
+                                      : input.scale + (block + tile) * N;
         wgmma_wait<0>();
         promote<N>(acc, d, scale, weight);
     });
@@ -186,9 +190,10 @@ __device__ __forceinline__ void unit_bf16(struct consumer &c, const struct strea
                                           float (&acc)[N / 2])
 {
     uint32_t block = unit.column / 64 - first_block * 2;
-    consume<stage_of<N, STREAMED, RAW>>(c, unit.tiles, [&](uint8_t *stage, uint32_t tile) {
+    consume<stage_of<N, STREAMED, RAW>, TRIP>(c, unit.tiles, [&](uint8_t *stage, uint32_t tile) {
         uint64_t a = wgmma_rows(shared_address(stage));
-        const uint8_t *half = STREAMED ? stage + TILE_BYTES : input.half + (block + tile) * 1024;
+        const uint8_t *half =
+            STREAMED ? stage + TILE_BYTES : input.half + (block + tile) * (HALF_BYTES<N> / 2);
         uint64_t b = wgmma_rows(shared_address(half));
         wgmma_begin();
 #pragma unroll
@@ -205,8 +210,9 @@ __device__ __forceinline__ void unit_raw(struct consumer &c, const struct stream
                                          uint32_t codes, float (&acc)[N / 2])
 {
     uint32_t block = unit.column / 128 - first_block, row = thread_row();
-    consume<stage_of<N, STREAMED, RAW>>(c, unit.tiles, [&](uint8_t *stage, uint32_t tile) {
-        const uint8_t *half = STREAMED ? stage + TILE_BYTES : input.half + (block + tile) * 2048;
+    consume<stage_of<N, STREAMED, RAW>, 1>(c, unit.tiles, [&](uint8_t *stage, uint32_t tile) {
+        const uint8_t *half =
+            STREAMED ? stage + TILE_BYTES : input.half + (block + tile) * HALF_BYTES<N>;
         uint64_t b = wgmma_rows(shared_address(half));
         uint32_t code = __shfl_sync(0xffffffffu, codes, tile);
         constexpr int AT_ONCE = N >= 64 ? 4 : 8;  // as registers allow
@@ -250,31 +256,54 @@ __device__ __forceinline__ uint32_t ticket_of(const struct product &part,
     return part.first_ticket + unit.row_tile * part.chunks;
 }
 
+/* Sums of M * 2 tokens from `token` on, to the result. */
+template <int M>
+__device__ __forceinline__ void store_sums(const struct stream_job &job, const struct product &part,
+                                           uint32_t row_tile, uint32_t token, uint8_t *lines,
+                                           const float (&sum)[M])
+{
+    uint32_t row = row_tile % part.row_tiles * TILE_ROWS;
+    if (M >= 8 && part.lines && row + TILE_ROWS <= part.rows) {
+        uint32_t column = row_tile / part.row_tiles * part.rows + row;
+#pragma unroll
+        for (int first = 0; first < M * 2; first += LINES)
+            store_lines<LINES>(part, job.of.tokens, lines, token, column, first, sum);
+    } else {
+#pragma unroll
+        for (int j = 0; j < M; j += 4)
+            store_quad(job, part, row_tile, token / 8 + j / 4,
+                       make_float4(sum[j], sum[j + 1], sum[j + 2], sum[j + 3]));
+    }
+}
+
 /* A unit's sums: the result, or one chunk of it, to the workspace. */
 template <int N>
-__device__ __forceinline__ void
-store_unit(const struct stream_job &job, const struct stream_unit &unit, const float (&acc)[N / 2])
+__device__ __forceinline__ void store_unit(const struct stream_job &job,
+                                           const struct stream_unit &unit, uint8_t *lines,
+                                           float (&acc)[N / 2])
 {
     const struct product &part = job.of.part[unit.part];
+    if (part.chunks == 1) {
+#pragma unroll
+        for (int j = 0; j < N / 2; j++) acc[j] = 0 + acc[j];
+        store_sums(job, part, unit.row_tile, 0, lines, acc);
+        return;
+    }
     uint32_t token = threadIdx.x % 4 * 2;
     float4 *room = (float4 *)job.partials +
                    (size_t)(ticket_of(part, unit) + unit.chunk) * (N / 8) * 128 + threadIdx.x % 128;
 #pragma unroll
-    for (int j = 0; j < N / 8; j++) {
-        const float *x = &acc[4 * j];
-        if (part.chunks == 1)
-            store_quad(job, part, unit.row_tile, j,
-                       make_float4(0 + x[0], 0 + x[1], 0 + x[2], 0 + x[3]));
-        else if (token + j * 8 < job.of.tokens)
-            __stcg(room + j * 128, make_float4(x[0], x[1], x[2], x[3]));
-    }
+    for (int j = 0; j < N / 8; j++)
+        if (token + j * 8 < job.of.tokens)
+            __stcg(room + j * 128,
+                   make_float4(acc[4 * j], acc[4 * j + 1], acc[4 * j + 2], acc[4 * j + 3]));
 }
 
 /* Adds a row tile's chunks in order. Many loads are under way at a time: this is the tail of the
  * kernel. */
 template <int N>
 __device__ __forceinline__ void add_chunks(const struct stream_job &job,
-                                           const struct stream_unit &unit)
+                                           const struct stream_unit &unit, uint8_t *lines)
 {
     constexpr int QUADS = N == 8 ? 1 : 2, CHUNKS = 8;
     const struct product &part = job.of.part[unit.part];
@@ -282,9 +311,9 @@ __device__ __forceinline__ void add_chunks(const struct stream_job &job,
                          (size_t)ticket_of(part, unit) * (N / 8) * 128 + threadIdx.x % 128;
 
     for (int first = 0; first < N / 8; first += QUADS) {
-        float4 sum[QUADS];
+        float sum[QUADS * 4];
 #pragma unroll
-        for (int j = 0; j < QUADS; j++) sum[j] = make_float4(0, 0, 0, 0);
+        for (int j = 0; j < QUADS * 4; j++) sum[j] = 0;
         for (uint32_t from = 0; from < part.chunks; from += CHUNKS) {
             float4 x[CHUNKS][QUADS];
 #pragma unroll
@@ -292,20 +321,19 @@ __device__ __forceinline__ void add_chunks(const struct stream_job &job,
 #pragma unroll
                 for (int j = 0; j < QUADS; j++) {
                     uint32_t token = (first + j) * 8 + threadIdx.x % 4 * 2;
+                    x[c][j] = make_float4(0, 0, 0, 0);
                     if (from + c < part.chunks && token < job.of.tokens)
                         x[c][j] = __ldcg(room + ((from + c) * (N / 8) + first + j) * 128);
                 }
 #pragma unroll
             for (int c = 0; c < CHUNKS; c++)
-                if (from + c < part.chunks)
 #pragma unroll
-                    for (int j = 0; j < QUADS; j++) {
-                        sum[j].x += x[c][j].x, sum[j].y += x[c][j].y;
-                        sum[j].z += x[c][j].z, sum[j].w += x[c][j].w;
-                    }
+                for (int j = 0; j < QUADS; j++) {
+                    sum[4 * j] += x[c][j].x, sum[4 * j + 1] += x[c][j].y;
+                    sum[4 * j + 2] += x[c][j].z, sum[4 * j + 3] += x[c][j].w;
+                }
         }
-#pragma unroll
-        for (int j = 0; j < QUADS; j++) store_quad(job, part, unit.row_tile, first + j, sum[j]);
+        store_sums(job, part, unit.row_tile, first * 8, lines, sum);
     }
 }
 
@@ -313,7 +341,7 @@ __device__ __forceinline__ void add_chunks(const struct stream_job &job,
 template <int N>
 __device__ __forceinline__ void finish_units(const struct stream_job &job,
                                              struct stream_shared *shared, uint32_t units,
-                                             uint32_t group)
+                                             uint32_t group, uint8_t *lines)
 {
     uint32_t mine = group + threadIdx.x % 128 * GROUPS;
     some_sync(1 + group, 128);
@@ -330,7 +358,7 @@ __device__ __forceinline__ void finish_units(const struct stream_job &job,
     }
     some_sync(1 + group, 128);
     for (uint32_t u = group; u < units; u += GROUPS)
-        if (shared->last[u]) add_chunks<N>(job, shared->unit[u]);
+        if (shared->last[u]) add_chunks<N>(job, shared->unit[u], lines);
 }
 
 /* ---- the kernel ---------------------------------------------------------------------------- */
@@ -342,7 +370,7 @@ __device__ __forceinline__ uint32_t unit_codes(const struct stream_unit &unit)
 }
 
 template <int N, bool STREAMED, bool RAW>
-__global__ void __launch_bounds__(THREADS, N <= 16 ? 2 : 1)
+__global__ void __launch_bounds__(THREADS, N == 8 ? 2 : 1)
     stream_kernel(const __grid_constant__ struct stream_job job,
                   const __grid_constant__ CUtensorMap codes,
                   const __grid_constant__ CUtensorMap halves)
@@ -351,6 +379,7 @@ __global__ void __launch_bounds__(THREADS, N <= 16 ? 2 : 1)
     constexpr uint32_t RING = stage_t::DEPTH * stage_t::BYTES;
     extern __shared__ __align__(1024) uint8_t room[];
     __shared__ struct stream_shared shared;
+    __shared__ __align__(16) uint8_t out[GROUPS][LINES * LINE_PITCH];
     grid_launch();
     struct stretch mine = start_cta(job, &shared);
 
@@ -362,11 +391,12 @@ __global__ void __launch_bounds__(THREADS, N <= 16 ? 2 : 1)
         return;
     }
     uint32_t group = threadIdx.x / 128;
-    struct resident input = resident_of(job, mine, room + GROUPS * RING);
+    uint8_t *lines = out[group];
+    struct resident input = resident_of<N>(job, mine, room + GROUPS * RING);
     uint32_t next_codes = group < mine.units ? unit_codes(shared.unit[group]) : 127;
     grid_wait();
     if (!STREAMED) {
-        make_resident<RAW>(job, mine, input);
+        make_resident<N, RAW>(job, mine, input);
         some_sync(3, CONSUMERS);
     }
     struct consumer c = { shared.full[group], shared.empty[group], room + group * RING, 0 };
@@ -382,12 +412,14 @@ __global__ void __launch_bounds__(THREADS, N <= 16 ? 2 : 1)
         if (kind == LINEAR_BF16) unit_bf16<N, STREAMED, RAW>(c, unit, input, mine.first, acc);
         else if (RAW) unit_raw<N, STREAMED, RAW>(c, unit, input, mine.first, scales, acc);
         else unit_fp8<N, STREAMED, RAW>(c, unit, input, mine.first, scales, acc);
-        store_unit<N>(job, unit, acc);
+        store_unit<N>(job, unit, lines, acc);
     }
-    finish_units<N>(job, &shared, mine.units, group);
+    finish_units<N>(job, &shared, mine.units, group, lines);
 }
 
 /* ---- host ---------------------------------------------------------------------------------- */
+
+constexpr uint32_t MOST_RESIDENT = 152 * 1024;  // bytes, beside the ring
 
 struct stream_launch {
     struct cuda_dev *cuda;
@@ -409,14 +441,13 @@ static uint32_t stream_width(uint32_t tokens)
     return tokens <= 8 ? 8 : tokens <= 16 ? 16 : tokens <= 32 ? 32 : 64;
 }
 
-template <bool RAW> static void stream_choose(const struct stream_launch *l, bool streamed)
+template <bool STREAMED, bool RAW> static void stream_choose(const struct stream_launch *l)
 {
     uint32_t n = stream_width(l->job->of.tokens);
-    if (!streamed) stream_launch<8, false, RAW>(l);
-    else if (n == 8) stream_launch<8, true, RAW>(l);
-    else if (n == 16) stream_launch<16, true, RAW>(l);
-    else if (n == 32) stream_launch<32, true, RAW>(l);
-    else stream_launch<64, true, RAW>(l);
+    if (n == 8) stream_launch<8, STREAMED, RAW>(l);
+    else if (n == 16) stream_launch<16, STREAMED, RAW>(l);
+    else if (n == 32) stream_launch<32, STREAMED, RAW>(l);
+    else stream_launch<64, STREAMED, RAW>(l);
 }
 
 /* Activations that come along: quantised in memory, and maps of both forms. */
@@ -455,17 +486,20 @@ void linear_stream(struct cuda_dev *cuda, const struct products *products, const
     }
     must(tickets <= TICKETS);
     l.grid = units < (uint32_t)cuda->sms ? units : (uint32_t)cuda->sms;
-    l.resident = plan_most_columns(products, &job.plan, l.grid) / 128 *
-                 ((job.fp8 ? 1024 + 32 : 0) + (job.half ? 2048 : 0));
+    uint32_t n = stream_width(in->rows);
+    l.resident = plan_most_columns(products, &job.plan, l.grid) / 128 * n *
+                 ((job.fp8 ? 128 + 4 : 0) + (job.half ? 256 : 0));
 
-    bool streamed = in->rows > RESIDENT_TOKENS || l.resident > 88 * 1024;
+    bool streamed = l.resident > MOST_RESIDENT;
     if (streamed) l.resident = 0;
     if (streamed && !make_streams(&l, &job, in)) return;
     if (tickets) {
-        size_t bytes = (size_t)tickets * 64 * stream_width(in->rows) * sizeof(float);
+        size_t bytes = (size_t)tickets * 64 * n * sizeof(float);
         job.partials = (float *)cuda_take(cuda, bytes);
         if (!job.partials) return;
     }
-    if (raw) stream_choose<true>(&l, streamed);
-    else stream_choose<false>(&l, streamed);
+    if (raw && streamed) stream_choose<true, true>(&l);
+    else if (raw) stream_choose<false, true>(&l);
+    else if (streamed) stream_choose<true, false>(&l);
+    else stream_choose<false, false>(&l);
 }
