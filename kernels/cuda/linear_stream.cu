@@ -60,7 +60,7 @@ __device__ __forceinline__ void ask_weights(const struct stream_job &job,
         bytes += N * 128 * (kind == LINEAR_RAW ? 2 : 1) + (kind == LINEAR_FP8 ? N * 4 : 0);
     }
     mbarrier_expect(full, bytes);
-    bulk_load(stage, unit.data + (size_t)tile * TILE_BYTES, TILE_BYTES, full);
+    bulk_load_once(stage, unit.data + (size_t)tile * TILE_BYTES, TILE_BYTES, full);
 }
 
 template <int N, bool STREAMED, bool RAW>

@@ -23,6 +23,19 @@ __device__ __forceinline__ void bulk_load(void *shared, const void *global, uint
                  : "memory");
 }
 
+/* The same of bytes that nobody reads again soon: they are the first to leave the L2 cache, so that
+ * a step's weights do not drive activations and the kernels' own code out of it. */
+__device__ __forceinline__ void bulk_load_once(void *shared, const void *global, uint32_t bytes,
+                                               mbarrier *barrier)
+{
+    uint64_t policy;
+    asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint"
+                 " [%0], [%1], %2, [%3], %4;" ::"r"(shared_address(shared)),
+                 "l"(global), "r"(bytes), "r"(shared_address(barrier)), "l"(policy)
+                 : "memory");
+}
+
 /* Into L2 alone: bytes that the next kernel, or a later trip of this one, will ask for. */
 __device__ __forceinline__ void bulk_prefetch(const void *global, uint32_t bytes)
 {
