@@ -41,6 +41,7 @@ struct attention_job {
     struct batch batch;
     struct kv_plane window, entries;
     uint32_t ratio, topk;
+    uint32_t ratio_bits, rows_bits;    // of ratio, and of the entries in a G block
     const uint32_t *selected, *count;  // NULL: all visible entries
 };
 
@@ -52,19 +53,24 @@ __device__ __forceinline__ uint32_t piece_offset(uint32_t row, uint32_t piece)
     return row * 128 + ((piece ^ (row & 7)) << 4);
 }
 
-/* Descriptor of an image read along its channels; step s of 16 channels. */
-__device__ __forceinline__ uint64_t along_channels(uint32_t image, int step)
+/* The low word of a descriptor; the high one is always the same: groups of eight rows 1024 bytes apart,
+ * the 128-byte swizzle. Panels lie PANEL_BYTES apart, which counts where an image is read along its
+ * rows. Bytes / 16 may be added. */
+__device__ __forceinline__ uint32_t image_word(uint32_t address)
 {
-    return wgmma_rows(image + step / 4 * PANEL_BYTES) + 2 * (step % 4);
+    return address >> 4 | (uint32_t)(PANEL_BYTES / 16) << 16;
 }
 
-/* Read along its rows, from a panel on; step s of 16 keys. Groups of eight keys lie 1024 bytes
- * apart, panels PANEL_BYTES. */
-__device__ __forceinline__ uint64_t along_keys(uint32_t panel, int step)
+/* Step `step` of 16 channels of an image read along its channels. */
+__device__ __forceinline__ uint64_t along_channels(uint32_t word, int step)
 {
-    uint32_t address = panel + step * 16 * 128;
-    return (uint64_t)((address & 0x3ffff) >> 4) | (uint64_t)(PANEL_BYTES / 16) << 16 |
-           (uint64_t)64 << 32 | (uint64_t)1 << 62;
+    return (uint64_t)0x40000040 << 32 | (word + step / 4 * (PANEL_BYTES / 16) + 2 * (step % 4));
+}
+
+/* Step `step` of 16 keys of one read along its rows, from the word's panel on. */
+__device__ __forceinline__ uint64_t along_keys(uint32_t word, int step)
+{
+    return (uint64_t)0x40000040 << 32 | (word + step * (16 * 128 / 16));
 }
 
 /* ---- a token's keys ------------------------------------------------------------------------ */
@@ -84,7 +90,7 @@ __device__ __forceinline__ struct key_list keys_of(const struct attention_job &j
     list.window = min(list.position + 1, (uint32_t)BLOCK_TOKENS);
     list.keys = list.window;
     if (job.selected) list.keys += job.count[token];
-    else if (job.ratio) list.keys += (list.position + 1) / job.ratio;
+    else if (job.ratio) list.keys += (list.position + 1) >> job.ratio_bits;
     list.blocks = (list.keys + KEYS - 1) / KEYS;
     list.page = list.seq * job.batch.w_stride - job.batch.w_first[list.seq];
     return list;
@@ -106,8 +112,7 @@ __device__ __forceinline__ uint32_t key_block(const struct attention_job &job,
 {
     if (min(key, list.keys - 1) < list.window)
         return job.batch.w_table[list.page + entry / BLOCK_TOKENS];
-    uint32_t rows = BLOCK_TOKENS / job.ratio;
-    return job.batch.g_table[(size_t)list.seq * job.batch.g_stride + entry / rows];
+    return job.batch.g_table[(size_t)list.seq * job.batch.g_stride + (entry >> job.rows_bits)];
 }
 
 __device__ __forceinline__ const char *key_row(const struct attention_job &job,
@@ -116,12 +121,12 @@ __device__ __forceinline__ const char *key_row(const struct attention_job &job,
 {
     if (min(key, list.keys - 1) < list.window)
         return plane_row(job.window, block, entry % BLOCK_TOKENS);
-    return plane_row(job.entries, block, entry % (BLOCK_TOKENS / job.ratio));
+    return plane_row(job.entries, block, entry & ((1u << job.rows_bits) - 1));
 }
 
 /* ---- from rows to an image ----------------------------------------------------------------- */
 
-enum { PARTS = 10 };  // 8-byte words of a row that a thread copies: 7 of codes, 2 of rope, scales
+enum { PARTS = 8 };  // 8-byte words of a row that a thread loads: a piece of 7 groups, the scales
 
 __device__ __forceinline__ void copy8(uint32_t to, const void *from)
 {
@@ -147,26 +152,28 @@ template <int LATER> __device__ __forceinline__ void copy_wait()
     asm volatile("cp.async.wait_group %0;" ::"n"(LATER) : "memory");
 }
 
-/* Copies this thread's part of one row into its own slot: piece lane % 8 of every panel. `slot` is the
- * address of its first word; words of a slot lie THREADS * 8 bytes apart. */
-template <int THREADS>
-__device__ __forceinline__ void row_fetch(uint32_t slot, const char *row, uint32_t lane)
-{
-    uint32_t piece = lane % 8;
-#pragma unroll
-    for (int p = 0; p < 7; p++) copy8(slot + p * THREADS * 8, row + p * 64 + piece * 8);
-    copy8(slot + 7 * THREADS * 8, row + ENTRY_CODES + piece * 16);
-    copy8(slot + 8 * THREADS * 8, row + ENTRY_CODES + piece * 16 + 8);
-    copy8(slot + 9 * THREADS * 8, row + ENTRY_SCALES);
-}
-
-template <int THREADS> __device__ __forceinline__ uint2 slot_word(uint32_t slot, int part)
+/* Rows do not change while attention runs. */
+__device__ __forceinline__ uint2 load8(const char *from)
 {
     uint2 word;
-    asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];"
+    asm volatile("ld.global.nc.L1::no_allocate.v2.u32 {%0, %1}, [%2];"
                  : "=r"(word.x), "=r"(word.y)
-                 : "r"(slot + part * THREADS * 8));
+                 : "l"(from));
     return word;
+}
+
+/* Eight threads share a row: lane i has piece i % 8 of every panel. The codes and scales of its part: */
+__device__ __forceinline__ void row_load(uint2 (&word)[PARTS], const char *row, uint32_t lane)
+{
+#pragma unroll
+    for (int p = 0; p < 7; p++) word[p] = load8(row + p * 64 + lane % 8 * 8);
+    word[7] = load8(row + ENTRY_SCALES);
+}
+
+/* And where its 16 bytes of the last panel are, which need no unpacking. */
+__device__ __forceinline__ const char *row_rope(const char *row, uint32_t lane)
+{
+    return row + ENTRY_CODES + lane % 8 * 16;
 }
 
 /* Two neighbouring e4m3 codes (selected bytes of a word) to two bf16: their bits moved into place are
@@ -193,19 +200,15 @@ __device__ __forceinline__ void store16(uint32_t image, char *copy, uint32_t off
     if (copy) *(uint4 *)(copy + offset) = x;
 }
 
-/* A fetched row's part into row `key` of an image. */
-template <int THREADS>
-__device__ __forceinline__ void row_unpack(uint32_t image, char *copy, uint32_t slot, uint32_t key,
-                                           uint32_t lane)
+/* A part into row `key` of an image, all panels but the last. */
+__device__ __forceinline__ void row_unpack(uint32_t image, char *copy, const uint2 (&word)[PARTS],
+                                           uint32_t key, uint32_t lane)
 {
     uint32_t to = piece_offset(key, lane % 8);
-    uint2 word[PARTS];
-#pragma unroll
-    for (int i = 0; i < PARTS; i++) word[i] = slot_word<THREADS>(slot, i);
 #pragma unroll
     for (int p = 0; p < 7; p++) {
         // 2^(e - 127) of the group times the other half of 2^120: exponent field e + 60
-        uint32_t half = (((p < 4 ? word[9].x : word[9].y) >> (p % 4 * 8) & 0xff) + 60) << 7;
+        uint32_t half = (((p < 4 ? word[7].x : word[7].y) >> (p % 4 * 8) & 0xff) + 60) << 7;
         uint32_t both = half | half << 16;
         __nv_bfloat162 scale;
         memcpy(&scale, &both, 4);
@@ -215,8 +218,6 @@ __device__ __forceinline__ void row_unpack(uint32_t image, char *copy, uint32_t 
                            codes_bf16x2(word[p].y, 0x1404, scale),
                            codes_bf16x2(word[p].y, 0x3424, scale)));
     }
-    store16(image, copy, to + 7 * PANEL_BYTES,
-            make_uint4(word[7].x, word[7].y, word[8].x, word[8].y));
 }
 
 /* A unit's heads into an image, by THREADS threads; absent heads are zeros. The copies join the
@@ -225,15 +226,15 @@ template <int THREADS>
 __device__ __forceinline__ void heads_fetch(const struct attention_job &job, uint32_t image,
                                             uint32_t token, uint32_t group, uint32_t thread)
 {
-    const bf16 *q = job.q + token * job.q_stride + (size_t)group * HEADS * ENTRY_DIM;
+    uint32_t panel = thread / 8 % PANELS, piece = thread % 8, first = thread / (PANELS * 8);
     uint32_t here = job.heads - group * HEADS;
-
-    for (uint32_t i = thread; i < HEADS * PANELS * 8; i += THREADS) {
-        uint32_t head = i / (PANELS * 8), panel = i / 8 % PANELS, piece = i % 8;
-        bool there = head < here;
-        copy16(image + panel * PANEL_BYTES + piece_offset(head, piece),
-               q + (there ? (size_t)head * ENTRY_DIM + panel * 64 + piece * 8 : 0), there);
-    }
+    const bf16 *q =
+        job.q + token * job.q_stride + (size_t)group * HEADS * ENTRY_DIM + panel * 64 + piece * 8;
+    image += panel * PANEL_BYTES;
+#pragma unroll 1
+    for (uint32_t head = first; head < HEADS; head += THREADS / (PANELS * 8))
+        copy16(image + piece_offset(head, piece), q + (head < here ? head * ENTRY_DIM : 0),
+               head < here);
 }
 
 /* ---- scores and weights -------------------------------------------------------------------- */
@@ -386,8 +387,8 @@ output_store(const struct attention_job &job, uint32_t token, uint32_t group, ui
 /* ---- the two forms ------------------------------------------------------------------------- */
 
 enum {
-    SPLIT_UNITS = 128,    // at most
-    SPLIT_BLOCKS = 1024,  // of all units together, at most; 80 KB of workspace each
+    SPLIT_UNITS = 16,     // at most; from about 24 on walking is as fast
+    SPLIT_BLOCKS = 2304,  // of all units together, at most; 80 KB of workspace each
 };
 
 /* attention_split.cu; blocks: the most that a unit can have. */

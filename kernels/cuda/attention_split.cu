@@ -4,15 +4,15 @@
  * scores of half blocks and leaves them in the workspace, with their largest and with the unpacked
  * keys: an item is half a block of a unit, and a CTA takes items blockIdx.x, + gridDim.x, ... of all
  * units' blocks in a row. In the second a CTA has one panel of 64 channels of a unit's output: one
- * thread has the copy engine bring blocks some stages ahead, two warpgroups turn scores into weights
- * in place, and one multiplies, block by block.
+ * thread has the copy engine bring blocks some stages ahead, MAKERS warpgroups turn scores into
+ * weights in place, and one multiplies, block by block.
  */
 #include "kernels/cuda/attention.cuh"
 
 enum {
     HALF_KEYS = KEYS / 2,                // of an item
     SCORE_THREADS = 8 * (int)HALF_KEYS,  // eight have a row
-    MAKERS = 2,                          // warpgroups that make weights
+    MAKERS = 3,                          // warpgroups that make weights
     PANEL_THREADS = (1 + MAKERS) * (int)WARPGROUP + 32,
 };
 
@@ -39,8 +39,7 @@ struct split_job {
 
 struct score_shared {
     char heads[IMAGE_BYTES];
-    char keys[IMAGE_BYTES];  // rows 0 .. HALF_KEYS - 1 of each panel
-    char feed[PARTS * (int)SCORE_THREADS * 8];
+    char keys[IMAGE_BYTES];           // rows 0 .. HALF_KEYS - 1 of each panel
     uint32_t first[SPLIT_UNITS + 1];  // item of each unit's block 0
     uint32_t part[SCORE_THREADS / 32];
 };
@@ -82,13 +81,14 @@ __device__ __forceinline__ void score_half(const struct split_job &split, uint32
                                            uint32_t keys, size_t at, uint32_t half, uint32_t here)
 {
     float score[HALF_KEYS / 2];
+    uint32_t heads_word = image_word(heads), keys_word = image_word(keys);
     uint32_t thread = threadIdx.x, head = thread / 32 * 16 + thread % 32 / 4;
 
     wgmma_begin();
 #pragma unroll
     for (int step = 0; step < ENTRY_DIM / 16; step++)
-        wgmma<HALF_KEYS>::bf16(score, along_channels(heads, step), along_channels(keys, step),
-                               step > 0);
+        wgmma<HALF_KEYS>::bf16(score, along_channels(heads_word, step),
+                               along_channels(keys_word, step), step > 0);
     wgmma_commit();
     wgmma_wait<0>();
     score_mask(score, here);
@@ -108,20 +108,24 @@ __device__ __forceinline__ void score_item(const struct split_job &split,
                                            uint32_t item, bool fresh)
 {
     const struct attention_job &job = split.job;
-    uint32_t thread = threadIdx.x, slot = shared_address(shared->feed) + thread * 8;
+    uint32_t thread = threadIdx.x;
     uint32_t heads = shared_address(shared->heads), keys = shared_address(shared->keys);
     uint32_t key = item * HALF_KEYS + thread / 8, half = item % 2;
     size_t at = (size_t)unit * split.blocks + item / 2;
+    char *image = split.image + at * IMAGE_BYTES + half * (HALF_KEYS * 128);
     struct key_list list = keys_of(job, unit / job.groups);
 
     uint32_t entry = key_entry(job, list, key);
     if (fresh) heads_fetch<SCORE_THREADS>(job, heads, unit / job.groups, unit % job.groups, thread);
     const char *row = key_row(job, list, key, entry, key_block(job, list, key, entry));
-    row_fetch<SCORE_THREADS>(slot, row, thread % 32);
-    copy_commit();
+    uint2 word[PARTS];
+    row_load(word, row, thread % 32);
+    uint2 low = load8(row_rope(row, thread % 32)), high = load8(row_rope(row, thread % 32) + 8);
+    row_unpack(keys, image, word, thread / 8, thread % 32);
+    store16(keys, image, piece_offset(thread / 8, thread % 8) + (PANELS - 1) * PANEL_BYTES,
+            make_uint4(low.x, low.y, high.x, high.y));
+    copy_commit();  // the heads
     copy_wait<0>();
-    row_unpack<SCORE_THREADS>(keys, split.image + at * IMAGE_BYTES + half * (HALF_KEYS * 128), slot,
-                              thread / 8, thread % 32);
     shared_written();
     __syncthreads();
     if (thread < WARPGROUP) {
@@ -151,10 +155,11 @@ __global__ void __launch_bounds__(SCORE_THREADS, 1)
 
 /* ---- output -------------------------------------------------------------------------------- */
 
-struct panel_stage {
+struct __align__(1024) panel_stage
+{
     char keys[PANEL_BYTES];
-    struct block_scores scores;  // becomes, thread by thread: weights [4], sums and keeps
-    struct block_most most[2];   // of the block before and of this one
+    struct block_scores scores;      // becomes, thread by thread: weights [4], sums and keeps
+    struct block_most most[MAKERS];  // of the blocks before and, the last one, of this
 };
 
 enum { STAGES = 8 };
@@ -175,15 +180,19 @@ __device__ __forceinline__ void panel_bring(const struct split_job &split,
                                             uint32_t from, uint32_t to)
 {
     for (uint32_t block = from; block < to; block++) {
-        uint32_t at = block % STAGES, pass = block / STAGES, had = block > 0;
+        uint32_t at = block % STAGES, pass = block / STAGES;
+        uint32_t most = min(block + 1, (uint32_t)MAKERS);  // blocks whose largest scores come
         struct panel_stage *stage = &shared->stage[at];
         mbarrier *full = &shared->full[at];
         size_t from_at = (size_t)panel.unit * split.blocks + block;
-        uint32_t most_bytes = (1 + had) * (uint32_t)sizeof(struct block_most);
+        uint32_t most_bytes = most * (uint32_t)sizeof(struct block_most);
 
-        if (pass > 0) mbarrier_wait(&shared->empty[at], (pass - 1) & 1);
+        if (pass > 0) {
+            mbarrier_wait(&shared->empty[at], (pass - 1) & 1);
+            shared_written();  // the makers' weights, before the copy engine writes there
+        }
         mbarrier_expect(full, sizeof stage->scores + PANEL_BYTES + most_bytes);
-        bulk_load(&stage->most[1 - had], &split.most[from_at - had], most_bytes, full);
+        bulk_load(&stage->most[MAKERS - most], &split.most[from_at + 1 - most], most_bytes, full);
         bulk_load(&stage->scores, &split.scores[from_at], sizeof stage->scores, full);
         bulk_load(stage->keys, split.image + from_at * IMAGE_BYTES + panel.panel * PANEL_BYTES,
                   PANEL_BYTES, full);
@@ -197,7 +206,6 @@ __device__ __forceinline__ void weights_make(struct panel_shared *shared, const 
     uint32_t thread = threadIdx.x % WARPGROUP, head = thread / 32 * 16 + thread % 32 / 4;
     float reference[2] = { -INFINITY, -INFINITY };
 
-    static_assert(MAKERS == 2, "a stage brings two blocks' largest scores");
     for (uint32_t block = maker; block < panel.blocks; block += MAKERS) {
         uint32_t at = block % STAGES, weight[4][4];
         struct panel_stage *stage = &shared->stage[at];
@@ -213,7 +221,9 @@ __device__ __forceinline__ void weights_make(struct panel_shared *shared, const 
 #pragma unroll
         for (int h = 0; h < 2; h++) {
             float before = reference[h];
-            for (uint32_t i = block > 0 ? 0 : 1; i < 2; i++) {
+#pragma unroll
+            for (int i = 0; i < MAKERS; i++) {
+                if (block + i < MAKERS - 1) continue;  // there is no such block
                 const struct block_most *most = &stage->most[i];
                 before = reference[h];
                 reference[h] = reference_next(
@@ -230,10 +240,55 @@ __device__ __forceinline__ void weights_make(struct panel_shared *shared, const 
         stage->scores.score[4][thread] = make_float4(sum[0], sum[1], keep[0], keep[1]);
         // What an output's last division needs: the reference after this block.
         stage->scores.score[5][thread] = make_float4(reference[0], reference[1], 0, 0);
-        shared_written();  // before the copy engine writes here again
         __syncwarp();
         if (thread % 32 == 0) mbarrier_arrive(&shared->made[at]);
     }
+}
+
+struct block_weights {
+    uint32_t weight[4][4];
+    float keep[2];
+};
+
+__device__ __forceinline__ void weights_read(struct panel_shared *shared, uint32_t block,
+                                             struct softmax &softmax, struct block_weights &read)
+{
+    uint32_t thread = threadIdx.x, at = block % STAGES, parity = block / STAGES & 1;
+    const struct panel_stage *stage = &shared->stage[at];
+    const uint4 *made = (const uint4 *)&stage->scores;
+
+    mbarrier_wait(&shared->full[at], parity);
+    mbarrier_wait(&shared->made[at], parity);
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        uint4 w = made[i * WARPGROUP + thread];
+        read.weight[i][0] = w.x, read.weight[i][1] = w.y;
+        read.weight[i][2] = w.z, read.weight[i][3] = w.w;
+    }
+    float4 sums = stage->scores.score[4][thread], reference = stage->scores.score[5][thread];
+    softmax_add(softmax, 0, sums.z, sums.x);
+    softmax_add(softmax, 1, sums.w, sums.y);
+    softmax.reference[0] = reference.x, softmax.reference[1] = reference.y;
+    read.keep[0] = sums.z, read.keep[1] = sums.w;
+}
+
+/* Adds one block's values and meanwhile reads the next one's weights. */
+__device__ __forceinline__ void panel_block(struct panel_shared *shared, const struct panel &panel,
+                                            uint32_t block, const struct block_weights &now,
+                                            struct block_weights &next, struct softmax &softmax,
+                                            float (&o)[32])
+{
+    uint32_t at = block % STAGES, keys = image_word(shared_address(shared->stage[at].keys));
+
+    output_keep(o, now.keep);
+    wgmma_begin();
+#pragma unroll
+    for (int step = 0; step < KEYS / 16; step++)
+        wgmma<64>::bf16_regs<1>(o, now.weight[step], along_keys(keys, step), true);
+    wgmma_commit();
+    if (block + 1 < panel.blocks) weights_read(shared, block + 1, softmax, next);
+    wgmma_wait<0>();
+    if (threadIdx.x % 32 == 0) mbarrier_arrive(&shared->empty[at]);
 }
 
 __device__ __forceinline__ void panel_multiply(const struct split_job &split,
@@ -241,9 +296,10 @@ __device__ __forceinline__ void panel_multiply(const struct split_job &split,
                                                const struct panel &panel)
 {
     const struct attention_job &job = split.job;
-    uint32_t thread = threadIdx.x % WARPGROUP, lane = thread % 32;
-    uint32_t group = panel.unit % job.groups, head = group * HEADS + thread / 32 * 16 + lane / 4;
+    uint32_t thread = threadIdx.x, group = panel.unit % job.groups;
+    uint32_t head = group * HEADS + thread / 32 * 16 + thread % 32 / 4;
     struct softmax softmax;
+    struct block_weights even, odd;
     float o[32], scale[2], sink[2];
 
 #pragma unroll
@@ -251,32 +307,10 @@ __device__ __forceinline__ void panel_multiply(const struct split_job &split,
     softmax_init(softmax);
 #pragma unroll
     for (int i = 0; i < 32; i++) o[i] = 0;
-    for (uint32_t block = 0; block < panel.blocks; block++) {
-        uint32_t at = block % STAGES, parity = block / STAGES & 1, weight[4][4];
-        struct panel_stage *stage = &shared->stage[at];
-        uint32_t keys = shared_address(stage->keys);
-        const uint4 *made = (const uint4 *)&stage->scores;
-
-        mbarrier_wait(&shared->full[at], parity);
-        mbarrier_wait(&shared->made[at], parity);
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            uint4 w = made[i * WARPGROUP + thread];
-            weight[i][0] = w.x, weight[i][1] = w.y, weight[i][2] = w.z, weight[i][3] = w.w;
-        }
-        float4 sums = stage->scores.score[4][thread], reference = stage->scores.score[5][thread];
-        float keep[2] = { sums.z, sums.w };
-        softmax_add(softmax, 0, keep[0], sums.x);
-        softmax_add(softmax, 1, keep[1], sums.y);
-        softmax.reference[0] = reference.x, softmax.reference[1] = reference.y;
-        output_keep(o, keep);
-        wgmma_begin();
-#pragma unroll
-        for (int step = 0; step < KEYS / 16; step++)
-            wgmma<64>::bf16_regs<1>(o, weight[step], along_keys(keys, step), true);
-        wgmma_commit();
-        wgmma_wait<0>();
-        if (lane == 0) mbarrier_arrive(&shared->empty[at]);
+    weights_read(shared, 0, softmax, even);
+    for (uint32_t block = 0; block < panel.blocks; block += 2) {
+        panel_block(shared, panel, block, even, odd, softmax, o);
+        if (block + 1 < panel.blocks) panel_block(shared, panel, block + 1, odd, even, softmax, o);
     }
 #pragma unroll
     for (int h = 0; h < 2; h++) scale[h] = softmax_finish(softmax, h, sink[h]);
