@@ -1,10 +1,13 @@
 /* experts.cu - the mixture: sort and quantise (experts_gather.cuh), gate and up with SwiGLU and its
- * quantiser, down (experts_stream.cuh, or experts_crowd.cuh where many tokens choose an expert), and each token's sum in the order of its own choice.
+ * quantiser, down, and each token's sum in the order of its own choice. The products come in three
+ * forms, by the number of tokens: experts_few.cuh, which needs no sorting, experts_stream.cuh, and
+ * experts_crowd.cuh.
  *
- * The second kernel lets the third start only when it has itself waited for the first: so the third
- * may read the plan and fetch weights by it before it waits for the second.
+ * The kernel of gate and up lets the one of down start only when it has itself waited for what came
+ * before: so that one may read the plan, or the choices, and fetch weights by them before it waits.
  */
 #include "kernels/cuda/experts_crowd.cuh"
+#include "kernels/cuda/experts_few.cuh"
 #include "kernels/cuda/experts_gather.cuh"
 #include "kernels/cuda/experts_stream.cuh"
 
@@ -116,8 +119,6 @@ static __global__ void __launch_bounds__(COMBINE_THREADS)
 {
     uint32_t token = blockIdx.x, c = blockIdx.y * COMBINE_COLS + threadIdx.x * 8;
     uint32_t place[MOST_TOPK];
-    uint4 word[MOST_TOPK + 1];
-    float sum[8] = {};
 
     grid_launch();
     grid_wait();
@@ -125,25 +126,8 @@ static __global__ void __launch_bounds__(COMBINE_THREADS)
 #pragma unroll
     for (uint32_t i = 0; i < MOST_TOPK; i++)
         place[i] = i < args.topk ? args.place[token * args.topk + i] : NO_EXPERT;
-    word[MOST_TOPK] = *(const uint4 *)(args.down + (size_t)token * args.cols + c);
-#pragma unroll
-    for (uint32_t i = 0; i < MOST_TOPK; i++)
-        if (place[i] != NO_EXPERT)
-            word[i] = *(const uint4 *)(args.down + (size_t)place[i] * args.cols + c);
-#pragma unroll
-    for (uint32_t i = 0; i <= MOST_TOPK; i++) {
-        if (i < MOST_TOPK && place[i] == NO_EXPERT) continue;
-        const uint32_t w[4] = { word[i].x, word[i].y, word[i].z, word[i].w };
-#pragma unroll
-        for (int k = 0; k < 4; k++) {
-            float2 x = bf16x2_floats(w[k]);
-            sum[2 * k] += x.x;
-            sum[2 * k + 1] += x.y;
-        }
-    }
     *(uint4 *)(args.out + token * args.stride + c) =
-        make_uint4(floats_bf16x2(sum[0], sum[1]), floats_bf16x2(sum[2], sum[3]),
-                   floats_bf16x2(sum[4], sum[5]), floats_bf16x2(sum[6], sum[7]));
+        sum_slots(args.down, args.cols, c, place, token);
 }
 
 /* ---- the operation -------------------------------------------------------------------------- */
@@ -159,6 +143,11 @@ struct scratch {
     bf16 *hidden, *down;
 };
 
+static bool is_few(const struct experts_args *args)
+{
+    return args->in.rows <= FEW_TOKENS && args->in.cols / 128 <= FEW_K_TILES;
+}
+
 static bool take_scratch(struct cuda_dev *cuda, const struct experts_args *args,
                          struct scratch *scratch)
 {
@@ -166,6 +155,7 @@ static bool take_scratch(struct cuda_dev *cuda, const struct experts_args *args,
     size_t most = args->experts < pairs ? args->experts : pairs;
     size_t slots = (tokens + 7) / 8 * 8 + (pairs + 7 * most + 7) / 8 * 8, inter = args->inter;
 
+    if (is_few(args)) slots = (1 + pairs) * FEW_SLOTS;
     cuda_scratch_begin(cuda);
     scratch->slots = (uint32_t)slots;
     scratch->plan = (struct plan *)cuda_take(cuda, sizeof *scratch->plan);
@@ -243,49 +233,76 @@ static void sort_slots(struct cuda_dev *cuda, const struct experts_args *args,
            GATHER_THREADS, 0, gather);
 }
 
-static void products(struct cuda_dev *cuda, const struct experts_args *args,
-                     const struct scratch *scratch, const struct expert_row *rows)
+/* The two products' arguments. */
+static void fill_products(const struct experts_args *args, const struct scratch *scratch,
+                          const struct expert_row *rows, struct product_args *up,
+                          struct product_args *down)
 {
-    struct product_args up = {};
-    up.row = rows;
-    up.plan = scratch->plan;
-    up.slots = scratch->slots;
-    up.experts = args->experts;
-    up.routed_wide = args->w1[0]->type == DT_F8_E4M3;
-    up.shared_wide = args->w1[args->experts]->type == DT_F8_E4M3;
-    up.crowd = is_crowd(args);
-    struct product_args down = up;
+    *up = {};
+    up->row = rows;
+    up->plan = scratch->plan;
+    up->slots = scratch->slots;
+    up->experts = args->experts;
+    up->routed_wide = args->w1[0]->type == DT_F8_E4M3;
+    up->shared_wide = args->w1[args->experts]->type == DT_F8_E4M3;
+    up->crowd = is_crowd(args);
+    *down = *up;
 
-    up.k_tiles = args->in.cols / 128;
-    up.pairs = args->inter / 64;
-    up.image = scratch->image;
-    up.scale = scratch->scale;
-    up.out = scratch->hidden;
-    up.width = args->inter;
-    up.factor = scratch->factor;
-    up.limit = args->limit;
-    up.ready = scratch->ready;
-    up.next_image = scratch->next_image;
-    up.next_scale = scratch->next_scale;
-    if (up.crowd)
-        launch(cuda, "experts: gate and up", crowd_products<true>, cuda->sms, CROWD_THREADS,
-               CROWD_SHARED, up);
-    else
-        launch(cuda, "experts: gate and up", stream<true>, cuda->sms, STREAM_THREADS, STREAM_SHARED,
-               up);
+    up->k_tiles = args->in.cols / 128;
+    up->pairs = args->inter / (up->crowd ? 128 : 64);
+    up->image = scratch->image;
+    up->scale = scratch->scale;
+    up->out = scratch->hidden;
+    up->width = args->inter;
+    up->factor = scratch->factor;
+    up->limit = args->limit;
+    up->ready = scratch->ready;
+    up->next_image = scratch->next_image;
+    up->next_scale = scratch->next_scale;
 
-    down.k_tiles = args->inter / 128;
-    down.pairs = args->in.cols / 128;
-    down.image = scratch->next_image;
-    down.scale = scratch->next_scale;
-    down.out = scratch->down;
-    down.width = args->in.cols;
-    if (down.crowd)
-        launch(cuda, "experts: down", crowd_products<false>, cuda->sms, CROWD_THREADS, CROWD_SHARED,
-               down);
-    else
-        launch(cuda, "experts: down", stream<false>, cuda->sms, STREAM_THREADS, STREAM_SHARED,
-               down);
+    down->k_tiles = args->inter / 128;
+    down->pairs = args->in.cols / 128;
+    down->image = scratch->next_image;
+    down->scale = scratch->next_scale;
+    down->out = scratch->down;
+    down->width = args->in.cols;
+}
+
+static void run_many(struct cuda_dev *cuda, const struct experts_args *args,
+                     const struct scratch *scratch, const struct product_args *up,
+                     const struct product_args *down)
+{
+    uint32_t sms = (uint32_t)cuda->sms;
+    sort_slots(cuda, args, scratch);
+    if (up->crowd) {
+        launch(cuda, "experts: gate and up", crowd_products<true>, sms, CROWD_THREADS, CROWD_SHARED,
+               *up);
+        launch(cuda, "experts: down", crowd_products<false>, sms, CROWD_THREADS, CROWD_SHARED,
+               *down);
+    } else {
+        launch(cuda, "experts: gate and up", stream<true>, sms, STREAM_THREADS, STREAM_SHARED, *up);
+        launch(cuda, "experts: down", stream<false>, sms, STREAM_THREADS, STREAM_SHARED, *down);
+    }
+}
+
+static void run_few(struct cuda_dev *cuda, const struct experts_args *args,
+                    const struct scratch *scratch, const struct product_args *up,
+                    const struct product_args *down)
+{
+    struct few_args few_up = {};
+    few_up.product = *up;
+    few_up.product.ready = cuda->tickets;
+    few_up.in = (const bf16 *)args->in.data;
+    few_up.stride = args->in.stride;
+    few_up.expert = args->expert;
+    few_up.weight = args->weight;
+    few_up.tokens = args->in.rows;
+    few_up.topk = args->topk;
+    few_up.place = scratch->place;
+    struct few_args few_down = few_up;
+    few_down.product = *down;
+    launch(cuda, "experts: gate and up", few<true>, cuda->sms, STREAM_THREADS, FEW_SHARED, few_up);
+    launch(cuda, "experts: down", few<false>, cuda->sms, STREAM_THREADS, FEW_SHARED, few_down);
 }
 
 extern "C" void cuda_experts(struct dev *dev, const struct experts_args *args)
@@ -297,8 +314,10 @@ extern "C" void cuda_experts(struct dev *dev, const struct experts_args *args)
     check_args(args);
     const struct expert_row *rows = table_rows(cuda, args);
     if (!rows || !take_scratch(cuda, args, &scratch)) return;
-    sort_slots(cuda, args, &scratch);
-    products(cuda, args, &scratch, rows);
+    struct product_args up, down;
+    fill_products(args, &scratch, rows, &up, &down);
+    if (is_few(args)) run_few(cuda, args, &scratch, &up, &down);
+    else run_many(cuda, args, &scratch, &up, &down);
 
     struct combine_args sum = {};
     sum.down = scratch.down;

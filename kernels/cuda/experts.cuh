@@ -37,6 +37,7 @@ struct crew {
 
 struct plan {
     uint32_t crews, cost;
+    uint32_t taken[2];                    // units that a crowd's CTAs have taken, down and up
     struct crew crew[MOST_EXPERTS + 32];  // `crews` of them
 };
 
@@ -45,11 +46,11 @@ __device__ __forceinline__ uint32_t unit_most(bool crowd)
     return crowd ? CROWD_SLOTS : STREAM_SLOTS;
 }
 
-/* Time of a unit. Few slots: in eighths of the time that the bytes of E2M1 tiles take to come; a
- * crowd: about the tensor cores' time for eight columns. */
+/* What a unit takes of the line. Few slots: time, in eighths of what the bytes of E2M1 tiles take to
+ * come. A crowd: units are counted. */
 __device__ __forceinline__ uint32_t unit_cost(bool crowd, bool wide, uint32_t slots)
 {
-    if (crowd) return 5 + (slots + 31) / 32 * 4;
+    if (crowd) return 1;
     if (wide) return slots > 32 ? 17 : 16;
     return slots > 32 ? 13 : slots > 16 ? 9 : 8;
 }

@@ -89,6 +89,35 @@ __device__ __forceinline__ void place_experts(const struct gather_args &args,
     args.plan->crew[0] = { args.experts, 0, args.tokens, 0 };
     args.plan->crews = sum.crews;
     args.plan->cost = sum.cost;
+    args.plan->taken[0] = args.plan->taken[1] = 0;
+}
+
+__device__ __forceinline__ void count_choice(const struct gather_args &args,
+                                             struct gather_room &room, uint32_t i, uint32_t e,
+                                             uint32_t from, uint32_t to)
+{
+    if (i >= from && i < to) room.own[i - from] = e;
+    if (e >= args.experts) return;
+    atomicAdd(&room.total[e], 1u);
+    if (i < from) atomicAdd(&room.before[e], 1u);
+}
+
+/* Of all pairs; those from .. to - 1 are the CTA's own. */
+__device__ __forceinline__ void count_choices(const struct gather_args &args,
+                                              struct gather_room &room, uint32_t pairs,
+                                              uint32_t from, uint32_t to)
+{
+    uint32_t whole = (uintptr_t)args.expert % 16 ? 0 : pairs / 4;
+#pragma unroll 4
+    for (uint32_t i = threadIdx.x; i < whole; i += GATHER_THREADS) {
+        const uint4 e = ((const uint4 *)args.expert)[i];
+        count_choice(args, room, 4 * i, e.x, from, to);
+        count_choice(args, room, 4 * i + 1, e.y, from, to);
+        count_choice(args, room, 4 * i + 2, e.z, from, to);
+        count_choice(args, room, 4 * i + 3, e.w, from, to);
+    }
+    for (uint32_t i = 4 * whole + threadIdx.x; i < pairs; i += GATHER_THREADS)
+        count_choice(args, room, i, args.expert[i], from, to);
 }
 
 /* Slots of the pairs of tokens first .. end - 1. */
@@ -100,14 +129,7 @@ __device__ __forceinline__ void place_pairs(const struct gather_args &args,
     for (uint32_t i = threadIdx.x; i < args.experts; i += GATHER_THREADS)
         room.total[i] = room.before[i] = 0;
     __syncthreads();
-#pragma unroll 4
-    for (uint32_t i = threadIdx.x; i < pairs; i += GATHER_THREADS) {
-        uint32_t e = args.expert[i];
-        if (i >= from && i < to) room.own[i - from] = e;
-        if (e >= args.experts) continue;
-        atomicAdd(&room.total[e], 1u);
-        if (i < from) atomicAdd(&room.before[e], 1u);
-    }
+    count_choices(args, room, pairs, from, to);
     __syncthreads();
     place_experts(args, room);
     __syncthreads();

@@ -46,7 +46,7 @@ static struct weight_source make_source(enum dtype type, uint32_t rows, uint32_t
 }
 
 /* Random choices; the last expert has no token, from 150 on all go to expert 1 first, and now and
- * then a row or a single choice is empty. */
+ * then a row or a single choice is empty, or one stands there twice. */
 static void make_choices(struct mixture *m, uint64_t *seed)
 {
     uint32_t topk = m->shape.topk, some = m->shape.experts - 1;
@@ -64,6 +64,7 @@ static void make_choices(struct mixture *m, uint64_t *seed)
         if (t % 11 == 5)
             for (uint32_t i = 0; i < topk; i++) row[i] = NO_EXPERT;
         if (t % 13 == 6) row[topk - 1] = NO_EXPERT;
+        if (t % 17 == 3 && topk > 1) row[1] = row[0];
     }
 }
 
@@ -222,7 +223,7 @@ static void small_mixtures_are_the_cpus(void **unused)
           DT_F8_E4M3,
           { 1, 7, 8, 9, 63, 64, 65, 200 } },
         { "256 to 256, FP8", 256, 256, 7, 3, 200, DT_F8_E4M3, DT_I8, { 1, 8, 33, 129 } },
-        { "384 to 128, FP4 all", 384, 128, 9, 8, 150, DT_I8, DT_I8, { 1, 2, 65 } },
+        { "384 to 128, FP4 all", 384, 128, 9, 8, 150, DT_I8, DT_I8, { 1, 2, 6, 8, 65 } },
         { "1024 to 640, FP8 all", 1024, 640, 4, 1, 200, DT_F8_E4M3, DT_F8_E4M3, { 3, 31, 127 } },
     };
     struct dev *gpu = test_gpu();

@@ -3,8 +3,7 @@
  *
  * A unit is two row tiles of one expert, over all of K, for some of its slots: gate and up tiles of
  * the same 64 channels (UP), or two neighbouring tiles of the down product; each has a warpgroup.
- * Units stand in a line by crew, row tiles, slots, and the line is cut by cost into one piece for
- * each CTA.
+ * Units stand in a line by crew, row tiles, slots.
  *
  * One sum for each output: ascending K, fp32 from every 128 on, whatever the kernel and its tiles.
  */
@@ -17,7 +16,7 @@
 
 struct product_args {
     const struct expert_row *row;  // [experts + 1]
-    const struct plan *plan;
+    struct plan *plan;
     uint32_t experts;
     bool routed_wide, shared_wide;
     bool crowd;               // units of CROWD_SLOTS
@@ -106,18 +105,21 @@ __device__ __forceinline__ void walk_start(const struct product_args &args, stru
     if (++walk.pair == args.pairs) walk_open_crew(args, walk, begun);
 }
 
+/* Where a unit's weights begin. */
+struct source {
+    const uint8_t *part[2];  // its row tiles
+    uint32_t tile_bytes;
+};
+
 template <bool UP>
-__device__ __forceinline__ void fetch_weights(const struct product_args &args,
-                                              const struct unit &unit, char *to, uint32_t kt,
-                                              uint32_t tiles, mbarrier *full)
+__device__ __forceinline__ struct source source_of(const struct product_args &args,
+                                                   const struct unit &unit)
 {
     const struct expert_row *row = &args.row[unit.expert];
     uint32_t bytes = unit.wide ? WIDE_TILE_BYTES : E2M1_TILE_BYTES;
-    const uint8_t *a = UP ? row->w1 : row->w2, *b = UP ? row->w3 : row->w2;
-    size_t at = (size_t)(UP ? unit.pair : 2 * unit.pair) * args.k_tiles + kt;
-    size_t other = UP ? at : at + args.k_tiles;
-    bulk_load(to, a + at * bytes, tiles * bytes, full);
-    bulk_load(to + tiles * bytes, b + other * bytes, tiles * bytes, full);
+    size_t at = (size_t)(UP ? unit.pair : 2 * unit.pair) * args.k_tiles * bytes;
+    if (UP) return { { row->w1 + at, row->w3 + at }, bytes };
+    return { { row->w2 + at, row->w2 + at + args.k_tiles * bytes }, bytes };
 }
 
 /* Activations of `tiles` k tiles: images of `slots` slots one after the other, and their scales. */
@@ -194,6 +196,7 @@ __device__ __forceinline__ void promote(float *sum, const float (&part)[PART / 2
 /* This thread's place: which team, which of the two row tiles, thread of the warpgroup, D row. */
 struct place {
     uint32_t number, part, thread, row;
+    char *shared;  // the CTA's
 };
 
 /* Codes of a row tile's E4M3 scales, k tile i and i + 32 by lane. */
@@ -227,18 +230,18 @@ __device__ __forceinline__ uint32_t transpose(uint32_t pair)
     return out;
 }
 
-/* Two D words, rows r and r + 8 of slots 8j + 2q, + 1, to out[slot][channel]. */
-__device__ __forceinline__ void put_words(const struct product_args &args, const struct unit &unit,
-                                          uint32_t channel, uint32_t j, uint32_t low, uint32_t high,
-                                          uint32_t lane)
+/* Two D words, rows r and r + 8 of slots 8j + 2q, + 1, to out[slot][channel]; the row of slot 0 is
+ * `row`, the next `stride` words on. */
+__device__ __forceinline__ void put_words(uint32_t *row, size_t stride, uint32_t count, uint32_t j,
+                                          uint32_t low, uint32_t high, uint32_t lane)
 {
     uint32_t slot = 8 * j + lane / 4;
     low = transpose(low);
     high = transpose(high);
-    if (slot >= unit.count) return;
-    uint32_t *to = (uint32_t *)(args.out + (unit.first + slot) * args.width + channel) + lane % 4;
-    to[0] = low;
-    to[4] = high;
+    if (slot >= count) return;
+    row += slot * stride + lane % 4;
+    row[0] = low;
+    row[4] = high;
 }
 
 /* The down product. */
@@ -248,9 +251,10 @@ __device__ __forceinline__ void put_products(const struct product_args &args,
                                              const float (&sum)[N / 2])
 {
     uint32_t channel = (2 * unit.pair + place.part) * 64 + place.thread / 32 * 16;
+    uint32_t *row = (uint32_t *)(args.out + unit.first * args.width + channel);
 #pragma unroll
     for (int j = 0; j < N / 8; j++)
-        put_words(args, unit, channel, j, floats_bf16x2(sum[4 * j], sum[4 * j + 1]),
+        put_words(row, args.width / 2, unit.count, j, floats_bf16x2(sum[4 * j], sum[4 * j + 1]),
                   floats_bf16x2(sum[4 * j + 2], sum[4 * j + 3]), place.thread % 32);
 }
 
@@ -264,7 +268,16 @@ __device__ __forceinline__ void named_arrive(uint32_t barrier, uint32_t threads)
     asm volatile("bar.arrive %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
 }
 
-enum { HANDED = 1, TAKEN = 3, GATES = 5 };  // named barriers, + the team's number
+/* Named barriers; the first three + the team's number. */
+enum { HANDED = 1, TAKEN = 3, GATES = 5, FEW_HELD = 7 };
+
+/* Where a unit's hidden values come about. */
+struct hidden {
+    uint32_t *handover;   // shared memory: the up's words
+    const float *factor;  // shared memory: routing weights by slot
+    uint32_t *row;        // of this warp's 16 channels
+    size_t stride;        // words from slot to slot
+};
 
 __device__ __forceinline__ float swiglu(float gate, float up, float limit, float factor)
 {
@@ -273,48 +286,34 @@ __device__ __forceinline__ float swiglu(float gate, float up, float limit, float
     return factor * (__fdividef(gate, 1.0f + __expf(-gate)) * up);
 }
 
-/* The gate's warpgroup: hidden values of 64 channels, as bf16. */
+/* The gate's warpgroup: hidden values of 64 channels, as bf16, to rows as of put_words. */
 template <int N>
 __device__ __forceinline__ void put_hidden(const struct product_args &args, const struct unit &unit,
-                                           const struct place &place, const uint32_t *handover,
+                                           const struct place &place, const struct hidden &hidden,
                                            const uint32_t (&gate)[N / 4])
 {
     uint32_t lane = place.thread % 32;
 #pragma unroll
     for (int j = 0; j < N / 8; j++) {
-        uint32_t slot = 8 * j + lane % 4 * 2, word[2];
-        float f0 = slot < unit.count ? args.factor[unit.first + slot] : 0,
-              f1 = slot + 1 < unit.count ? args.factor[unit.first + slot + 1] : 0;
+        float2 factor = *(const float2 *)(hidden.factor + 8 * j + lane % 4 * 2);
+        uint32_t word[2];
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            float2 up = bf16x2_floats(handover[(2 * j + half) * 128 + place.thread]),
+            float2 up = bf16x2_floats(hidden.handover[(2 * j + half) * 128 + place.thread]),
                    g = bf16x2_floats(gate[2 * j + half]);
-            word[half] =
-                floats_bf16x2(swiglu(g.x, up.x, args.limit, f0), swiglu(g.y, up.y, args.limit, f1));
+            word[half] = floats_bf16x2(swiglu(g.x, up.x, args.limit, factor.x),
+                                       swiglu(g.y, up.y, args.limit, factor.y));
         }
-        put_words(args, unit, unit.pair * 64 + place.thread / 32 * 16, j, word[0], word[1], lane);
+        put_words(hidden.row, hidden.stride, unit.count, j, word[0], word[1], lane);
     }
 }
 
-/* The gate's warpgroup, when both halves of 128 channels are there: their quantised form. */
-__device__ __forceinline__ void quantise_hidden(const struct product_args &args,
-                                                const struct unit &unit, uint32_t thread)
-{
-    uint32_t group = unit.pair / 2;
-    for (uint32_t i = thread / 8; i < (unit.count + 15) / 16 * 16; i += 16) {
-        bool there = i < unit.count;
-        uint32_t slot = unit.first + (there ? i : 0), chunk = group * 8 + thread % 8;
-        const uint4 *from = (const uint4 *)(args.out + slot * args.width + chunk * 16);
-        const uint4 word[2] = { __ldcg(from), __ldcg(from + 1) };
-        struct quantised value = quantise16(word);
-        if (there) image_put(args.next_image, args.next_scale, args.slots, slot, chunk, value);
-    }
-}
-
+/* Gate and up meet: the up's warpgroup hands its values over, the gate's puts the hidden ones. The
+ * next handover waits until this one is taken; `again`: there was one before. */
 template <int N>
 __device__ __forceinline__ void finish_up(const struct product_args &args, const struct unit &unit,
-                                          uint32_t *handover, const struct place &place, bool again,
-                                          const float (&sum)[N / 2])
+                                          const struct place &place, const struct hidden &hidden,
+                                          bool again, const float (&sum)[N / 2])
 {
     uint32_t word[N / 4];
 #pragma unroll
@@ -322,29 +321,42 @@ __device__ __forceinline__ void finish_up(const struct product_args &args, const
     if (place.part == 1) {
         if (again) named_sync(TAKEN + place.number, 256);
 #pragma unroll
-        for (int j = 0; j < N / 4; j++) handover[j * 128 + place.thread] = word[j];
+        for (int j = 0; j < N / 4; j++) hidden.handover[j * 128 + place.thread] = word[j];
         named_arrive(HANDED + place.number, 256);
         return;
     }
     named_sync(HANDED + place.number, 256);
-    put_hidden<N>(args, unit, place, handover, word);
-    __threadfence();
+    put_hidden<N>(args, unit, place, hidden, word);
     named_arrive(TAKEN + place.number, 256);
 }
 
-/* The gate's warpgroup: the second of two halves that are there quantises both. `halves`: a word of
- * shared memory. */
-__device__ __forceinline__ void finish_hidden(const struct product_args &args,
-                                              const struct unit &unit, uint32_t &halves,
-                                              const struct place &place)
+/* ---- a token's sum -------------------------------------------------------------------------- */
+
+/* Channels c .. c + 7 of a token: its choices' products in order, NO_EXPERT passed over, then the
+ * shared expert's. */
+__device__ __forceinline__ uint4 sum_slots(const bf16 *down, size_t width, uint32_t c,
+                                           const uint32_t (&place)[MOST_TOPK], uint32_t shared)
 {
-    named_sync(GATES + place.number, 128);
-    if (place.thread == 0)
-        halves = atomicAdd(&args.ready[unit.first / 8 * (args.width / 128) + unit.pair / 2], 1u);
-    named_sync(GATES + place.number, 128);
-    if (halves == 0) return;
-    __threadfence();
-    quantise_hidden(args, unit, place.thread);
+    uint4 word[MOST_TOPK + 1];
+    float sum[8] = {};
+#pragma unroll
+    for (uint32_t i = 0; i < MOST_TOPK; i++)
+        if (place[i] != NO_EXPERT)
+            word[i] = __ldcg((const uint4 *)(down + (size_t)place[i] * width + c));
+    word[MOST_TOPK] = __ldcg((const uint4 *)(down + (size_t)shared * width + c));
+#pragma unroll
+    for (uint32_t i = 0; i <= MOST_TOPK; i++) {
+        if (i < MOST_TOPK && place[i] == NO_EXPERT) continue;
+        const uint32_t w[4] = { word[i].x, word[i].y, word[i].z, word[i].w };
+#pragma unroll
+        for (int k = 0; k < 4; k++) {
+            float2 x = bf16x2_floats(w[k]);
+            sum[2 * k] += x.x;
+            sum[2 * k + 1] += x.y;
+        }
+    }
+    return make_uint4(floats_bf16x2(sum[0], sum[1]), floats_bf16x2(sum[2], sum[3]),
+                      floats_bf16x2(sum[4], sum[5]), floats_bf16x2(sum[6], sum[7]));
 }
 
 #endif

@@ -188,14 +188,27 @@ __device__ __forceinline__ uint32_t take_best(uint32_t (&key)[LANE_EXPERTS], uin
     return number;
 }
 
+/* One warp: an expert's score, from the lane that has it. */
+__device__ __forceinline__ float score_of(const float (&score)[LANE_EXPERTS], uint32_t number)
+{
+    float found = 0;
+#pragma unroll
+    for (uint32_t i = 0; i < LANE_EXPERTS; i++)
+        if (i * 32 + threadIdx.x % 32 == number) found = score[i];
+    return __shfl_sync(0xffffffffu, found, number % 32);
+}
+
 static __global__ void __launch_bounds__(32 * WARPS)
     route_choose(const __grid_constant__ struct choose_args args)
 {
     uint32_t lane = threadIdx.x % 32, token = blockIdx.x * WARPS + threadIdx.x / 32;
-    uint32_t chosen = 0;
-    float mine = 0, sum = 0;
+    uint32_t chosen = 0, key[LANE_EXPERTS];
+    float score[LANE_EXPERTS], bias[LANE_EXPERTS], mine = 0, sum = 0;
 
     grid_launch();
+#pragma unroll
+    for (uint32_t i = 0; i < LANE_EXPERTS; i++)
+        bias[i] = args.bias && i * 32 + lane < args.experts ? args.bias[i * 32 + lane] : 0;
     grid_wait();
     if (token >= args.tokens) return;
     if (args.live && token >= *args.live) {
@@ -204,28 +217,25 @@ static __global__ void __launch_bounds__(32 * WARPS)
         args.weight[(size_t)token * args.topk + lane] = 0;
         return;
     }
-    const float *score = args.score + (size_t)token * args.experts;
+#pragma unroll
+    for (uint32_t i = 0; i < LANE_EXPERTS; i++) {
+        uint32_t e = i * 32 + lane;
+        score[i] = e < args.experts ? args.score[(size_t)token * args.experts + e] : 0;
+        key[i] = e < args.experts ? sort_key(score[i] + bias[i]) : 0;
+    }
     if (args.table) {
         uint32_t id = args.id[token];
         int64_t found = 0;
         if (lane < args.topk && id < args.table_rows)
             found = args.table[(size_t)id * args.topk + lane];
         chosen = found < 0 || found >= args.experts ? 0 : (uint32_t)found;
-    } else {
-        uint32_t key[LANE_EXPERTS];
-#pragma unroll
-        for (uint32_t i = 0; i < LANE_EXPERTS; i++) {
-            uint32_t e = i * 32 + lane;
-            key[i] = 0;
-            if (e < args.experts) key[i] = sort_key(score[e] + (args.bias ? args.bias[e] : 0.0f));
-        }
-        for (uint32_t i = 0; i < args.topk; i++) {
-            uint32_t number = take_best(key, lane);
-            if (lane == i) chosen = number;
-        }
     }
-    if (lane < args.topk) mine = score[chosen];
-    for (uint32_t i = 0; i < args.topk; i++) sum += __shfl_sync(0xffffffffu, mine, i);
+    for (uint32_t i = 0; i < args.topk; i++) {
+        uint32_t number = args.table ? __shfl_sync(0xffffffffu, chosen, i) : take_best(key, lane);
+        float its = score_of(score, number);
+        if (lane == i) chosen = number, mine = its;
+        sum += its;
+    }
     if (lane >= args.topk) return;
     args.expert[(size_t)token * args.topk + lane] = chosen;
     args.weight[(size_t)token * args.topk + lane] = mine / sum * args.scaling;
