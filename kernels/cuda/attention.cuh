@@ -387,7 +387,7 @@ output_store(const struct attention_job &job, uint32_t token, uint32_t group, ui
 /* ---- the two forms ------------------------------------------------------------------------- */
 
 enum {
-    SPLIT_UNITS = 16,     // at most; from about 24 on walking is as fast
+    SPLIT_UNITS = 24,     // at most; from about 32 on walking is as fast
     SPLIT_BLOCKS = 2304,  // of all units together, at most; 80 KB of workspace each
 };
 
