@@ -85,9 +85,9 @@ static enum status open_model(struct loader *loader)
                                      [OPT_ISA_PLAIN] = ISA_PLAIN,
                                      [OPT_ISA_AVX2] = ISA_AVX2,
                                      [OPT_ISA_AVX512] = ISA_AVX512 };
-    static const char *const backends[] = { [OPT_BACKEND_AUTO] = "auto",
-                                            [OPT_BACKEND_CPU] = "cpu",
-                                            [OPT_BACKEND_CUDA] = "cuda" };
+    static const char *const backends[] = {
+        [OPT_BACKEND_AUTO] = "auto", [OPT_BACKEND_CPU] = "cpu", [OPT_BACKEND_CUDA] = "cuda"
+    };
     struct engine_options engine = {
         .model = options->model,
         .backend = backends[options->backend],
