@@ -59,14 +59,15 @@ void gate_tokens(struct gate *gate, const char *what, const float *got, const fl
     char line[64];
     uint32_t far = 0;
     must(error);
-    for (uint32_t t = 0; t < tokens; t++) {
+    for (uint32_t t = 0; t < tokens; t++)
         error[t] = gate_relative(got + t * width, want + t * width, width);
-        far += error[t] > far_error;
-    }
     qsort(error, tokens, sizeof *error, ascending);
     snprintf(line, sizeof line, "%s: median token", what);
+    double floor = gate->measures ? error[tokens / 2] : floor_of(gate, line);
     gate_say(gate, line, error[tokens / 2], MEDIAN_LIMIT);
-    snprintf(line, sizeof line, "%s: share above %g", what, far_error);
+    far_error += FAR_FLOORS * floor;
+    for (uint32_t t = 0; t < tokens; t++) far += error[t] > far_error;
+    snprintf(line, sizeof line, "%s: share above %.3g", what, far_error);
     gate_say(gate, line, (double)far / tokens, FAR_SHARE_LIMIT);
     free(error);
 }

@@ -26,6 +26,7 @@
 #define FAR_SHARE_LIMIT 0.05
 
 #define FLOOR_SLACK 1.5
+#define FAR_FLOORS 2  // a token is far off that many medians of the floor further on
 
 enum { GATE_FLOORS = 1024 };
 
