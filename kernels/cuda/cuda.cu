@@ -87,15 +87,17 @@ enum { WORKSPACE_BYTES = 64 << 20, WORKSPACE_ALIGN = 256 };
 
 void cuda_scratch_begin(struct cuda_dev *cuda)
 {
-    cuda->chunk_used = 0;
+    cuda->chunk_used = cuda->taken = 0;
 }
 
+/* A chunk that is added has room for all the operation has taken so far: when the operation runs again
+ * all of it fits, so a capture after a first run allocates nothing. */
 void *cuda_take(struct cuda_dev *cuda, size_t bytes)
 {
     bytes = (bytes + WORKSPACE_ALIGN - 1) / WORKSPACE_ALIGN * WORKSPACE_ALIGN;
     if (!cuda->chunk || cuda->chunk->bytes - cuda->chunk_used < bytes) {
         size_t room = cuda->chunk ? 2 * cuda->chunk->bytes : (size_t)WORKSPACE_BYTES;
-        while (room < bytes) room *= 2;
+        while (room < cuda->taken + bytes) room *= 2;
         struct workspace_chunk *chunk = (struct workspace_chunk *)calloc(1, sizeof *chunk);
         if (chunk) chunk->data = (char *)cuda_memory_take(cuda, room);
         if (!chunk || !chunk->data) {
@@ -110,6 +112,7 @@ void *cuda_take(struct cuda_dev *cuda, size_t bytes)
     }
     void *data = cuda->chunk->data + cuda->chunk_used;
     cuda->chunk_used += bytes;
+    cuda->taken += bytes;
     return data;
 }
 

@@ -25,6 +25,7 @@ struct cuda_dev {
     cudaEvent_t fork, join;         // of these two
     struct workspace_chunk *chunk;  // newest first
     size_t chunk_used;              // bytes of the newest chunk
+    size_t taken;                   // of the workspace since cuda_scratch_begin
     cudaEvent_t mark[DEV_MARKS];    // NULL until it is first set; see step.cu
     uint32_t *tickets;              // [TICKETS]; see below
     struct loader *loader;          // weights on their way; NULL when all have arrived
