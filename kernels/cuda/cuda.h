@@ -111,6 +111,9 @@ static inline void launch(struct cuda_dev *cuda, const char *name, void (*kernel
     cuda_worked(cuda, cudaLaunchKernelEx(&config, kernel, static_cast<Params>(args)...), name);
 }
 
+/* The operation linear inside another one: takes workspace after what that one has taken. */
+void cuda_products(struct cuda_dev *cuda, const struct linear_args *args);
+
 /* ---- the operations, one file each --------------------------------------------------------- */
 
 extern "C" {

@@ -90,13 +90,11 @@ static void add_product(struct products *products, const struct linear_args *arg
     part->pairs = from->unrounded && part->stride % 2 == 0 && out % 8 == 0 && part->rows % 2 == 0;
 }
 
-extern "C" void cuda_linear(struct dev *dev, const struct linear_args *args)
+void cuda_products(struct cuda_dev *cuda, const struct linear_args *args)
 {
-    struct cuda_dev *cuda = cuda_of(dev);
     struct products products = {};
 
     if (args->in.rows == 0) return;
-    cuda_scratch_begin(cuda);
     products.groups = args->groups ? args->groups : 1;
     products.tokens = args->in.rows;
     products.group_cols = args->in.cols / products.groups;
@@ -120,4 +118,10 @@ extern "C" void cuda_linear(struct dev *dev, const struct linear_args *args)
     if (products.count == 0) return;
     if (products.tokens <= LINEAR_STREAM_TOKENS) linear_stream(cuda, &products, &args->in);
     else linear_wide(cuda, &products, &args->in);
+}
+
+extern "C" void cuda_linear(struct dev *dev, const struct linear_args *args)
+{
+    cuda_scratch_begin(cuda_of(dev));
+    cuda_products(cuda_of(dev), args);
 }
