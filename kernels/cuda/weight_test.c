@@ -48,7 +48,7 @@ static void product(struct dev *dev, const struct weight_source *source, float *
     struct err err = { "" };
     float in[TOKENS * COLS];
     uint64_t seed = 5;
-    for (int i = 0; i < TOKENS * COLS; i++) in[i] = test_normal(&seed);
+    for (int i = 0; i < TOKENS * COLS; i++) in[i] = round_bf16(test_normal(&seed));
     assert_int_equal(dev->ops->weight_load(dev, source, &weight, &err), OK);
     test_finish(dev);
     struct test_mat x = test_mat_from(dev, dev->activation, in, TOKENS, COLS);
