@@ -43,6 +43,9 @@ CHECKED enum status bench_steps(struct bench *bench, struct err *err);
 /* Each operation at the shapes of this model's layers: prints a line each. */
 CHECKED enum status bench_kernels(struct bench *bench, struct err *err);
 
+/* A checkpoint's way to the device, beside plain copies of the same bytes: prints a line a round. */
+CHECKED enum status bench_load(const struct bench_options *options, struct err *err);
+
 /* Fills KV memory with random valid rows: as if every sequence had its context behind it. Official
  * numerics. */
 CHECKED enum status bench_fill_kv(struct bench *bench, struct err *err);

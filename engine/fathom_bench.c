@@ -1,5 +1,5 @@
-/* fathom_bench.c - `fathom-bench kernels` and `fathom-bench step`: how fast a model's operations and
- * whole steps are on this machine, beside what the machine reaches at best in the same run.
+/* fathom_bench.c - `fathom-bench kernels`, `step` and `load`: how fast a model's operations, whole
+ * steps and the way of its weights are on this machine, beside what the machine reaches at best in the same run.
  */
 #include <getopt.h>
 #include <string.h>
@@ -7,12 +7,14 @@
 #include "engine/bench.h"
 
 static const char usage[] =
-    "usage: fathom-bench kernels|step --model DIR [--backend auto|cpu|cuda] [--gpu N] [--threads "
+    "usage: fathom-bench kernels|step|load --model DIR [--backend auto|cpu|cuda] [--gpu N] "
+    "[--threads "
     "N]\n"
     "                    [--weights random:SEED|checkpoint] [--batches N,...] [--contexts N,...]\n"
     "                    [--prompts N,...] [--chunk N] [--steps N] [--kv-memory MIB]\n"
     "  kernels  each operation of the forward pass at the model's shapes\n"
     "  step     decode at every batch and context, prefill at every prompt length\n"
+    "  load     DIR's checkpoint to the device, beside plain copies of the same bytes\n"
     "  Random weights need DIR/config.json alone. A list of 0 leaves its part out.\n";
 
 static bool read_number(const char *text, uint32_t *value)
@@ -207,13 +209,15 @@ int main(int argc, char **argv)
         .steps = 32,
     };
     struct err err = { "" };
-    bool kernels = argc > 1 && strcmp(argv[1], "kernels") == 0;
-    if (argc < 2 || (!kernels && strcmp(argv[1], "step") != 0) ||
+    const char *what = argc > 1 ? argv[1] : "";
+    bool kernels = strcmp(what, "kernels") == 0, load = strcmp(what, "load") == 0;
+    if ((!kernels && !load && strcmp(what, "step") != 0) ||
         !read_arguments(&options, argc - 1, argv + 1)) {
         fputs(usage, stderr);
         return 2;
     }
-    if (bench(&options, kernels, &err) == OK) return 0;
+    enum status status = load ? bench_load(&options, &err) : bench(&options, kernels, &err);
+    if (status == OK) return 0;
     fprintf(stderr, "fathom-bench: %s\n", err.text);
     return 1;
 }
