@@ -28,8 +28,8 @@ static enum status copy_all(const struct st_set *set, struct dev *dev, void *to,
     return dev->ops->finish(dev, err);
 }
 
-static enum status load_all(const struct bench_options *o, const struct shape *shape,
-                            struct dev *dev, struct err *err)
+static enum status load_all(const struct bench_options *o, struct shape *shape, struct dev *dev,
+                            struct err *err)
 {
     struct weights_options options = { .dir = o->model, .shape = shape, .dev = dev };
     struct weights weights;
@@ -38,8 +38,8 @@ static enum status load_all(const struct bench_options *o, const struct shape *s
     return status;
 }
 
-static enum status measure(const struct bench_options *o, const struct shape *shape,
-                           struct dev *dev, const struct st_set *set, struct err *err)
+static enum status measure(const struct bench_options *o, struct shape *shape, struct dev *dev,
+                           const struct st_set *set, struct err *err)
 {
     enum status status = OK;
     void *to = dev->ops->alloc(dev, PIECE);
