@@ -55,15 +55,6 @@ static void linear_plain(struct cuda_dev *cuda, const struct linear_args *args, 
 
 /* ---- the others ---------------------------------------------------------------------------- */
 
-/* Columns of a chunk: short where one token's product has few rows, so that there is work for every
- * multiprocessor, and as long as can be where it has many. A function of the weight alone. */
-static uint32_t weight_chunk(const struct weight *weight)
-{
-    if (weight->rows <= 2048) return weight->type == DT_BF16 ? 256 : 512;
-    if (weight->rows <= 8192) return weight->type == DT_BF16 ? 1024 : 2048;
-    return weight->type == DT_BF16 ? 8192 : 4096;
-}
-
 static void add_product(struct products *products, const struct linear_args *args,
                         const struct linear_part *from)
 {
@@ -80,7 +71,7 @@ static void add_product(struct products *products, const struct linear_args *arg
     part->rows = weight->rows / groups;
     part->row_tiles = weight->row_tiles / groups;
     part->k_tiles = weight->k_tiles;
-    part->chunk = weight_chunk(weight) / wide;
+    part->chunk = chunk_cols(weight->rows, weight->type == DT_BF16) / wide;
     if (part->chunk > part->k_tiles) part->chunk = part->k_tiles;
     part->chunks = (part->k_tiles + part->chunk - 1) / part->chunk;
     part->kind = weight->type == DT_BF16 ? LINEAR_BF16 : args->raw ? LINEAR_RAW : LINEAR_FP8;
@@ -99,7 +90,8 @@ void cuda_products(struct cuda_dev *cuda, const struct linear_args *args)
     products.tokens = args->in.rows;
     products.group_cols = args->in.cols / products.groups;
     must(args->in.type == DT_BF16 && args->count <= LINEAR_PARTS);
-    must(products.group_cols % 128 == 0 && args->in.stride % 8 == 0);
+    must(products.group_cols % 128 == 0 && args->in.stride % 8 == 0 &&
+         (uintptr_t)args->in.data % 16 == 0);
     uint32_t tickets = 0;
     for (uint32_t i = 0; i < args->count; i++) {
         const struct linear_part *from = &args->part[i];

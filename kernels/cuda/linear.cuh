@@ -2,7 +2,7 @@
  * in which every form adds.
  *
  *     sum = 0
- *     for each chunk of the weight's columns (weight_chunk; a function of the weight alone):
+ *     for each chunk of the weight's columns (chunk_cols; a function of the weight alone):
  *         part = 0
  *         FP8: for each 128 columns: part = fma(wgmma over the four 32s, scale of the activations *
  *              scale of the weights, part)
@@ -15,42 +15,12 @@
 #define KERNELS_CUDA_LINEAR_CUH
 
 #include "kernels/cuda/cuda.h"
+#include "kernels/cuda/linear_plan.h"
 #include "kernels/cuda/quant.cuh"
 #include "kernels/cuda/repack.cuh"
 #include "kernels/cuda/tile/bulk.cuh"
 #include "kernels/cuda/tile/grid.cuh"
 #include "kernels/cuda/tile/wgmma.cuh"
-
-enum linear_kind { LINEAR_FP8, LINEAR_RAW, LINEAR_BF16 };
-
-constexpr uint32_t LINEAR_PARTS = 8, TILE_BYTES = WIDE_TILE_BYTES;
-
-struct product {
-    const uint8_t *data, *scale;  // tiles, e8m0 of each or NULL
-    void *out;
-    uint32_t stride;     // of out, elements
-    uint32_t rows;       // outputs of a group
-    uint32_t row_tiles;  // of a group
-    uint32_t k_tiles;    // of a row tile: 128 columns each, BF16 64
-    uint32_t chunk;      // k tiles of a chunk; the last one may be shorter
-    uint32_t chunks;
-    uint32_t first_ticket;  // row tiles of the parts before it, all groups
-    enum linear_kind kind;
-    bool unrounded;
-    bool lines;  // out takes 16-byte stores of 8 rows
-    bool pairs;  // and 8-byte stores of two fp32
-};
-
-struct products {
-    struct product part[LINEAR_PARTS];
-    uint32_t count, groups, tokens;
-    uint32_t group_cols;  // input columns of a group
-};
-
-__device__ __forceinline__ uint32_t tile_cols(enum linear_kind kind)
-{
-    return kind == LINEAR_BF16 ? 64 : 128;
-}
 
 __device__ __forceinline__ float e8m0_float(uint32_t code)
 {

@@ -4,7 +4,7 @@
 #ifndef KERNELS_CUDA_LINEAR_RESIDENT_CUH
 #define KERNELS_CUDA_LINEAR_RESIDENT_CUH
 
-#include "kernels/cuda/linear_plan.cuh"
+#include "kernels/cuda/linear.cuh"
 
 constexpr uint32_t TRIP = 4, MOST_DEPTH = 2 * TRIP;  // stages of a ring
 constexpr uint32_t GROUPS = 2, CONSUMERS = GROUPS * 128, THREADS = CONSUMERS + GROUPS * 32;
@@ -36,24 +36,26 @@ struct stretch {
 __device__ __forceinline__ struct stretch start_cta(const struct stream_job &job,
                                                     struct stream_shared *shared)
 {
-    uint32_t from = units_before(job.of, job.plan, plan_cut(job.plan, blockIdx.x, gridDim.x));
-    uint32_t to = units_before(job.of, job.plan, plan_cut(job.plan, blockIdx.x + 1, gridDim.x));
+    const struct products *of = &job.of;
+    const struct stream_plan *plan = &job.plan;
+    uint32_t from = units_before(of, plan, plan_cut(plan, blockIdx.x, gridDim.x));
+    uint32_t to = units_before(of, plan, plan_cut(plan, blockIdx.x + 1, gridDim.x));
     struct stretch mine = { to - from, 0, 0 };
 
+    if (threadIdx.x < mine.units)
+        shared->unit[threadIdx.x] = find_unit(of, plan, from + threadIdx.x);
     if (mine.units) {
-        uint32_t column = window_column(job.of, job.plan, from / job.plan.units);
-        uint32_t end = window_column(job.of, job.plan, (to - 1) / job.plan.units) + job.plan.cols;
-        end = min(end, job.of.groups * job.of.group_cols);
+        uint32_t column = window_column(of, plan, from / plan->units);
+        uint32_t end = window_column(of, plan, (to - 1) / plan->units) + plan->cols;
+        end = min(end, of->groups * of->group_cols);
         mine.first = column / 128;
         mine.blocks = (end + 127) / 128 - mine.first;
     }
-    if (threadIdx.x < mine.units)
-        shared->unit[threadIdx.x] = find_unit(job.of, job.plan, from + threadIdx.x);
     if (threadIdx.x == CONSUMERS) {
         for (uint32_t g = 0; g < GROUPS; g++)
-            for (uint32_t s = 0; s < MOST_DEPTH; s++) {
-                mbarrier_init(&shared->full[g][s], 1);
-                mbarrier_init(&shared->empty[g][s], 4);
+            for (uint32_t i = 0; i < MOST_DEPTH; i++) {
+                mbarrier_init(&shared->full[g][i], 1);
+                mbarrier_init(&shared->empty[g][i], 4);
             }
         mbarrier_init_done();
     }

@@ -1,7 +1,7 @@
 /* linear_stream.cu - products of few tokens: the weights pass once through the SMs as fast as memory
  * gives them, and everything else hides behind that.
  *
- * A CTA has a stretch of units (linear_plan.cuh) and two warpgroups, each with its own producer
+ * A CTA has a stretch of units (linear_plan.h) and two warpgroups, each with its own producer
  * thread, its own ring of weight tiles and every other unit of the stretch. Sums of chunks meet in
  * the workspace: each CTA says so once, at its end, and who comes last to a row tile adds its
  * chunks, in order.
@@ -9,9 +9,7 @@
  * The activations that a CTA needs lie in its shared memory for good, quantised by itself while the
  * first weights are on their way; if there is no room for them they come along with each weight tile.
  */
-#include "kernels/cuda/linear_resident.cuh"
-
-constexpr int LINES = 16;  // tokens of results on their way out
+#include "kernels/cuda/linear_meet.cuh"
 
 /* ---- the ring ------------------------------------------------------------------------------ */
 
@@ -46,7 +44,7 @@ __device__ __forceinline__ void walk_on(const struct stream_shared &shared, uint
 }
 
 template <int N, bool STREAMED, bool RAW>
-__device__ __forceinline__ void ask_weights(const struct stream_job &job,
+__device__ __forceinline__ void ask_weights(const struct products &of,
                                             const struct stream_unit &unit, uint32_t tile,
                                             uint8_t *stage, mbarrier *full)
 {
@@ -56,7 +54,7 @@ __device__ __forceinline__ void ask_weights(const struct stream_job &job,
     }
     uint32_t bytes = TILE_BYTES;
     if (STREAMED) {
-        enum linear_kind kind = job.of.part[unit.part].kind;
+        enum linear_kind kind = of.part[unit.part].kind;
         bytes += N * 128 * (kind == LINEAR_RAW ? 2 : 1) + (kind == LINEAR_FP8 ? N * 4 : 0);
     }
     mbarrier_expect(full, bytes);
@@ -64,12 +62,13 @@ __device__ __forceinline__ void ask_weights(const struct stream_job &job,
 }
 
 template <int N, bool STREAMED, bool RAW>
-__device__ __forceinline__ void ask_input(const struct stream_job &job, const CUtensorMap *codes,
-                                          const CUtensorMap *halves, const struct stream_unit &unit,
-                                          uint32_t tile, uint8_t *stage, mbarrier *full)
+__device__ __forceinline__ void ask_input(const struct stream_job &job, const struct products &of,
+                                          const CUtensorMap *codes, const CUtensorMap *halves,
+                                          const struct stream_unit &unit, uint32_t tile,
+                                          uint8_t *stage, mbarrier *full)
 {
     if (!STREAMED || tile >= unit.tiles) return;
-    enum linear_kind kind = job.of.part[unit.part].kind;
+    enum linear_kind kind = of.part[unit.part].kind;
     uint32_t column = unit.column + tile * tile_cols(kind);
     uint8_t *input = stage + TILE_BYTES;
     if (kind == LINEAR_FP8) {
@@ -94,22 +93,22 @@ __device__ void produce(const struct stream_job &job, const CUtensorMap *codes,
     mbarrier *full = shared->full[group], *empty = shared->empty[group];
 
     for (uint32_t s = 0; s < DEPTH && walk.unit < units; s++, walk_on(*shared, units, &walk))
-        ask_weights<N, STREAMED, RAW>(job, shared->unit[walk.unit], walk.tile, ring + s * STAGE,
+        ask_weights<N, STREAMED, RAW>(job.of, shared->unit[walk.unit], walk.tile, ring + s * STAGE,
                                       full + s);
     if (!STREAMED && walk.unit >= units) return;
     grid_wait();
     for (uint32_t s = 0; s < DEPTH && input.unit < units; s++, walk_on(*shared, units, &input))
-        ask_input<N, STREAMED, RAW>(job, codes, halves, shared->unit[input.unit], input.tile,
-                                    ring + s * STAGE, full + s);
+        ask_input<N, STREAMED, RAW>(job, job.of, codes, halves, shared->unit[input.unit],
+                                    input.tile, ring + s * STAGE, full + s);
     for (uint32_t lap = 0; walk.unit < units; lap++)
 #pragma unroll
         for (uint32_t s = 0; s < DEPTH; s++) {
             if (walk.unit >= units) break;
             mbarrier_wait(empty + s, lap & 1);
             const struct stream_unit &unit = shared->unit[walk.unit];
-            ask_weights<N, STREAMED, RAW>(job, unit, walk.tile, ring + s * STAGE, full + s);
-            ask_input<N, STREAMED, RAW>(job, codes, halves, unit, walk.tile, ring + s * STAGE,
-                                        full + s);
+            ask_weights<N, STREAMED, RAW>(job.of, unit, walk.tile, ring + s * STAGE, full + s);
+            ask_input<N, STREAMED, RAW>(job, job.of, codes, halves, unit, walk.tile,
+                                        ring + s * STAGE, full + s);
             walk_on(*shared, units, &walk);
         }
 }
@@ -124,13 +123,13 @@ struct consumer {
 };
 
 /* Does `work(stage, tile)` for the unit's tiles. */
-template <typename Stage, int UNROLL, typename Work>
+template <typename Stage, typename Work>
 __device__ __forceinline__ void consume(struct consumer &c, uint32_t tiles, Work work)
 {
     for (uint32_t first = 0; first < tiles; first += TRIP, c.trip++) {
         uint32_t half = c.trip % Stage::LAPS * TRIP, parity = c.trip / Stage::LAPS & 1;
         uint8_t *ring = c.ring + half * Stage::BYTES;
-#pragma unroll UNROLL
+#pragma unroll
         for (uint32_t s = 0; s < TRIP; s++) {
             mbarrier_wait(c.full + half + s, parity);
             if (first + s < tiles) work(ring + s * Stage::BYTES, first + s);
@@ -167,7 +166,7 @@ __device__ __forceinline__ void unit_fp8(struct consumer &c, const struct stream
 #pragma unroll
     for (int j = 0; j < N / 2; j++) d[j] = 0;
 
-    consume<stage_t, TRIP>(c, unit.tiles, [&](uint8_t *stage, uint32_t tile) {
+    consume<stage_t>(c, unit.tiles, [&](uint8_t *stage, uint32_t tile) {
         uint64_t a = wgmma_rows(shared_address(stage));
         const uint8_t *code =
             STREAMED ? stage + TILE_BYTES : input.code + (block + tile) * CODE_BYTES<N>;
@@ -190,7 +189,7 @@ __device__ __forceinline__ void unit_bf16(struct consumer &c, const struct strea
                                           float (&acc)[N / 2])
 {
     uint32_t block = unit.column / 64 - first_block * 2;
-    consume<stage_of<N, STREAMED, RAW>, TRIP>(c, unit.tiles, [&](uint8_t *stage, uint32_t tile) {
+    consume<stage_of<N, STREAMED, RAW>>(c, unit.tiles, [&](uint8_t *stage, uint32_t tile) {
         uint64_t a = wgmma_rows(shared_address(stage));
         const uint8_t *half =
             STREAMED ? stage + TILE_BYTES : input.half + (block + tile) * (HALF_BYTES<N> / 2);
@@ -204,161 +203,68 @@ __device__ __forceinline__ void unit_bf16(struct consumer &c, const struct strea
     });
 }
 
+/* Stage `tile` of the unit at hand. */
+template <typename Stage>
+__device__ __forceinline__ uint32_t stage_at(const struct consumer &c, uint32_t tile)
+{
+    return (c.trip * TRIP + tile) % Stage::DEPTH;
+}
+
+template <typename Stage>
+__device__ __forceinline__ void wait_stage(const struct consumer &c, uint32_t tile)
+{
+    uint32_t at = c.trip * TRIP + tile;
+    mbarrier_wait(c.full + at % Stage::DEPTH, at / Stage::DEPTH & 1);
+}
+
+template <typename Stage>
+__device__ __forceinline__ void leave_stage(const struct consumer &c, uint32_t tile)
+{
+    __syncwarp();
+    if (threadIdx.x % 32 == 0) mbarrier_arrive(c.empty + stage_at<Stage>(c, tile));
+}
+
+/* The next tile's weights are converted while this one's are multiplied. */
 template <int N, bool STREAMED, bool RAW>
 __device__ __forceinline__ void unit_raw(struct consumer &c, const struct stream_unit &unit,
                                          const struct resident &input, uint32_t first_block,
                                          uint32_t codes, float (&acc)[N / 2])
 {
-    uint32_t block = unit.column / 128 - first_block, row = thread_row();
-    consume<stage_of<N, STREAMED, RAW>, 1>(c, unit.tiles, [&](uint8_t *stage, uint32_t tile) {
-        const uint8_t *half =
-            STREAMED ? stage + TILE_BYTES : input.half + (block + tile) * HALF_BYTES<N>;
-        uint64_t b = wgmma_rows(shared_address(half));
-        uint32_t code = __shfl_sync(0xffffffffu, codes, tile);
-        constexpr int AT_ONCE = N >= 64 ? 4 : 8;  // as registers allow
+    using stage_t = stage_of<N, STREAMED, RAW>;
+    uint32_t block = unit.column / 128 - first_block, row = thread_row(), tile = 0;
+    uint32_t a[2][8][4];
+
+    auto convert = [&](uint32_t next, uint32_t(&to)[8][4]) {
+        wait_stage<stage_t>(c, next);
+        raw_fragments<!STREAMED>(c.ring + stage_at<stage_t>(c, next) * stage_t::BYTES, row, 0,
+                                 __shfl_sync(0xffffffffu, codes, next), to);
+        if (!STREAMED) leave_stage<stage_t>(c, next);  // all of it is in registers
+    };
+    convert(0, a[0]);
+    for (; tile < unit.tiles; tile += 2)
 #pragma unroll
-        for (int first = 0; first < 8; first += AT_ONCE) {
-            uint32_t a[AT_ONCE][4];
-            raw_fragments<!STREAMED>(stage, row, first, code, a);
+        for (uint32_t i = 0; i < 2; i++) {
+            uint32_t now = tile + i;
+            if (now >= unit.tiles) break;
+            const uint8_t *half =
+                STREAMED ? c.ring + stage_at<stage_t>(c, now) * stage_t::BYTES + TILE_BYTES
+                         : input.half + (block + now) * HALF_BYTES<N>;
+            uint64_t b = wgmma_rows(shared_address(half));
             wgmma_begin();
 #pragma unroll
-            for (int i = 0; i < AT_ONCE; i++) {
-                int step = first + i;
-                wgmma<N>::bf16_regs(acc, a[i], b + step / 4 * (N * 8) + step % 4 * 2,
-                                    tile + step > 0);
-            }
+            for (int step = 0; step < 8; step++)
+                wgmma<N>::bf16_regs(acc, a[i][step], b + step / 4 * (N * 8) + step % 4 * 2,
+                                    now + step > 0);
             wgmma_commit();
+            if (now + 1 < unit.tiles) convert(now + 1, a[i ^ 1]);
             wgmma_wait<0>();
+            if (STREAMED) leave_stage<stage_t>(c, now);
         }
-    });
-}
-
-/* ---- results ------------------------------------------------------------------------------- */
-
-/* Four neighbours of a thread's sums: tokens 8 * quad + 2q, + 1 of rows r and r + 8. */
-__device__ __forceinline__ void store_quad(const struct stream_job &job, const struct product &part,
-                                           uint32_t row_tile, int quad, float4 sum)
-{
-    uint32_t group = row_tile / part.row_tiles, row = row_tile % part.row_tiles * 64 + thread_row();
-    uint32_t token = quad * 8 + threadIdx.x % 4 * 2, column = group * part.rows + row;
-
-    for (uint32_t i = 0; i < 2; i++) {
-        if (token + i >= job.of.tokens) break;
-        if (row < part.rows) product_store(part, token + i, column, i ? sum.y : sum.x);
-        if (row + 8 < part.rows) product_store(part, token + i, column + 8, i ? sum.w : sum.z);
+    for (tile = unit.tiles; tile % TRIP; tile++) {  // the rest of a trip
+        wait_stage<stage_t>(c, tile);
+        leave_stage<stage_t>(c, tile);
     }
-}
-
-/* The first of a row tile's tickets, one for each chunk so far, and the number of its room. */
-__device__ __forceinline__ uint32_t ticket_of(const struct product &part,
-                                              const struct stream_unit &unit)
-{
-    return part.first_ticket + unit.row_tile * part.chunks;
-}
-
-/* Sums of M * 2 tokens from `token` on, to the result. */
-template <int M>
-__device__ __forceinline__ void store_sums(const struct stream_job &job, const struct product &part,
-                                           uint32_t row_tile, uint32_t token, uint8_t *lines,
-                                           const float (&sum)[M])
-{
-    uint32_t row = row_tile % part.row_tiles * TILE_ROWS;
-    if (M >= 8 && part.lines && row + TILE_ROWS <= part.rows) {
-        uint32_t column = row_tile / part.row_tiles * part.rows + row;
-#pragma unroll
-        for (int first = 0; first < M * 2; first += LINES)
-            store_lines<LINES>(part, job.of.tokens, lines, token, column, first, sum);
-    } else {
-#pragma unroll
-        for (int j = 0; j < M; j += 4)
-            store_quad(job, part, row_tile, token / 8 + j / 4,
-                       make_float4(sum[j], sum[j + 1], sum[j + 2], sum[j + 3]));
-    }
-}
-
-/* A unit's sums: the result, or one chunk of it, to the workspace. */
-template <int N>
-__device__ __forceinline__ void store_unit(const struct stream_job &job,
-                                           const struct stream_unit &unit, uint8_t *lines,
-                                           float (&acc)[N / 2])
-{
-    const struct product &part = job.of.part[unit.part];
-    if (part.chunks == 1) {
-#pragma unroll
-        for (int j = 0; j < N / 2; j++) acc[j] = 0 + acc[j];
-        store_sums(job, part, unit.row_tile, 0, lines, acc);
-        return;
-    }
-    uint32_t token = threadIdx.x % 4 * 2;
-    float4 *room = (float4 *)job.partials +
-                   (size_t)(ticket_of(part, unit) + unit.chunk) * (N / 8) * 128 + threadIdx.x % 128;
-#pragma unroll
-    for (int j = 0; j < N / 8; j++)
-        if (token + j * 8 < job.of.tokens)
-            __stcg(room + j * 128,
-                   make_float4(acc[4 * j], acc[4 * j + 1], acc[4 * j + 2], acc[4 * j + 3]));
-}
-
-/* Adds a row tile's chunks in order. Many loads are under way at a time: this is the tail of the
- * kernel. */
-template <int N>
-__device__ __forceinline__ void add_chunks(const struct stream_job &job,
-                                           const struct stream_unit &unit, uint8_t *lines)
-{
-    constexpr int QUADS = N == 8 ? 1 : 2, CHUNKS = 8;
-    const struct product &part = job.of.part[unit.part];
-    const float4 *room = (const float4 *)job.partials +
-                         (size_t)ticket_of(part, unit) * (N / 8) * 128 + threadIdx.x % 128;
-
-    for (int first = 0; first < N / 8; first += QUADS) {
-        float sum[QUADS * 4];
-#pragma unroll
-        for (int j = 0; j < QUADS * 4; j++) sum[j] = 0;
-        for (uint32_t from = 0; from < part.chunks; from += CHUNKS) {
-            float4 x[CHUNKS][QUADS];
-#pragma unroll
-            for (int c = 0; c < CHUNKS; c++)
-#pragma unroll
-                for (int j = 0; j < QUADS; j++) {
-                    uint32_t token = (first + j) * 8 + threadIdx.x % 4 * 2;
-                    x[c][j] = make_float4(0, 0, 0, 0);
-                    if (from + c < part.chunks && token < job.of.tokens)
-                        x[c][j] = __ldcg(room + ((from + c) * (N / 8) + first + j) * 128);
-                }
-#pragma unroll
-            for (int c = 0; c < CHUNKS; c++)
-#pragma unroll
-                for (int j = 0; j < QUADS; j++) {
-                    sum[4 * j] += x[c][j].x, sum[4 * j + 1] += x[c][j].y;
-                    sum[4 * j + 2] += x[c][j].z, sum[4 * j + 3] += x[c][j].w;
-                }
-        }
-        store_sums(job, part, unit.row_tile, first * 8, lines, sum);
-    }
-}
-
-/* Says that a warpgroup's chunks have been written, and adds those whose row tiles are complete. */
-template <int N>
-__device__ __forceinline__ void finish_units(const struct stream_job &job,
-                                             struct stream_shared *shared, uint32_t units,
-                                             uint32_t group, uint8_t *lines)
-{
-    uint32_t mine = group + threadIdx.x % 128 * GROUPS;
-    some_sync(1 + group, 128);
-    if (mine < units) {
-        const struct stream_unit &unit = shared->unit[mine];
-        const struct product &part = job.of.part[unit.part];
-        bool last = false;
-        if (part.chunks > 1 && unit.tiles) {
-            uint32_t *ticket = job.tickets + ticket_of(part, unit);
-            last = take_ticket(ticket) == part.chunks - 1;
-            if (last) *ticket = 0;  // as the next launch wants it
-        }
-        shared->last[mine] = last;
-    }
-    some_sync(1 + group, 128);
-    for (uint32_t u = group; u < units; u += GROUPS)
-        if (shared->last[u]) add_chunks<N>(job, shared->unit[u], lines);
+    c.trip += tile / TRIP;
 }
 
 /* ---- the kernel ---------------------------------------------------------------------------- */
@@ -390,6 +296,7 @@ __global__ void __launch_bounds__(THREADS, N == 8 ? 2 : 1)
                                       mine.units, group);
         return;
     }
+    const struct products &of = job.of;
     uint32_t group = threadIdx.x / 128;
     uint8_t *lines = out[group];
     struct resident input = resident_of<N>(job, mine, room + GROUPS * RING);
@@ -402,7 +309,7 @@ __global__ void __launch_bounds__(THREADS, N == 8 ? 2 : 1)
     struct consumer c = { shared.full[group], shared.empty[group], room + group * RING, 0 };
     for (uint32_t u = group; u < mine.units; u += GROUPS) {
         const struct stream_unit &unit = shared.unit[u];
-        enum linear_kind kind = job.of.part[unit.part].kind;
+        enum linear_kind kind = of.part[unit.part].kind;
         uint32_t scales = next_codes;
         if (u + GROUPS < mine.units) next_codes = unit_codes(shared.unit[u + GROUPS]);
         if (unit.tiles == 0) continue;
@@ -412,14 +319,16 @@ __global__ void __launch_bounds__(THREADS, N == 8 ? 2 : 1)
         if (kind == LINEAR_BF16) unit_bf16<N, STREAMED, RAW>(c, unit, input, mine.first, acc);
         else if (RAW) unit_raw<N, STREAMED, RAW>(c, unit, input, mine.first, scales, acc);
         else unit_fp8<N, STREAMED, RAW>(c, unit, input, mine.first, scales, acc);
-        store_unit<N>(job, unit, lines, acc);
+        store_unit<N>(job, of, unit, lines, acc);
     }
     finish_units<N>(job, &shared, mine.units, group, lines);
 }
 
 /* ---- host ---------------------------------------------------------------------------------- */
 
-constexpr uint32_t MOST_RESIDENT = 152 * 1024;  // bytes, beside the ring
+/* Token blocks of 128 columns beyond which every CTA's making them takes longer than to make them
+ * once and let them come along; BF16 counts twice. It is at most 100 KB. */
+constexpr uint32_t MOST_RESIDENT = 768;
 
 struct stream_launch {
     struct cuda_dev *cuda;
@@ -470,7 +379,7 @@ void linear_stream(struct cuda_dev *cuda, const struct products *products, const
 {
     struct stream_job job = { .of = *products, .plan = plan_units(products) };
     struct stream_launch l = { cuda, &job };
-    uint32_t tickets = 0, units = job.plan.units * job.plan.windows * products->groups;
+    uint32_t tickets = 0;
     bool raw = false;
 
     job.in = (const bf16 *)in->data;
@@ -485,12 +394,11 @@ void linear_stream(struct cuda_dev *cuda, const struct products *products, const
             tickets = part->first_ticket + part->row_tiles * products->groups * part->chunks;
     }
     must(tickets <= TICKETS);
-    l.grid = units < (uint32_t)cuda->sms ? units : (uint32_t)cuda->sms;
+    l.grid = plan_ctas(products, &job.plan, (uint32_t)cuda->sms);
     uint32_t n = stream_width(in->rows);
-    l.resident = plan_most_columns(products, &job.plan, l.grid) / 128 * n *
-                 ((job.fp8 ? 128 + 4 : 0) + (job.half ? 256 : 0));
-
-    bool streamed = l.resident > MOST_RESIDENT;
+    uint32_t blocks = plan_most_columns(products, &job.plan, l.grid) / 128 * n;
+    l.resident = blocks * ((job.fp8 ? 128 + 4 : 0) + (job.half ? 256 : 0));
+    bool streamed = blocks * ((job.fp8 ? 1 : 0) + (job.half ? 2 : 0)) > MOST_RESIDENT;
     if (streamed) l.resident = 0;
     if (streamed && !make_streams(&l, &job, in)) return;
     if (tickets) {
