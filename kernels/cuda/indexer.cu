@@ -244,6 +244,7 @@ static __device__ __forceinline__ void scan_rows(const struct index_job &job, ui
         sum += blocks[i];
     }
     uint32_t at = cta_prefix<ROW_THREADS>(sum, warp, &all);
+    __syncthreads();  // all sums are read before a start is written
 #pragma unroll
     for (int i = 0; i < EACH; i++) {
         start[threadIdx.x * EACH + i] = at;
