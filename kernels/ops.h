@@ -164,7 +164,7 @@ struct compress_args {
 /* Which compressed entries each token attends to (model.md 4.6), ascending; all visible ones when
  * they are no more than topk. Ties at the boundary: the smaller index wins. */
 struct indexer_args {
-    struct mat q;        // act [T, heads * dim], the raw product of indexer.wq_b
+    struct mat q;  // act [T, heads * dim], the raw product of indexer.wq_b; may be overwritten
     struct mat weights;  // act [T, heads], the raw product of weights_proj
     uint32_t heads, dim, topk, ratio;
     struct rope rope;
