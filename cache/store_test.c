@@ -624,7 +624,11 @@ static void settle(struct walk *w, bool all)
                 if (m->state == MODEL_THERE && !store_holds(f->store, slot, NULL))
                     m->state = MODEL_LOST;  // gone before we looked
             } else if (done[i].status != OK) {
-                w->misses++;
+                /* What was erased or evicted while it was read may be missed. */
+                uint64_t block;
+                memcpy(&block, memory + record_slot_bytes(W_BYTES), sizeof block);
+                w->misses += m->state == MODEL_THERE && m->block == block &&
+                             store_holds(f->store, slot, NULL);
             } else {
                 const struct record_head *head = (const void *)memory;
                 uint32_t object = head->id.object;
