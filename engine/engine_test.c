@@ -222,7 +222,9 @@ static void a_device_that_fails_ends_every_job_and_refuses_more(void **unused)
 static void cancel_at_random(void)
 {
     struct engine *engine = open_engine(8, 18u << 20);
-    for (uint32_t round = 0; round < 40; round++) {
+    const char *rounds = getenv("FATHOM_CANCEL_ROUNDS");
+    uint32_t most = rounds ? (uint32_t)strtoul(rounds, NULL, 10) : 40;
+    for (uint32_t round = 0; round < most; round++) {
         memset(together, 0, sizeof together);
         uint32_t ended = 0;
         for (uint32_t i = 0; i < 20; i++) submit(engine, i);
