@@ -1,10 +1,7 @@
 /* fault_test.c - a GPU that is full or lost ends in a sentence, and every job in an END: never in a
  * hang. Needs a GPU.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <cmocka.h>
+#include "kernels/cuda/testing.h"
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,21 +9,8 @@
 #include <unistd.h>
 #include "config/clock.h"
 #include "engine/engine.h"
-#include "kernels/ops.h"
 
 enum { JOBS = 20 };
-
-static struct dev *gpu(void)
-{
-    struct dev *dev = NULL;
-    struct err err = { "" };
-    struct dev_options options = { .numerics = NUMERICS_OFFICIAL };
-    if (backend_open("cuda", &options, &dev, &err) != OK) {
-        print_message("skipped, no GPU: %s\n", err.text);
-        skip();
-    }
-    return dev;
-}
 
 static enum status open_on(struct dev *dev, struct engine **engine, struct err *err)
 {
@@ -81,7 +65,7 @@ static uint32_t collect(struct engine *engine, uint32_t *failed)
 static void a_full_card_is_told_in_a_sentence(void **unused)
 {
     (void)unused;
-    struct dev *full = gpu(), *dev = gpu();
+    struct dev *full = gpu(), *dev = test_gpu();
     struct engine *engine = NULL;
     struct dev_memory memory;
     struct err err = { "" };
@@ -108,7 +92,7 @@ static void a_full_card_is_told_in_a_sentence(void **unused)
 static void a_lost_card_ends_every_job(void **unused)
 {
     (void)unused;
-    struct dev *dev = gpu();
+    struct dev *dev = test_gpu();
     struct engine *engine = NULL;
     struct engine_stats stats;
     struct err err = { "" };
