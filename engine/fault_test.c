@@ -65,7 +65,7 @@ static uint32_t collect(struct engine *engine, uint32_t *failed)
 static void a_full_card_is_told_in_a_sentence(void **unused)
 {
     (void)unused;
-    struct dev *full = gpu(), *dev = test_gpu();
+    struct dev *full = test_gpu(), *dev = test_gpu();
     struct engine *engine = NULL;
     struct dev_memory memory;
     struct err err = { "" };
