@@ -131,7 +131,7 @@ FUZZ := BUILD=$(BUILD)/fuzz CC=clang OPT=-O1 KERNEL_OPT=-O1 WARN= \
 # Random walks that take minutes by themselves are shorter under a sanitizer.
 FEWER := FATHOM_BITS_STEPS=100 FATHOM_CANCEL_ROUNDS=8 FATHOM_STORE_STEPS=1000
 # Thread errors need threads: the kernels' single-threaded arithmetic is left out.
-THREADED := $(filter config/% kernels/cpu/pool% cache/% engine/% server/%,$(TEST_SRC))
+THREADED := $(filter config/% kernels/cpu/pool% cache/disk% cache/io% cache/store% engine/% server/%,$(TEST_SRC))
 
 asan:  ## unit tests under the address and undefined-behaviour sanitizers
 	@$(FEWER) $(MAKE) $(ASAN) unit-test
