@@ -4,10 +4,7 @@
  * and the choice.
  */
 #include "kernels/cuda/cuda.h"
-#include "kernels/cuda/repack.cuh"
 #include "kernels/cuda/tile/grid.cuh"
-#include "kernels/cuda/tile/number.cuh"
-#include "kernels/cuda/tile/reduce.cuh"
 
 enum {
     WARPS = 8,

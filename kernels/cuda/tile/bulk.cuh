@@ -36,12 +36,6 @@ __device__ __forceinline__ void bulk_load_once(void *shared, const void *global,
                  : "memory");
 }
 
-/* Into L2 alone: bytes that the next kernel, or a later trip of this one, will ask for. */
-__device__ __forceinline__ void bulk_prefetch(const void *global, uint32_t bytes)
-{
-    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(global), "r"(bytes) : "memory");
-}
-
 /* The box whose first element is (column, row); shared 1024-byte aligned. What lies outside the
  * matrix comes as zeros, and counts among the expected bytes. */
 __device__ __forceinline__ void tensor_load(void *shared, const CUtensorMap *map, uint32_t column,

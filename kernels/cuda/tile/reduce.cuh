@@ -1,4 +1,4 @@
-/* reduce.cuh - sums and maxima over a warp or a CTA, in one fixed order. */
+/* reduce.cuh - sums over a warp or a CTA, in one fixed order. */
 #ifndef KERNELS_CUDA_TILE_REDUCE_CUH
 #define KERNELS_CUDA_TILE_REDUCE_CUH
 
@@ -7,13 +7,6 @@ __device__ __forceinline__ float warp_sum(float x)
 {
 #pragma unroll
     for (int lane = 16; lane; lane /= 2) x += __shfl_xor_sync(0xffffffffu, x, lane);
-    return x;
-}
-
-__device__ __forceinline__ float warp_max(float x)
-{
-#pragma unroll
-    for (int lane = 16; lane; lane /= 2) x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, lane));
     return x;
 }
 
