@@ -49,7 +49,14 @@ struct job {
 
     bool prompt_logprobs;  // also report the prompt's own log-probabilities (echo)
 
-    uint64_t tenant;       // hash of tenant and sub-tenant: cache scope and fairness
+    uint64_t tenant;       // hash of tenant and sub-tenant, for fairness
+
+    /* Prefix cache. Digests, so that neither names nor salts are kept. */
+    uint8_t cache_tenant[32];  // of all that may share what was computed
+    uint8_t cache_salt[32];    // shares less than that; zero: none
+    bool no_cache, no_store;   // not to read from it; not to leave anything in it
+    uint64_t fork_of;          // id of an earlier job with the same prompt; 0: none
+
     int32_t priority;      // lower first
     uint64_t deadline_ns;  // 0: none
 };
@@ -63,7 +70,7 @@ static inline void job_free(struct job *job)
 }
 
 enum event_kind {
-    EVENT_STARTED,  // the scheduler took it; cached_tokens is known
+    EVENT_STARTED,  // the scheduler took it; what the prefix cache gave is known
     EVENT_PROMPT,   // prompt_logprobs: logprob[i] belongs to prompt token 1 + from + i
     EVENT_TOKENS,   // what one step accepted
     EVENT_END,
@@ -77,12 +84,29 @@ enum finish {
     FINISH_FAILED,     // the engine or its device failed; the job is lost
 };
 
+/* Where the known part of a prompt ended, and why there. */
+enum cache_miss {
+    CACHE_MISS_NONE,       // all of it was used that may be
+    CACHE_MISS_UNKNOWN,    // the block at miss_at has not been seen, or not kept
+    CACHE_MISS_NO_WINDOW,  // known up to miss_at, but no window to go on from
+    CACHE_MISS_FAILED,     // known up to miss_at, but could not be read
+    CACHE_MISS_NO_ROOM,    // known up to miss_at, but there was no room to load it
+    CACHE_MISS_OFF,        // the job or the daemon does without
+};
+
+struct cache_outcome {
+    uint32_t hit_tokens;  // not computed again
+    uint8_t tier;         // enum kv_tier: the farthest that any of it came from
+    uint8_t miss;         // enum cache_miss
+    uint32_t miss_at;     // tokens
+};
+
 struct event {
     uint64_t job;  // struct job's id
     enum event_kind kind;
     enum finish finish;      // END
     uint32_t stop_token;     // END with FINISH_STOP: which one
-    uint32_t cached_tokens;  // STARTED: prompt tokens not computed again
+    struct cache_outcome cache;  // STARTED
     uint32_t from;           // PROMPT
     uint32_t count;          // TOKENS, PROMPT: entries of token and logprob
     uint32_t token[EVENT_TOKENS_MOST];

@@ -543,7 +543,7 @@ static void take_event(struct track *track, uint32_t job, struct event *event)
     touch(track);
     if (event->kind == EVENT_STARTED) {
         track->started = true;
-        track->count.cached_tokens += event->cached_tokens;
+        track->count.cached_tokens += event->cache.hit_tokens;
         if (event->started_ns > track->submitted_ns)  // the loop hears of it a whole step later
             track->count.queue_ns = event->started_ns - track->submitted_ns;
     }

@@ -233,7 +233,7 @@ static CHECKED enum status choice_event(struct choice *choice, const struct even
     switch (event->kind) {
     case EVENT_STARTED:
         if (choice->index % setup->choices == 0)  // of each prompt once
-            choice->stream->cached_tokens += event->cached_tokens;
+            choice->stream->cached_tokens += event->cache.hit_tokens;
         return OK;
     case EVENT_PROMPT:
         choice_prompt_logprobs(choice, event);
