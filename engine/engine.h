@@ -7,6 +7,7 @@
 #ifndef ENGINE_ENGINE_H
 #define ENGINE_ENGINE_H
 
+#include "engine/cache_stats.h"
 #include "engine/job.h"
 
 struct engine {
@@ -22,6 +23,7 @@ struct engine_stats {
     uint64_t cancelled, preempted;  // jobs
     uint64_t last_step_ns;          // now_ns() of the last finished step
     bool failed;                    // the device is lost; submit answers DEVICE_FAILED
+    struct cache_stats cache;
 };
 
 struct engine_face {

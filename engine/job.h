@@ -16,7 +16,7 @@
 
 #define NO_TOKEN UINT32_MAX
 
-enum { JOB_STOP_TOKENS_MOST = 32, EVENT_TOKENS_MOST = 8 };
+enum { JOB_STOP_TOKENS_MOST = 32, JOB_PINNED_MOST = 2, EVENT_TOKENS_MOST = 8 };
 
 struct sampling {
     float temperature;                      // 0: greedy
@@ -35,8 +35,10 @@ struct job {
     uint32_t *prompt;        // [prompt_tokens], owned
     uint32_t prompt_tokens;  // 1 or more
     uint32_t stable_tokens;  // prompt tokens that a later turn will repeat (cache.md 6.3)
-    uint32_t max_tokens;     // of output, 1 or more; prompt_tokens + max_tokens <= context
-    uint32_t min_tokens;     // no stop token is drawn before so many
+    uint32_t pinned_end[JOB_PINNED_MOST];  // tokens up to ends worth a window of their own, such as
+                                           // that of system prompt and tools; ascending; 0: none
+    uint32_t max_tokens;  // of output, 1 or more; prompt_tokens + max_tokens <= context
+    uint32_t min_tokens;  // no stop token is drawn before so many
     struct sampling sampling;
 
     /* Sampling one of these ends the job (FINISH_STOP); the token itself is not among TOKENS. */
@@ -49,7 +51,7 @@ struct job {
 
     bool prompt_logprobs;  // also report the prompt's own log-probabilities (echo)
 
-    uint64_t tenant;       // hash of tenant and sub-tenant, for fairness
+    uint64_t tenant;  // hash of tenant and sub-tenant, for fairness
 
     /* Prefix cache. Digests, so that neither names nor salts are kept. */
     uint8_t cache_tenant[32];  // of all that may share what was computed
@@ -104,11 +106,11 @@ struct cache_outcome {
 struct event {
     uint64_t job;  // struct job's id
     enum event_kind kind;
-    enum finish finish;      // END
-    uint32_t stop_token;     // END with FINISH_STOP: which one
+    enum finish finish;          // END
+    uint32_t stop_token;         // END with FINISH_STOP: which one
     struct cache_outcome cache;  // STARTED
-    uint32_t from;           // PROMPT
-    uint32_t count;          // TOKENS, PROMPT: entries of token and logprob
+    uint32_t from;               // PROMPT
+    uint32_t count;              // TOKENS, PROMPT: entries of token and logprob
     uint32_t token[EVENT_TOKENS_MOST];
     struct sample_out *logprob;      // [count] or NULL; owned by the receiver: free()
     uint64_t queued_ns, started_ns;  // STARTED, END: when it came and was started
