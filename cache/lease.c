@@ -142,6 +142,12 @@ gone:
 
 /* ---- sealing -------------------------------------------------------------------------------- */
 
+static void tell(const struct lease *lease, enum kv_object object)
+{
+    const struct lease_place *place = lease->place;
+    if (place->sealed) place->sealed(place->user, lease->last, object);
+}
+
 /* Of the last sealed block, whose page is held. */
 static void keep_window(struct lease *lease, enum w_class w_class)
 {
@@ -151,8 +157,12 @@ static void keep_window(struct lease *lease, enum w_class w_class)
     };
     struct prefix_pin pin;
     enum prefix_added added = prefix_tree_keep(lease->place->tree, &keep, &pin);
-    if (added == PREFIX_ADOPTED) lease->w_pin[page] = pin;
-    else prefix_tree_unpin(lease->place->tree, &pin);  // another page has the same bytes
+    if (added == PREFIX_ADOPTED) {
+        lease->w_pin[page] = pin;
+        tell(lease, KV_W);
+    } else {
+        prefix_tree_unpin(lease->place->tree, &pin);  // another page has the same bytes
+    }
 }
 
 static void seal(struct lease *lease, const uint32_t *token)
@@ -170,6 +180,8 @@ static void seal(struct lease *lease, const uint32_t *token)
     if (added == PREFIX_KNOWN) {
         kv_pool_drop(lease->place->g_pool, lease->g_block[i], KV_DISCARD);
         lease->g_block[i] = prefix_tree_slot(lease->place->tree, &lease->g_pin[i]);
+    } else if (added == PREFIX_ADOPTED) {
+        tell(lease, KV_G);
     }
     enum w_class w_class = w_class_at(&lease->hints, lease->sealed);
     if (w_class != W_NONE && !prefix_is_none(lease->last)) keep_window(lease, w_class);

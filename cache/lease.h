@@ -25,6 +25,9 @@
 struct lease_place {
     struct prefix_tree *tree;
     struct kv_pool *g_pool, *w_pool;
+    /* The tree has adopted a G or a W from a sequence. May be NULL; makes no call back. */
+    void (*sealed)(void *user, struct prefix_ref ref, enum kv_object object);
+    void *user;
 };
 
 struct lease {

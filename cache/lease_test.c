@@ -50,7 +50,9 @@ static struct world *make(uint32_t blocks, uint32_t pages)
                                                                  .user = world,
                                                                  .freed = slot_freed }),
         OK);
-    world->place = (struct lease_place){ &world->tree, &world->g_pool, &world->w_pool };
+    world->place = (struct lease_place){ .tree = &world->tree,
+                                         .g_pool = &world->g_pool,
+                                         .w_pool = &world->w_pool };
     world->root[1].byte[0] = 1;
     return world;
 }

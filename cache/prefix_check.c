@@ -8,7 +8,7 @@
 struct sums {
     uint32_t live, dead;
     uint64_t pins;
-    uint32_t used[KV_OBJECTS][KV_TIERS];
+    uint32_t used[KV_OBJECTS][KV_TIERS], held[KV_OBJECTS][KV_TIERS];
     uint32_t queued, children;
 };
 
@@ -25,6 +25,7 @@ static bool check_copies(const struct prefix_tree *tree, uint32_t id, struct sum
                 continue;
             }
             sums->used[object][tier]++;
+            sums->held[object][tier] += copy->pins > 0;
             if (copy->state == COPY_DOOMED) WANT(copy->pins > 0);
             if (node->life != NODE_LIVE) WANT(copy->state == COPY_DOOMED);
         }
@@ -86,6 +87,7 @@ static bool check_tenants(const struct prefix_tree *tree, const struct sums *sum
                 WANT(tenant->order[object][tier].room >= tenant->used[object][tier]);
             }
             WANT(used == tree->used[object][tier] && used == sums->used[object][tier]);
+            WANT(tree->held[object][tier] == sums->held[object][tier]);
         }
     WANT(queued == sums->queued);
     return true;

@@ -404,7 +404,7 @@ static void pin_copy(struct prefix_tree *tree, uint32_t id, enum kv_object objec
 {
     struct prefix_copy *copy = &tree->node[id].copy[object][tier];
     must(copy->pins < UINT16_MAX);
-    copy->pins++;
+    if (copy->pins++ == 0) tree->held[object][tier]++;
     tree->pins++;
     refresh(tree, id);
     *pin = (struct prefix_pin){ ref_of(tree, id), (uint8_t)object, (uint8_t)tier };
@@ -542,7 +542,7 @@ void prefix_tree_unpin(struct prefix_tree *tree, struct prefix_pin *pin)
     if (prefix_is_none(pin->ref)) return;
     struct prefix_copy *copy = pinned_copy(tree, pin);
     uint32_t id = pin->ref.node;
-    copy->pins--;
+    if (--copy->pins == 0) tree->held[pin->object][pin->tier]--;
     tree->pins--;
     if (copy->state == COPY_DOOMED && copy->pins == 0) {
         release_slot(tree, id, pin->object, pin->tier);
@@ -641,6 +641,15 @@ uint32_t prefix_tree_evict(struct prefix_tree *tree, const struct prefix_evict *
     for (; count < want && (id = coldest(tree, evict)); count++)
         drop_copy(tree, id, evict->object, evict->tier);
     return count;
+}
+
+bool prefix_tree_is_without(const struct prefix_tree *tree, uint32_t tenant)
+{
+    const struct prefix_tenant *of = &tree->tenant[tenant];
+    uint32_t copies = 0;
+    for (int object = 0; object < KV_OBJECTS; object++)
+        for (int tier = 0; tier < KV_TIERS; tier++) copies += of->used[object][tier];
+    return copies == 0;
 }
 
 void prefix_tree_purge(struct prefix_tree *tree, uint32_t tenant)

@@ -78,6 +78,7 @@ struct prefix_tree {
     uint32_t reap_node;                   // dead ones whose children still live
     uint32_t live, dead;                  // nodes in the table; nodes out of it and not yet reused
     uint32_t used[KV_OBJECTS][KV_TIERS];  // copies in any state but NONE
+    uint32_t held[KV_OBJECTS][KV_TIERS];  // of these, copies that somebody pins
     uint64_t pins;
     uint32_t now_s;
 };
@@ -215,6 +216,9 @@ struct prefix_ref prefix_tree_coldest(const struct prefix_tree *tree,
  * beneath it on that tier that is, or is protected as above. */
 uint32_t prefix_tree_evict(struct prefix_tree *tree, const struct prefix_evict *evict,
                            uint32_t want);
+
+/* No copy of this tenant's is left: its number may be another's. */
+bool prefix_tree_is_without(const struct prefix_tree *tree, uint32_t tenant);
 
 /* Everything of one tenant, or of one tier, is out of reach when this returns. */
 void prefix_tree_purge(struct prefix_tree *tree, uint32_t tenant);

@@ -1,0 +1,76 @@
+/* prefix_cache.h - what the engine keeps of prompts it has computed, so that the next one need not be.
+ *
+ *   scheduler step                        prefix_cache                      tiers
+ *     a job comes      -- scope, match -->  which blocks, from where on
+ *     it is to run     -- load ---------->  brings up what is not on the device
+ *     tokens are final -- lease_commit -->  seals blocks, keeps windows --> saved, spilled
+ *     nothing to do    -- step ---------->  moves on what is under way
+ *
+ * Who holds what on the device is lease.h's, where copies rest prefix_tree.h's, how they move
+ * tiers.h's. Thread: the engine thread makes every call.
+ */
+#ifndef ENGINE_PREFIX_CACHE_H
+#define ENGINE_PREFIX_CACHE_H
+
+#include "cache/kv_layout.h"
+#include "cache/lease.h"
+#include "cache/tiers.h"
+#include "engine/cache_identity.h"
+#include "engine/job.h"
+
+struct prefix_cache_options {
+    struct cache_identity identity;
+    uint32_t g_blocks, w_pages;  // of the device's pools
+    uint32_t context;            // tokens of the longest sequence
+    uint32_t layers;             // of the target model: so many blocks wash a cut window out
+    size_t g_bytes, w_bytes;     // of one image
+    bool off;                    // nothing is found, nothing is kept
+    bool may_replay;
+};
+
+struct prefix_cache {
+    struct prefix_cache_options options;
+    struct prefix_tree tree;
+    struct kv_pool pool[KV_OBJECTS][KV_TIERS];
+    struct tiers tiers;
+    struct lease_place place;
+    struct cache_tenant *tenant;  // [CACHE_TENANTS] owned; the tree's numbers
+    struct prefix_ref *path;      // [context / 128] of the latest match
+    struct resume_block *block;   // likewise
+};
+
+enum { CACHE_TENANTS = 256 };
+
+/* NO_MEMORY leaves nothing to release. Release wants every lease and scope given back. */
+CHECKED enum status prefix_cache_init(struct prefix_cache *cache,
+                                      const struct prefix_cache_options *options, struct err *err);
+void prefix_cache_release(struct prefix_cache *cache);
+
+/* In whose name a job reads and writes. */
+struct cache_scope {
+    struct prefix_key root;  // before the first block
+    uint32_t tenant;         // the tree's number
+    bool reads, writes;
+};
+
+/* With no number free for its tenant the scope neither reads nor writes. Pair with leave. */
+struct cache_scope prefix_cache_enter(struct prefix_cache *cache, const struct job *job);
+void prefix_cache_leave(struct prefix_cache *cache, const struct cache_scope *scope);
+
+/* What is known of a prompt, and how to go on from it. */
+struct cache_match {
+    const struct prefix_ref *path;  // [matched], until the next match
+    uint32_t matched;               // blocks
+    struct resume_plan plan;
+    bool must_load;  // something the plan needs is not on the device
+    bool goes_on;    // other prompts' blocks follow the last one matched
+    bool has_w;      // a window is kept at the last one matched
+    struct cache_outcome outcome;
+};
+void prefix_cache_match(struct prefix_cache *cache, const struct cache_scope *scope,
+                        const uint32_t *token, uint32_t tokens, struct cache_match *match);
+
+/* Blocks on the device that could be had: free ones, and those that eviction would give. */
+uint32_t prefix_cache_room(const struct prefix_cache *cache);
+
+#endif
