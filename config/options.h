@@ -25,6 +25,7 @@ enum thinking_sampling_option { OPT_THINKING_SAMPLING_FIXED, OPT_THINKING_SAMPLI
 enum reasoning_field_option { OPT_REASONING_FIELD_CONTENT, OPT_REASONING_FIELD_BOTH };
 enum unclosed_reasoning_option { OPT_UNCLOSED_REASONING_REASONING, OPT_UNCLOSED_REASONING_CONTENT };
 enum special_tokens_in_content_option { OPT_SPECIAL_TOKENS_LITERAL, OPT_SPECIAL_TOKENS_PARSE };
+enum cache_replay_option { OPT_CACHE_REPLAY_EXACT, OPT_CACHE_REPLAY_OFF };
 enum metrics_compat_option { OPT_METRICS_COMPAT_NONE, OPT_METRICS_COMPAT_VLLM };
 enum log_level_option {
     OPT_LOG_LEVEL_ERROR,

@@ -22,6 +22,7 @@
 #include "config/hash.h"
 #include "config/log.h"
 #include "server/auth.h"
+#include "server/cache_options.h"
 #include "server/http.h"
 #include "server/listen.h"
 #include "server/loader.h"
@@ -294,6 +295,7 @@ static int serve(struct daemon *daemon)
 
     daemon->code = 2;
     if ((status = harden(daemon, &err)) != OK) goto say;
+    if ((status = cache_options_check(&daemon->options, &err)) != OK) goto say;
     if ((status = text_side_open(&daemon->text, &daemon->options, &err)) != OK) goto say;
     if (daemon->options.keys[0] &&
         (status = auth_open(daemon->options.keys, &daemon->auth, &err)) != OK)
@@ -363,8 +365,9 @@ static int check_config(const struct options *options)
     struct text_side text;
     struct auth *auth = NULL;
     struct err err = { "" };
-    enum status status = text_side_open(&text, options, &err);
+    enum status status = cache_options_check(options, &err);
 
+    if (status == OK) status = text_side_open(&text, options, &err);
     if (status == OK) {
         text_side_release(&text);
         if (options->keys[0]) status = auth_open(options->keys, &auth, &err);
