@@ -4,6 +4,7 @@
 #include <strings.h>
 #include <sys/stat.h>
 #include "server/auth.h"
+#include "server/cache_tenant.h"
 
 #define KEY_LEAST 16  // bytes
 #define KEY_MOST 256  // bytes
@@ -79,7 +80,7 @@ void auth_close(struct auth *auth)
     free(auth);
 }
 
-bool auth_allows(const struct auth *auth, struct slice given)
+bool auth_allows(const struct auth *auth, struct slice given, uint8_t owner[SHA256_BYTES])
 {
     static const char bearer[] = "Bearer ";
     struct key key = { 0 };
@@ -97,5 +98,6 @@ bool auth_allows(const struct auth *auth, struct slice given)
         found |= (unsigned)(differs == 0);
     }
     explicit_bzero(&key, sizeof key);
+    if (found) cache_owner_of(given, owner);
     return found != 0;
 }

@@ -8,6 +8,7 @@
 #ifndef SERVER_AUTH_H
 #define SERVER_AUTH_H
 
+#include "config/sha256.h"
 #include "config/slice.h"
 #include "config/status.h"
 
@@ -18,7 +19,7 @@ CHECKED enum status auth_open(const char *path, struct auth **auth, struct err *
 void auth_close(struct auth *auth);
 
 /* Is it one of the keys? `Bearer ` before it is taken off. The time it takes does not depend on
- * which bytes are right. */
-bool auth_allows(const struct auth *auth, struct slice key);
+ * which bytes are right. Then owner is whose it is (cache_tenant.h). */
+bool auth_allows(const struct auth *auth, struct slice key, uint8_t owner[SHA256_BYTES]);
 
 #endif

@@ -32,6 +32,7 @@ static void settle_last_system(const struct prompt_format *format, struct chat *
 static enum status replay_calls(struct request *request, struct chat_request *chat)
 {
     struct tool_memory *memory = request->service->tool_memory;
+    uint64_t tenant = jobs_tenant(request, &chat->sampling);
     struct buf block;
     enum status status = OK;
 
@@ -44,8 +45,7 @@ static enum status replay_calls(struct request *request, struct chat_request *ch
         if (!id || !m->call_count) continue;
         for (size_t c = 0; c < m->call_count; c++) id[c] = m->call[c].id;
         buf_clear(&block);
-        if (!tool_memory_find(memory, chat->sampling.tenant, id, (uint32_t)m->call_count, &block))
-            continue;
+        if (!tool_memory_find(memory, tenant, id, (uint32_t)m->call_count, &block)) continue;
         if (buf_status(&block) == OK)
             m->calls_text = arena_copy(&request->arena, buf_slice(&block));
         if (!m->calls_text.data) status = NO_MEMORY;
@@ -157,7 +157,7 @@ static enum status open_stream(struct request *request, const struct chat_reques
         .prompt = origin,
         .prompts = 1,
         .model = answer->model,
-        .tenant = chat->sampling.tenant,
+        .tenant = jobs_tenant(request, &chat->sampling),
         .reply = { .start = start[prompt->end],
                    .continued = last->prefix,
                    .json = answer->json,

@@ -172,7 +172,7 @@ static enum status open_stream(struct origin *origin, struct refused *refused)
         .prompt = origin->shown,
         .prompts = completion->prompts,
         .model = answer->model,
-        .tenant = completion->common.sampling.tenant,
+        .tenant = jobs_tenant(request, &completion->common.sampling),
         .reply = { .start = REPLY_IN_RAW, .stop = answer->stop, .stop_count = answer->stop_count },
     };
     request->stream = answer->stream;

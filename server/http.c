@@ -470,7 +470,7 @@ static bool key_is_good(struct exchange *x, const struct route *route, struct sl
                "no API key was given: send it as `Authorization: Bearer KEY` or `X-Api-Key: KEY`");
         return false;
     }
-    if (auth_allows(auth, key)) return true;
+    if (auth_allows(auth, key, x->request->owner)) return true;
     reject(x, REFUSE_KEY, METRIC_auth_wrong, "the API key is not valid");
     return false;
 }

@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include "config/hash.h"
 #include "config/options.h"
+#include "server/cache_tenant.h"
 
 static pthread_key_t scratch_key;
 static pthread_once_t scratch_once = PTHREAD_ONCE_INIT;
@@ -148,10 +149,29 @@ static bool set_sampling(const struct jobs_setup *setup, uint32_t choice, struct
     return true;
 }
 
+uint64_t jobs_tenant(const struct request *request, const struct sampling_request *sampling)
+{
+    return hash64(request->owner, sizeof request->owner, sampling->tenant);
+}
+
+/* Whom it shares computed prefixes with. A prompt whose own log-probabilities are asked for is
+ * computed whole. */
+static void set_cache(const struct request *request, const struct jobs_setup *setup,
+                      struct job *job)
+{
+    const struct sampling_request *sampling = setup->sampling;
+
+    cache_tenant_of(request->owner, sampling->user, job->cache_tenant);
+    memcpy(job->cache_salt, sampling->salt, sizeof job->cache_salt);
+    job->no_cache = sampling->no_cache || setup->prompt_logprobs;
+    job->no_store = sampling->no_store;
+}
+
 /* NULL: no memory. */
-static struct job *make_job(const struct service *service, const struct jobs_setup *setup,
+static struct job *make_job(const struct request *request, const struct jobs_setup *setup,
                             const struct jobs_prompt *prompt, uint32_t choice)
 {
+    const struct service *service = request->service;
     const struct sampling_request *sampling = setup->sampling;
     struct job *job = calloc(1, sizeof *job);
     if (!job) return NULL;
@@ -163,10 +183,12 @@ static struct job *make_job(const struct service *service, const struct jobs_set
     memcpy(job->prompt, prompt->id, prompt->tokens * sizeof *job->prompt);
     job->prompt_tokens = prompt->tokens;
     job->stable_tokens = prompt->stable_tokens;
+    job->pinned_end[0] = prompt->pinned_tokens;
     job->max_tokens = most_output(service, sampling, prompt->tokens);
     job->min_tokens = sampling->min_tokens;
     job->prompt_logprobs = setup->prompt_logprobs;
-    job->tenant = sampling->tenant;
+    job->tenant = jobs_tenant(request, sampling);
+    set_cache(request, setup, job);
     job->priority = sampling->priority;
     job->think_end = vocab_find(service->vocab, SLICE("</think>"));
     if (job->think_end != VOCAB_NONE) job->think_budget = sampling->think_budget;
@@ -200,7 +222,7 @@ enum status jobs_make(struct request *request, const struct jobs_setup *setup,
     uint32_t made = 0, tokens = 0;
     for (; made < count; made++) {
         const struct jobs_prompt *prompt = &setup->prompt[made / setup->choices];
-        request->job[made] = make_job(request->service, setup, prompt, made % setup->choices);
+        request->job[made] = make_job(request, setup, prompt, made % setup->choices);
         if (!request->job[made]) break;
         tokens += prompt->tokens;
     }
@@ -210,6 +232,7 @@ enum status jobs_make(struct request *request, const struct jobs_setup *setup,
         return refuse_memory_now(refused);
     }
     request->job_count = count;
+    request->fork_each = setup->prompt_logprobs ? 1 : setup->choices;
     request->prompt_tokens = tokens;
     return OK;
 }

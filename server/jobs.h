@@ -17,6 +17,7 @@ struct jobs_prompt {
     const uint32_t *id;      // [tokens]; copied into each job
     uint32_t tokens;         // 1 or more
     uint32_t stable_tokens;  // of them, what a later turn will repeat
+    uint32_t pinned_tokens;  // of them, system prompt and tools; 0: none
 };
 
 struct jobs_setup {
@@ -38,7 +39,10 @@ CHECKED enum status jobs_refuse_long(const struct service *service, uint64_t pro
                                      const struct sampling_request *sampling,
                                      struct refused *refused);
 
-/* Fills request->job, job_count and prompt_tokens. REFUSE_CONTEXT when a prompt with the output that
+/* Who asks, of all keys' clients: for tool memory and fairness. */
+uint64_t jobs_tenant(const struct request *request, const struct sampling_request *sampling);
+
+/* Fills request->job, job_count, fork_each and prompt_tokens. REFUSE_CONTEXT when a prompt with the output that
  * the request asks for exceeds the context: max_tokens, or min_tokens, or one token. Without
  * max_tokens an answer ends at the option max_output_tokens and at the end of the context. Anything
  * but OK fills refused, and request->job_count is 0. */

@@ -7,6 +7,7 @@
 #include "config/hash.h"
 #include "config/log.h"
 #include "config/options.h"
+#include "server/cache_tenant.h"
 #include "server/models.h"
 #include "server/openai_parts.h"
 
@@ -50,6 +51,10 @@ static const struct field_row chat_fields[] = {
     { "user", KNOWN_ELSEWHERE },
     { "safety_identifier", KNOWN_ELSEWHERE },
     { "cache_salt", KNOWN_ELSEWHERE },
+    { "extra_key", KNOWN_ELSEWHERE },
+    { "no_cache", KNOWN_ELSEWHERE },
+    { "no_store", KNOWN_ELSEWHERE },
+    { "cache_prompt", KNOWN_ELSEWHERE },
     { "priority", KNOWN_ELSEWHERE },
     { "modalities", KNOWN_ELSEWHERE },
     { "continue_final_message", KNOWN_ELSEWHERE },
@@ -346,26 +351,47 @@ static void make_tenant_key(void)
     while (getrandom(&tenant_key, sizeof tenant_key, 0) != (ssize_t)sizeof tenant_key) continue;
 }
 
-/* Who asks, as a number that nobody outside can aim at: the key is this process's secret. Each part
- * goes in with its kind and length, so that no two lists of parts make the same bytes. */
+/* Whether the prefix cache may serve and keep the prompt. llama.cpp's clients say the first the other
+ * way round. */
+static enum status read_cache_use(struct openai_reader *r)
+{
+    struct sampling_request *s = &r->out->sampling;
+    bool cache_prompt = true;
+    enum status status = field_bool(&r->top, "no_cache", &s->no_cache);
+
+    if (status == OK) status = field_bool(&r->top, "no_store", &s->no_store);
+    if (status == OK) status = field_bool(&r->top, "cache_prompt", &cache_prompt);
+    s->no_cache |= !cache_prompt;
+    return status;
+}
+
+/* Who asks: as digests for the prefix cache, which outlive the process, and as a number that nobody
+ * outside can aim at, since its key is this process's secret. There each part goes in with its kind
+ * and length, so that no two lists of parts make the same bytes. */
 enum status openai_read_tenant(struct openai_reader *r)
 {
-    static const char *const keys[] = { "user_id", "safety_identifier", "user", "cache_salt" };
-    struct slice part[4] = { 0 };
+    static const char *const keys[] = { "user_id", "safety_identifier", "user", "cache_salt",
+                                        "extra_key" };
+    struct slice part[5] = { 0 };
     struct buf bytes;
     enum status status;
 
-    for (size_t i = 0; i < 4; i++) {
+    for (size_t i = 0; i < 5; i++) {
         size_t most = i == 0 ? USER_ID_BYTES_MOST : 0;
         if ((status = field_text(&r->top, keys[i], most, &part[i])) != OK) return status;
     }
+    if ((status = read_cache_use(r)) != OK) return status;
     pthread_once(&tenant_key_once, make_tenant_key);
     buf_init(&bytes, 0);
     struct slice user = part[0].size ? part[0] : part[1].size ? part[1] : part[2];
     buf_addf(&bytes, "user %zu ", user.size);
     buf_add_slice(&bytes, user);
-    buf_addf(&bytes, "salt %zu ", part[3].size);
-    buf_add_slice(&bytes, part[3]);
+    for (size_t i = 3; i < 5; i++) {
+        buf_addf(&bytes, "salt %zu ", part[i].size);
+        buf_add_slice(&bytes, part[i]);
+    }
+    cache_user_of(user, r->out->sampling.user);
+    cache_salt_of(part[3], part[4], r->out->sampling.salt);
     status = buf_status(&bytes) == OK ? OK : refuse_memory(r->top.refused);
     r->out->sampling.tenant = hash64(bytes.data, bytes.size, tenant_key);
     buf_release(&bytes);

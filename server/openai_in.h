@@ -11,6 +11,7 @@
 
 #include "config/arena.h"
 #include "config/json.h"
+#include "config/sha256.h"
 #include "engine/job.h"
 #include "engine/text/chat.h"
 #include "engine/text/dialect.h"
@@ -60,7 +61,11 @@ struct sampling_request {
     uint32_t *stop_token;  // [stop_token_count], in the arena
     uint32_t stop_token_count;
     int32_t priority;
-    uint64_t tenant;  // hash of who asks: cache scope and fairness
+    uint64_t tenant;  // hash of who asks, but for the key: tool memory and fairness
+
+    /* Prefix cache; cache_tenant.h. */
+    uint8_t user[SHA256_BYTES], salt[SHA256_BYTES];
+    bool no_cache, no_store;
 };
 
 struct chat_request {

@@ -9,6 +9,7 @@
 #include "engine/shape.h"
 #include "engine/text/prompt.h"
 #include "engine/text/vocab.h"
+#include "server/cache_tenant.h"
 #include "server/openai_in.h"
 
 static struct options options;
@@ -742,6 +743,7 @@ static void tenants_differ_by_user_and_salt(void **unused)
         WITH("\"user_id\":\"a\",\"cache_salt\":\"s\""),
         WITH("\"cache_salt\":\"a\""),
         WITH("\"user_id\":\"asalt 1 s\""),
+        WITH("\"extra_key\":\"a\""),
     };
     uint64_t tenant[sizeof bodies / sizeof *bodies];
     for (size_t i = 0; i < sizeof bodies / sizeof *bodies; i++) {
@@ -756,6 +758,45 @@ static void tenants_differ_by_user_and_salt(void **unused)
     release(&r);
 }
 
+static void user_and_salt_reach_the_cache_apart(void **unused)
+{
+    uint8_t none[SHA256_BYTES] = { 0 }, user[SHA256_BYTES], salt[SHA256_BYTES];
+    (void)unused;
+
+    struct read r = read_body(ASK);
+    assert_memory_equal(r.chat.sampling.user, none, sizeof none);
+    assert_memory_equal(r.chat.sampling.salt, none, sizeof none);
+    release(&r);
+    r = read_body(WITH("\"user\":\"a\",\"cache_salt\":\"s\",\"extra_key\":\"e\""));
+    cache_user_of(SLICE("a"), user);
+    cache_salt_of(SLICE("s"), SLICE("e"), salt);
+    assert_memory_equal(r.chat.sampling.user, user, sizeof user);
+    assert_memory_equal(r.chat.sampling.salt, salt, sizeof salt);
+    release(&r);
+}
+
+static void a_request_may_do_without_the_cache(void **unused)
+{
+    static const struct use_case {
+        const char *body;
+        bool no_cache, no_store;
+    } cases[] = {
+        { ASK, false, false },
+        { WITH("\"no_cache\":true"), true, false },
+        { WITH("\"no_store\":true"), false, true },
+        { WITH("\"cache_prompt\":false,\"no_store\":true"), true, true },
+        { WITH("\"cache_prompt\":true,\"no_cache\":false"), false, false },
+    };
+    (void)unused;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct read r = read_body(cases[i].body);
+        assert_int_equal(r.status, OK);
+        assert_int_equal(r.chat.sampling.no_cache, cases[i].no_cache);
+        assert_int_equal(r.chat.sampling.no_store, cases[i].no_store);
+        release(&r);
+    }
+}
+
 static void sentences_tell_field_found_and_wanted(void **unused)
 {
     (void)unused;
@@ -767,6 +808,7 @@ static void sentences_tell_field_found_and_wanted(void **unused)
         { WITH("\"max_tokens\":0"), "max_tokens: found 0, wanted 1 to 9223372036854775807" },
         { WITH("\"n\":5"), "n: found 5, wanted 1 to 4" },
         { WITH("\"seed\":\"x\""), "seed: found a string, wanted an integer" },
+        { WITH("\"no_cache\":1"), "no_cache: found an integer, wanted a boolean" },
         { WITH("\"seed\":0.5"),
           "seed: found 0.5, wanted an integer from 0 to 9223372036854775807" },
         { MESSAGES("{\"role\":\"user\",\"content\":true}"),
@@ -819,6 +861,8 @@ int main(void)
         cmocka_unit_test(a_demanded_call_may_end_thinking),
         cmocka_unit_test(formats_are_text_or_json),
         cmocka_unit_test(tenants_differ_by_user_and_salt),
+        cmocka_unit_test(user_and_salt_reach_the_cache_apart),
+        cmocka_unit_test(a_request_may_do_without_the_cache),
         cmocka_unit_test(sentences_tell_field_found_and_wanted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -20,6 +20,7 @@
 #include <stdint.h>
 #include "config/arena.h"
 #include "config/buf.h"
+#include "config/sha256.h"
 #include "config/slice.h"
 #include "config/status.h"
 #include "engine/job.h"
@@ -88,6 +89,7 @@ struct request {
     char id[REQUEST_ID_MOST + 1];  // x-request-id, ours or the client's; printable
     const char *route;             // the path in the table, for the log; "" before it is known
     char peer[48];                 // the client's address, for the log
+    uint8_t owner[SHA256_BYTES];   // of the key (cache_tenant.h); zeros: no keys are asked for
     enum base_path base;
     struct slice tail;     // what a route's `*` matched: the id in /v1/models/{id}; else empty
     char *body;            // malloc'ed, writable, NUL past its end; NULL without one and after prep
@@ -103,6 +105,7 @@ struct request {
                        // sets its id and deadline and hands it over: NULL from then on.
                        // What was not handed over, it frees
     uint32_t job_count;      // 0 = prep answered by itself
+    uint32_t fork_each;      // of so many jobs in a row, the others start as forks of the first
     bool stream;             // the answer is text/event-stream
     void *reply;             // the protocol's own state, ended by handler->release
     char model[64];          // for the log: the served model's name, never a client's text
