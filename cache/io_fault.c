@@ -5,10 +5,18 @@
 #include <unistd.h>
 
 #define PLACES 4096  // as many as an io may have
+#define OLD 64u      // overwritten pages that are remembered
+#define SECTOR 512u
 
 struct late {
     struct io_answer answer;
     uint32_t rounds;  // calls of take still to wait
+};
+
+struct old_page {
+    int fd;
+    uint64_t offset;
+    uint8_t byte[IO_ALIGN];
 };
 
 struct fault_driver {
@@ -19,6 +27,8 @@ struct fault_driver {
     struct io_piece piece[PLACES];
     struct late late[PLACES];
     uint32_t late_count;
+    struct old_page *old;  // [OLD] the latest ones, a ring; owned
+    uint32_t old_count;    // ever remembered
 };
 
 static struct fault_driver *of(struct io_driver *driver)
@@ -45,6 +55,7 @@ static bool applies(enum fault_kind kind, enum io_op op)
         return op != IO_READ;
     case FAULT_ZERO:
     case FAULT_STALE:
+    case FAULT_OLD:
         return op == IO_READ;
     case FAULT_SHORT:
     case FAULT_FLIP:
@@ -102,15 +113,45 @@ static void write_all(int fd, const uint8_t *data, size_t bytes, uint64_t offset
     (void)sent;  // a device that misbehaves owes no explanation
 }
 
-/* Some pages of the write arrive, in place of all of them. */
+/* What a write is about to replace. */
+static void remember_old(struct fault_driver *f, const struct io_piece *piece)
+{
+    if (!f->old) f->old = calloc(OLD, sizeof *f->old);
+    must(f->old);
+    for (uint32_t at = 0; at < piece->bytes; at += IO_ALIGN) {
+        _Alignas(IO_ALIGN) uint8_t aligned[IO_ALIGN];  // as O_DIRECT wants it
+        struct old_page *page = &f->old[f->old_count % OLD];
+        *page = (struct old_page){ .fd = piece->fd, .offset = piece->offset + at };
+        if (pread(piece->fd, aligned, IO_ALIGN, (off_t)page->offset) != IO_ALIGN) continue;
+        memcpy(page->byte, aligned, IO_ALIGN);
+        f->old_count++;
+    }
+}
+
+/* Each page as it was before it was last written, where that is remembered. */
+static void bring_back_old(struct fault_driver *f, const struct io_piece *piece)
+{
+    uint32_t count = f->old_count < OLD ? f->old_count : OLD;
+    for (uint32_t at = 0; at < piece->bytes; at += IO_ALIGN)
+        for (uint32_t i = 1; i <= count; i++) {
+            const struct old_page *page = &f->old[(f->old_count - i) % OLD];
+            if (page->fd != piece->fd || page->offset != piece->offset + at) continue;
+            memcpy((uint8_t *)piece->data + at, page->byte, IO_ALIGN);
+            break;
+        }
+}
+
+/* Some pages of the write arrive, or some sectors of its front, in place of all of them. */
 static void tear(struct fault_driver *f, const struct io_piece *piece)
 {
     uint32_t pages = piece->bytes / IO_ALIGN;
-    bool prefix = draw(f->fault) & 1;
-    uint32_t keep = (uint32_t)(draw(f->fault) % (pages + 1));
-
+    if (draw(f->fault) & 1) {
+        size_t sectors = (size_t)(draw(f->fault) % (piece->bytes / SECTOR + 1));
+        write_all(piece->fd, piece->data, sectors * SECTOR, piece->offset);
+        return;
+    }
     for (uint32_t i = 0; i < pages; i++)
-        if (prefix ? i < keep : (draw(f->fault) & 1))
+        if (draw(f->fault) & 1)
             write_all(piece->fd, (uint8_t *)piece->data + (size_t)i * IO_ALIGN, IO_ALIGN,
                       piece->offset + (uint64_t)i * IO_ALIGN);
 }
@@ -183,6 +224,7 @@ static void fault_submit(struct io_driver *driver, const struct io_piece *piece,
     for (uint32_t i = 0; i < count; i++) {
         struct io_piece down = piece[i];
         enum fault_kind kind = strike(f->fault, down.op);
+        if (down.op == IO_WRITE && f->fault->rate[FAULT_OLD]) remember_old(f, &down);
         if (divert(f, &down, kind)) continue;
         f->piece[down.place] = down;
         f->after[down.place] = (uint8_t)(kind == FAULT_KINDS ? 0 : kind + 1);
@@ -190,9 +232,20 @@ static void fault_submit(struct io_driver *driver, const struct io_piece *piece,
     }
 }
 
+static void shuffle_late(struct fault_driver *f)
+{
+    for (uint32_t i = f->late_count; i > 1; i--) {
+        uint32_t other = (uint32_t)(draw(f->fault) % i);
+        struct late late = f->late[i - 1];
+        f->late[i - 1] = f->late[other];
+        f->late[other] = late;
+    }
+}
+
 static uint32_t take_late(struct fault_driver *f, struct io_answer *answer, uint32_t most)
 {
     uint32_t got = 0, left = 0;
+    if (f->fault->shuffle) shuffle_late(f);
     for (uint32_t i = 0; i < f->late_count; i++) {
         if (f->late[i].rounds) f->late[i].rounds--;
         if (got < most && f->late[i].rounds == 0 && !f->fault->hold)
@@ -214,6 +267,8 @@ static uint32_t fault_take(struct io_driver *driver, struct io_answer *answer, u
         uint32_t kind = f->after[at];
         if (kind == FAULT_FLIP + 1 && below[i].result > 0)
             flip(f->fault, f->piece[at].data, (uint32_t)below[i].result);
+        if (kind == FAULT_OLD + 1 && f->old && below[i].result > 0)
+            bring_back_old(f, &f->piece[at]);
         answer_late(f, below[i], kind == FAULT_DELAY + 1 ? 2 + (uint32_t)(draw(f->fault) % 50) : 0);
     }
     got = take_late(f, answer, most);
@@ -232,6 +287,7 @@ static void fault_set_file(struct io_driver *driver, uint32_t file, int fd)
 static void fault_close(struct io_driver *driver)
 {
     of(driver)->inner->ops->close(of(driver)->inner);
+    free(of(driver)->old);
     free(driver);
 }
 

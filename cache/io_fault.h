@@ -22,6 +22,7 @@ enum fault_kind {
     FAULT_FLIP,   // one bit, two bits or a burst of 32 is wrong, in what is read or what is written
     FAULT_ZERO,   // reads: acknowledged, all zero
     FAULT_STALE,  // reads: acknowledged, the memory keeps what it held
+    FAULT_OLD,    // reads: acknowledged, what lay there before it was last written
     FAULT_KINDS
 };
 
@@ -32,6 +33,7 @@ struct io_fault {
     uint32_t rate[FAULT_KINDS];  // of FAULT_ALWAYS; the first kind that strikes wins
     uint32_t most;               // faults in all; 0: no end
     bool hold;                   // the device stalls: requests are taken, answers never come
+    bool shuffle;                // answers come in any order
     bool only_reads, only_writes;
     uint64_t seen, struck[FAULT_KINDS];  // pieces; faults
 };

@@ -4,11 +4,13 @@
 #ifndef CACHE_STORE_FIXTURE_H
 #define CACHE_STORE_FIXTURE_H
 
+#include <fcntl.h>
 #include <ftw.h>
 #include <string.h>
 #include <unistd.h>
 #include "cache/io_fault.h"
 #include "cache/store.h"
+#include "config/clock.h"
 #include "config/hash.h"
 
 #define G_BYTES 6000u
@@ -271,6 +273,79 @@ static inline void fixture_compare(struct fixture *f)
         fprintf(stderr, "%s\n", err.text);
         must(!"store_check");
     }
+}
+
+static inline void fixture_ends(const char *why)
+{
+    fprintf(stderr, "%s\n", why);
+    abort();
+}
+
+static inline void fixture_reopen(struct fixture *f)
+{
+    must(store_close(f->store, 10000));
+    if (fixture_open(f) != OK) fixture_ends(f->err.text);
+}
+
+/* A busy machine is no stalled device: the test that wants a stall says how long one is. */
+static inline void fixture_open_new(struct fixture *f, uint64_t seed)
+{
+    fixture_init(f, seed);
+    f->config.stall_ns = 600 * NS_PER_S;
+    if (fixture_open(f) != OK) fixture_ends(f->err.text);
+}
+
+static inline void fixture_close_and_remove(struct fixture *f)
+{
+    must(store_close(f->store, 10000));
+    fixture_release(f);
+}
+
+/* Whole chains, each with a W at its end. Returns records written. */
+static inline uint32_t fixture_fill(struct fixture *f, uint32_t first, uint32_t chains)
+{
+    uint32_t written = 0;
+    for (uint64_t block = (uint64_t)first * CHAIN; block < ((uint64_t)first + chains) * CHAIN;
+         block++) {
+        for (uint32_t object = 0; object <= (block % CHAIN == CHAIN - 1); object++) {
+            must(fixture_write(f, fixture_take_slot(f), block, object) == OK);
+            written++;
+        }
+    }
+    return written;
+}
+
+static inline uint32_t fixture_read_all(struct fixture *f)
+{
+    uint32_t right = 0;
+    for (uint32_t slot = 0; slot < store_slots(f->store); slot++)
+        if (f->slot[slot].state == MODEL_THERE) right += fixture_read(f, slot);
+    return right;
+}
+
+/* How often a scope's mark stands in the files. */
+static inline uint64_t fixture_marks(const struct fixture *f, uint8_t mark)
+{
+    uint8_t pattern[RECORD_TAG], *data = malloc(256 << 10);
+    uint64_t marks = 0;
+    memset(pattern, mark, sizeof pattern);
+    for (uint32_t object = 0; object < 2; object++) {
+        for (uint32_t n = 0;; n++) {
+            char path[100];
+            snprintf(path, sizeof path, "%s/%c/%06u.seg", f->dir, object ? 'w' : 'g', n);
+            int fd = open(path, O_RDONLY);
+            if (fd < 0) break;
+            ssize_t got = read(fd, data, 256 << 10);
+            close(fd);
+            for (const uint8_t *at = data; got > 0; at++) {
+                at = memmem(at, (size_t)(data + got - at), pattern, sizeof pattern);
+                if (!at) break;
+                marks++;
+            }
+        }
+    }
+    free(data);
+    return marks;
 }
 
 #endif
