@@ -5,6 +5,28 @@
 #include "server/stream_state.h"
 #include "server/tool_memory.h"
 
+static const struct stream_writer *const writers[] = {
+    [STREAM_CHAT] = &chat_writer,
+    [STREAM_COMPLETION] = &completion_writer,
+};
+
+static const struct stream_writer *writer_of(const struct choice *choice)
+{
+    return choice->stream->writer;
+}
+
+struct out_usage stream_usage(const struct stream *stream)
+{
+    struct out_usage usage = { .cached_tokens = stream->cached_tokens };
+    for (uint32_t p = 0; p < stream->setup.prompts; p++)
+        usage.prompt_tokens += stream->setup.prompt[p].tokens;
+    for (uint32_t c = 0; c < stream->choice_count; c++) {
+        usage.completion_tokens += stream->choice[c].tokens;
+        usage.reasoning_tokens += stream->choice[c].reasoning_tokens;
+    }
+    return usage;
+}
+
 /* ---- log-probabilities of content ---- */
 
 static void write_sample(struct choice *choice, const struct sample_out *sample)
@@ -53,26 +75,26 @@ static void begin_call(struct choice *choice, const struct reply_part *part)
 {
     char id[RANDOM_ID_SIZE];
 
-    random_id_make(id, "call_");
+    random_id_make(id, writer_of(choice)->call_prefix);
     buf_add(&choice->call_ids, id, sizeof id);
-    write_call_begin(choice, part->call, slice_of(id), part->text);
+    writer_of(choice)->call_begin(choice, part->call, slice_of(id), part->text);
 }
 
 /* Reasoning that is not to stand apart goes where it was written, between its tags. */
 static void take_reasoning(struct choice *choice, struct slice text)
 {
     if (!choice->stream->setup.join_reasoning) {
-        write_text(choice, FIELD_REASONING, text);
+        writer_of(choice)->text(choice, FIELD_REASONING, text);
         return;
     }
-    if (!choice->think_open) write_text(choice, FIELD_CONTENT, SLICE("<think>"));
+    if (!choice->think_open) writer_of(choice)->text(choice, FIELD_CONTENT, SLICE("<think>"));
     choice->think_open = true;
-    write_text(choice, FIELD_CONTENT, text);
+    writer_of(choice)->text(choice, FIELD_CONTENT, text);
 }
 
 static void close_reasoning(struct choice *choice)
 {
-    if (choice->think_open) write_text(choice, FIELD_CONTENT, SLICE("</think>"));
+    if (choice->think_open) writer_of(choice)->text(choice, FIELD_CONTENT, SLICE("</think>"));
     choice->think_open = false;
 }
 
@@ -87,16 +109,16 @@ static void take_part(void *owner, const struct reply_part *part)
         break;
     case REPLY_CONTENT:
         samples_are_content(choice);
-        write_text(choice, FIELD_CONTENT, part->text);
+        writer_of(choice)->text(choice, FIELD_CONTENT, part->text);
         break;
     case REPLY_CALL_START:
         begin_call(choice, part);
         break;
     case REPLY_CALL_ARGS:
-        write_text(choice, FIELD_ARGUMENTS, part->text);
+        writer_of(choice)->text(choice, FIELD_ARGUMENTS, part->text);
         break;
     case REPLY_CALL_END:
-        write_call_end(choice);
+        writer_of(choice)->call_end(choice);
         break;
     }
 }
@@ -153,31 +175,27 @@ static CHECKED enum status choice_finish(struct choice *choice, enum ending endi
 {
     struct stream *stream = choice->stream;
     struct request *request = stream->request;
-    static const struct finish_row {
-        const char *name;
-        enum outcome outcome;
-    } row[] = {
-        [REPLY_FINISH_STOP] = { "stop", OUTCOME_STOP },
-        [REPLY_FINISH_LENGTH] = { "length", OUTCOME_LENGTH },
-        [REPLY_FINISH_TOOL_CALLS] = { "tool_calls", OUTCOME_TOOL_CALLS },
+    static const enum outcome outcome[] = {
+        [REPLY_FINISH_STOP] = OUTCOME_STOP,
+        [REPLY_FINISH_LENGTH] = OUTCOME_LENGTH,
+        [REPLY_FINISH_TOOL_CALLS] = OUTCOME_TOOL_CALLS,
     };
-    enum reply_finish finish;
 
     choice->text.size = 0;
     detok_finish(&choice->detok, &choice->text);
     enum status status = reply_feed(choice->reply, buf_slice(&choice->text));
     if (status != OK) return status;
-    status = reply_finish(choice->reply, ending != ENDS_ALONE, &finish);
+    status = reply_finish(choice->reply, ending != ENDS_ALONE, &choice->finish);
     if (status != OK) return status;
 
     if (stream->setup.unclosed_is_content && !request->stream) show_unclosed(choice);
-    if (request->stream) write_gathered(choice);
-    bool cut = ending == ENDS_CUT && finish == REPLY_FINISH_LENGTH;
-    choice->finish = cut ? "insufficient_system_resource" : row[finish].name;
-    if (!cut) request->outcome = row[finish].outcome;
+    if (request->stream) writer_of(choice)->flush(choice);
+    choice->cut = ending == ENDS_CUT && choice->finish == REPLY_FINISH_LENGTH;
+    if (!choice->cut) request->outcome = outcome[choice->finish];
     remember_block(choice);
+    choice->ended = true;
     stream->live--;
-    write_finish(choice);
+    writer_of(choice)->finish(choice);
     request_stop_job(request, choice->index);
     return OK;
 }
@@ -208,8 +226,8 @@ static CHECKED enum status choice_token(struct choice *choice, uint32_t token,
 static void choice_echo(struct choice *choice)
 {
     choice->echoed = true;
-    write_text(choice, FIELD_CONTENT, choice_prompt(choice)->echo);
-    if (choice->stream->request->stream) write_gathered(choice);
+    writer_of(choice)->text(choice, FIELD_CONTENT, choice_prompt(choice)->echo);
+    if (choice->stream->request->stream) writer_of(choice)->flush(choice);
 }
 
 static void choice_prompt_logprobs(struct choice *choice, const struct event *event)
@@ -240,13 +258,13 @@ static CHECKED enum status choice_event(struct choice *choice, const struct even
         return OK;
     case EVENT_TOKENS:
         if (!choice->echoed) choice_echo(choice);
-        for (uint32_t i = 0; i < event->count && !choice->finish; i++) {
+        for (uint32_t i = 0; i < event->count && !choice->ended; i++) {
             bool wanted = setup->logprobs && event->logprob;
             enum status status =
                 choice_token(choice, event->token[i], wanted ? &event->logprob[i] : NULL);
             if (status != OK) return status;
         }
-        if (choice->stream->request->stream && !choice->finish) write_gathered(choice);
+        if (choice->stream->request->stream && !choice->ended) writer_of(choice)->flush(choice);
         return OK;
     case EVENT_END:
         if (event->finish == FINISH_FAILED) return DEVICE_FAILED;
@@ -288,6 +306,7 @@ static void choice_release(struct choice *choice)
 static void stream_free(struct stream *stream)
 {
     for (uint32_t i = 0; i < stream->choice_count; i++) choice_release(&stream->choice[i]);
+    if (stream->writer->close) stream->writer->close(stream);
     buf_release(&stream->head);
     free(stream);
 }
@@ -305,9 +324,9 @@ enum status stream_open(struct request *request, const struct stream_setup *setu
     stream->created = (int64_t)time(NULL);
     stream->live = count;
     buf_init(&stream->head, 0);
-    random_id_make(stream->id, setup->kind == STREAM_CHAT ? "chatcmpl-" : "cmpl-");
-    write_head(stream);
-    enum status status = buf_status(&stream->head);
+    stream->writer = writers[setup->kind];
+    random_id_make(stream->id, stream->writer->id_prefix);
+    enum status status = stream->writer->open(stream);
     for (uint32_t i = 0; i < count && status == OK; i++) {
         status = choice_init(&stream->choice[i], stream, i);
         if (status == OK) stream->choice_count++;
@@ -334,7 +353,7 @@ void stream_start(struct request *request)
         struct choice *choice = &stream->choice[i];
         const struct stream_prompt *prompt = choice_prompt(choice);
         bool echo_logprobs = prompt->echo.size && stream->setup.logprobs;
-        write_role(choice);
+        writer_of(choice)->begin(choice);
         if (echo_logprobs && prompt->first_id != NO_TOKEN)
             out_legacy_add(&choice->legacy, request->service->vocab, prompt->first_id, NULL, 0);
         if (!echo_logprobs || prompt->tokens == 1) choice_echo(choice);
@@ -347,11 +366,12 @@ void stream_event(struct request *request, uint32_t job, const struct event *eve
     must(job < stream->choice_count);
     struct choice *choice = &stream->choice[job];
 
-    if (request->done || choice->finish) return;
+    if (request->done || choice->ended) return;
     enum status status = choice_event(choice, event);
     if (status == OK) status = choice_status(choice);
     if (status == OK && !request->stream) status = buf_status(&request->out);
     if (status == OK || (request->done && request->stream)) return;
-    write_error(stream, status == NO_MEMORY ? "no memory for the answer" : "the engine failed");
+    stream->writer->error(stream, REFUSE_ENGINE,
+                          status == NO_MEMORY ? "no memory for the answer" : "the engine failed");
     for (uint32_t i = 0; i < stream->choice_count; i++) request_stop_job(request, i);
 }

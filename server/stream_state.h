@@ -1,9 +1,11 @@
-/* stream_state.h - the private face of stream.c (events to text) and stream_write.c (text to JSON).
+/* stream_state.h - the private face of stream.c (events to text) and of the writers (text to JSON),
+ * one for each protocol: stream_write.c, anthropic_write.c, ...
  */
 #ifndef SERVER_STREAM_STATE_H
 #define SERVER_STREAM_STATE_H
 
 #include "engine/text/detok.h"
+#include "server/errors.h"
 #include "server/openai_out.h"
 #include "server/random_id.h"
 #include "server/stream.h"
@@ -37,14 +39,19 @@ struct choice {
     const struct sample_out *sample;  // of the token being read, until its text reached content
 
     uint64_t tokens, reasoning_tokens;
-    bool think_open;     // joined reasoning was begun and not closed
-    bool echoed;         // the prompt's text was written, or need not be
-    const char *finish;  // NULL while under way
+    bool think_open;  // joined reasoning was begun and not closed
+    bool echoed;      // the prompt's text was written, or need not be
+
+    bool ended;  // nothing more comes; the rest says how
+    enum reply_finish finish;
+    bool cut;  // the engine had to stop it: a deadline, or the daemon's end
 };
 
 struct stream {
     struct request *request;
     struct stream_setup setup;
+    const struct stream_writer *writer;
+    void *own;  // the writer's; NULL when it has none
     char id[RANDOM_ID_SIZE];
     int64_t created;  // Unix seconds
     struct buf head;  // what every chunk begins with, up to the choice's index
@@ -59,24 +66,34 @@ static inline const struct stream_prompt *choice_prompt(const struct choice *cho
     return &choice->stream->setup.prompt[choice->index / choice->stream->setup.choices];
 }
 
-/* Renders the head of chunks or of the answer. */
-void write_head(struct stream *stream);
+struct out_usage stream_usage(const struct stream *stream);
 
-/* The first chunk: the role. */
-void write_role(struct choice *choice);
+/* How a protocol says what stream.c reads. What it says goes to request->out, event by event when
+ * request->stream is set, else in one piece at the last finish. Failures stay in the buffers. */
+struct stream_writer {
+    const char *id_prefix, *call_prefix;
 
-/* Text for a field, as its bytes; a stream gathers it until write_gathered. */
-void write_text(struct choice *choice, enum field field, struct slice text);
-void write_call_begin(struct choice *choice, uint32_t call, struct slice id, struct slice name);
-void write_call_end(struct choice *choice);
+    /* What it needs before the first event: the head, or its own state. NO_MEMORY: close comes too. */
+    CHECKED enum status (*open)(struct stream *stream);
+    void (*close)(struct stream *stream);  // may be NULL
 
-/* Sends the chunk being gathered, if any. */
-void write_gathered(struct choice *choice);
+    void (*begin)(struct choice *choice);  // the first event
 
-/* The last chunk of a choice (nothing is being gathered), and after the last choice everything that ends the answer. */
-void write_finish(struct choice *choice);
+    /* Text for a field, as its bytes; a stream gathers it until flush. */
+    void (*text)(struct choice *choice, enum field field, struct slice text);
+    void (*call_begin)(struct choice *choice, uint32_t call, struct slice id, struct slice name);
+    void (*call_end)(struct choice *choice);
+    void (*flush)(struct choice *choice);
 
-/* Ends a stream that cannot be ended well. */
-void write_error(struct stream *stream, const char *message);
+    /* The last event of a choice (all is flushed), and after the last choice everything that ends the
+     * answer, with request->done. */
+    void (*finish)(struct choice *choice);
+
+    /* Ends an answer that cannot be ended well. */
+    void (*error)(struct stream *stream, enum refusal refusal, const char *message);
+};
+
+extern const struct stream_writer chat_writer;        // stream_write.c
+extern const struct stream_writer completion_writer;  // stream_write.c
 
 #endif

@@ -1,10 +1,9 @@
-/* stream_write.c - chunks, or the answer in one piece, from the same calls.
+/* stream_write.c - OpenAI's chat and completion chunks, or the answer in one piece, from the same calls.
  *
  *     data: {head...,"choices":[{"index":0,"delta":{...},"logprobs":...,"finish_reason":...}]}
  *           rendered once           ^ from here on it differs
  */
 #include "config/json.h"
-#include "server/errors.h"
 #include "server/service.h"
 #include "server/sse.h"
 #include "server/stream_state.h"
@@ -20,7 +19,7 @@ static bool shows_reasoning(const struct stream *stream)
     return is_chat(stream) && setup->thinking && !setup->hide_reasoning && !setup->join_reasoning;
 }
 
-void write_head(struct stream *stream)
+static enum status write_head(struct stream *stream)
 {
     bool chunks = stream->request->stream;
     struct out_head head = {
@@ -38,17 +37,12 @@ void write_head(struct stream *stream)
     if (stream->setup.service_tier) buf_add_string(&stream->head, ",\"service_tier\":\"default\"");
     buf_add_string(&stream->head, ",\"choices\":[");
     if (chunks) buf_add_string(&stream->head, "{\"index\":");
+    return buf_status(&stream->head);
 }
 
 static void add_usage(const struct stream *stream, struct buf *out)
 {
-    struct out_usage usage = { .cached_tokens = stream->cached_tokens };
-    for (uint32_t p = 0; p < stream->setup.prompts; p++)
-        usage.prompt_tokens += stream->setup.prompt[p].tokens;
-    for (uint32_t c = 0; c < stream->choice_count; c++) {
-        usage.completion_tokens += stream->choice[c].tokens;
-        usage.reasoning_tokens += stream->choice[c].reasoning_tokens;
-    }
+    struct out_usage usage = stream_usage(stream);
     out_usage(out, &usage);
 }
 
@@ -72,8 +66,15 @@ static void add_logprobs(struct choice *choice, struct buf *out, bool content)
 
 static void add_finish(const struct choice *choice, struct buf *out)
 {
+    static const char *const name[] = {
+        [REPLY_FINISH_STOP] = "stop",
+        [REPLY_FINISH_LENGTH] = "length",
+        [REPLY_FINISH_TOOL_CALLS] = "tool_calls",
+    };
+    const char *finish = choice->cut ? "insufficient_system_resource" : name[choice->finish];
+
     buf_add_string(out, ",\"finish_reason\":");
-    if (choice->finish) buf_addf(out, "\"%s\"}", choice->finish);
+    if (choice->ended) buf_addf(out, "\"%s\"}", finish);
     else buf_add_string(out, "null}");
 }
 
@@ -92,7 +93,7 @@ static void chunk_end(struct choice *choice, bool content)
 {
     const struct stream *stream = choice->stream;
     struct buf *out = &stream->request->out;
-    bool last = choice->finish && stream->live == 0;
+    bool last = choice->ended && stream->live == 0;
 
     buf_add_byte(out, is_chat(stream) ? '}' : '"');
     add_logprobs(choice, out, content);
@@ -108,7 +109,7 @@ static void chunk_end(struct choice *choice, bool content)
     sse_end(out);
 }
 
-void write_role(struct choice *choice)
+static void write_role(struct choice *choice)
 {
     if (!choice->stream->request->stream || !is_chat(choice->stream)) return;
     struct buf *out = chunk_begin(choice);
@@ -122,7 +123,7 @@ void write_role(struct choice *choice)
     chunk_end(choice, false);
 }
 
-void write_gathered(struct choice *choice)
+static void write_gathered(struct choice *choice)
 {
     if (choice->field == FIELD_NONE) return;
     struct slice text = buf_slice(&choice->gathered[choice->field]);
@@ -152,7 +153,7 @@ void write_gathered(struct choice *choice)
     choice->field = FIELD_NONE;
 }
 
-void write_text(struct choice *choice, enum field field, struct slice text)
+static void write_text(struct choice *choice, enum field field, struct slice text)
 {
     if (text.size == 0) return;
     if (field == FIELD_REASONING && !shows_reasoning(choice->stream)) return;
@@ -163,7 +164,8 @@ void write_text(struct choice *choice, enum field field, struct slice text)
     js_add_escaped(&choice->gathered[field], text);
 }
 
-void write_call_begin(struct choice *choice, uint32_t call, struct slice id, struct slice name)
+static void write_call_begin(struct choice *choice, uint32_t call, struct slice id,
+                             struct slice name)
 {
     bool chunks = choice->stream->request->stream;
 
@@ -184,7 +186,7 @@ void write_call_begin(struct choice *choice, uint32_t call, struct slice id, str
     out_call_begin(calls, -1, id, name);
 }
 
-void write_call_end(struct choice *choice)
+static void write_call_end(struct choice *choice)
 {
     if (!choice->call_open) return;
     choice->call_open = false;
@@ -258,7 +260,7 @@ static void write_usage_chunk(struct stream *stream)
     sse_end(out);
 }
 
-void write_finish(struct choice *choice)
+static void write_finish(struct choice *choice)
 {
     struct stream *stream = choice->stream;
 
@@ -278,17 +280,43 @@ void write_finish(struct choice *choice)
     stream->request->done = true;
 }
 
-void write_error(struct stream *stream, const char *message)
+static void write_error(struct stream *stream, enum refusal refusal, const char *message)
 {
     struct request *request = stream->request;
 
     if (request->stream) {
         sse_begin(&request->out);
-        error_add(&request->out, REFUSE_ENGINE, NULL, message);
+        error_add(&request->out, refusal, NULL, message);
         sse_end(&request->out);
         request->outcome = OUTCOME_ERROR;
         request->done = true;
     } else {
-        request_refuse(request, REFUSE_ENGINE, NULL, message);
+        request_refuse(request, refusal, NULL, message);
     }
 }
+
+const struct stream_writer chat_writer = {
+    .id_prefix = "chatcmpl-",
+    .call_prefix = "call_",
+    .open = write_head,
+    .begin = write_role,
+    .text = write_text,
+    .call_begin = write_call_begin,
+    .call_end = write_call_end,
+    .flush = write_gathered,
+    .finish = write_finish,
+    .error = write_error,
+};
+
+const struct stream_writer completion_writer = {
+    .id_prefix = "cmpl-",
+    .call_prefix = "call_",
+    .open = write_head,
+    .begin = write_role,
+    .text = write_text,
+    .call_begin = write_call_begin,
+    .call_end = write_call_end,
+    .flush = write_gathered,
+    .finish = write_finish,
+    .error = write_error,
+};
