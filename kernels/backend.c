@@ -12,6 +12,8 @@ static const struct ops *const backends[] = {
 static void check_table(const struct ops *ops)
 {
     must(ops->open && ops->close && ops->alloc && ops->free && ops->copy_in && ops->copy_out);
+    must(ops->copy_across && ops->lane_out && ops->lane_in && ops->lane_mark && ops->lane_done);
+    must(ops->host_pin && ops->host_unpin);
     must(ops->finish && ops->weight_load && ops->weight_free && ops->weight_bytes);
     must(ops->enter && ops->host_alloc && ops->host_free && ops->mark && ops->wait && ops->memory);
     must(!ops->capture_begin == !ops->capture_end && !ops->capture_begin == !ops->graph_run &&

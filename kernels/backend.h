@@ -65,6 +65,8 @@ struct dev_options {
 
 enum { DEV_MARKS = 4 };
 
+enum dev_lane { LANE_OUT, LANE_IN, DEV_LANES };
+
 struct dev_memory {
     uint64_t free, total;  // bytes
 };
@@ -95,6 +97,7 @@ struct ops {
     void (*free)(struct dev *dev, void *data, size_t bytes);
     void (*copy_in)(struct dev *dev, void *to, const void *from, size_t bytes);   // host to device
     void (*copy_out)(struct dev *dev, void *to, const void *from, size_t bytes);  // device to host
+    void (*copy_across)(struct dev *dev, void *to, const void *from, size_t bytes);  // both on it
     CHECKED enum status (*finish)(struct dev *dev, struct err *err);  // waits; first failure
 
     /* The calling thread is the one that uses the device from now on; its opener need not ask. */
@@ -104,6 +107,24 @@ struct ops {
      * read or written when the copy's turn comes. NULL: none is left. */
     void *(*host_alloc)(struct dev *dev, size_t bytes);
     void (*host_free)(struct dev *dev, void *data, size_t bytes);
+
+    /* Lanes: copies beside the computing, device to host and host to device; in order on a lane. A
+     * copy begins when all that was queued on the device before the call has run, graphs too. What is
+     * queued later runs beside it: until lane_done it must not write the copy's source nor touch its
+     * target. Not between capture_begin and capture_end, nor between aside_begin and aside_join. The
+     * host does not wait, except where its end of the copy is pageable memory.
+     * lane_mark: the place behind the lane's copies so far. lane_done: that place is reached; false
+     * for good after a failure of the device, which finish and wait tell: neither waits for lanes. */
+    void (*lane_out)(struct dev *dev, void *to, const void *from, size_t bytes);
+    void (*lane_in)(struct dev *dev, void *to, const void *from, size_t bytes);
+    uint64_t (*lane_mark)(struct dev *dev, enum dev_lane lane);
+    bool (*lane_done)(struct dev *dev, enum dev_lane lane, uint64_t place);
+
+    /* Makes memory that exists, whole pages and 1 GiB at most, as good for copies as host_alloc's; a
+     * copy then lies in one such piece or in none. False: it cannot be, and copies work all the same.
+     * Unpinned piece by piece before it is freed, with no copy under way. */
+    bool (*host_pin)(struct dev *dev, void *data, size_t bytes);
+    void (*host_unpin)(struct dev *dev, void *data, size_t bytes);
 
     /* A place in the queue that can be waited for while what was queued later still runs; a mark may
      * be set again once it was waited for. wait tells the first failure like finish. */

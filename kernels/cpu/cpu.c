@@ -161,6 +161,41 @@ static enum status cpu_wait(struct dev *dev, uint32_t mark, struct err *err)
     return cpu_finish(dev, err);
 }
 
+static void cpu_lane_out(struct dev *dev, void *to, const void *from, size_t bytes)
+{
+    cpu_copy(dev, to, from, bytes);
+    cpu_of(dev)->lane_copies[LANE_OUT]++;
+}
+
+static void cpu_lane_in(struct dev *dev, void *to, const void *from, size_t bytes)
+{
+    cpu_copy(dev, to, from, bytes);
+    cpu_of(dev)->lane_copies[LANE_IN]++;
+}
+
+static uint64_t cpu_lane_mark(struct dev *dev, enum dev_lane lane)
+{
+    must(lane < DEV_LANES);
+    return cpu_of(dev)->lane_copies[lane];
+}
+
+static bool cpu_lane_done(struct dev *dev, enum dev_lane lane, uint64_t place)
+{
+    must(lane < DEV_LANES && place <= cpu_of(dev)->lane_copies[lane]);
+    return cpu_of(dev)->failed == OK;
+}
+
+static bool cpu_host_pin(struct dev *dev, void *data, size_t bytes)
+{
+    (void)dev, (void)data, (void)bytes;
+    return true;
+}
+
+static void cpu_host_unpin(struct dev *dev, void *data, size_t bytes)
+{
+    (void)dev, (void)data, (void)bytes;
+}
+
 static void cpu_memory(struct dev *dev, struct dev_memory *memory)
 {
     long free = sysconf(_SC_AVPHYS_PAGES), all = sysconf(_SC_PHYS_PAGES);
@@ -253,10 +288,17 @@ const struct ops cpu_ops = {
     .free = cpu_free,
     .copy_in = cpu_copy,
     .copy_out = cpu_copy,
+    .copy_across = cpu_copy,
     .finish = cpu_finish,
     .enter = cpu_enter,
     .host_alloc = cpu_alloc,
     .host_free = cpu_free,
+    .lane_out = cpu_lane_out,
+    .lane_in = cpu_lane_in,
+    .lane_mark = cpu_lane_mark,
+    .lane_done = cpu_lane_done,
+    .host_pin = cpu_host_pin,
+    .host_unpin = cpu_host_unpin,
     .mark = cpu_mark,
     .wait = cpu_wait,
     .memory = cpu_memory,

@@ -20,7 +20,8 @@ struct cpu_dev {
     struct scratch_chunk *scratch;  // newest first
     size_t scratch_used;            // bytes of the newest chunk
     struct weight_slab *slab;       // newest
-    enum status failed;             // first failure since the last finish
+    uint64_t lane_copies[DEV_LANES];
+    enum status failed;  // first failure since the last finish
     struct err failure;
 };
 

@@ -51,6 +51,7 @@ static void *cuda_alloc(struct dev *dev, size_t bytes)
     struct cuda_dev *cuda = cuda_of(dev);
     void *data = cuda_memory_take(cuda, bytes ? bytes : 1);
     if (data) cuda_worked(cuda, cudaMemsetAsync(data, 0, bytes, cuda->stream), "clearing memory");
+    cuda->queued++;
     return data;
 }
 
@@ -61,20 +62,29 @@ static void cuda_free(struct dev *dev, void *data, size_t bytes)
 
 /* In order with the operations. The source is read before the call returns, as with pageable memory,
  * unless it is pinned: then it must live until finish. */
-static void cuda_copy_in(struct dev *dev, void *to, const void *from, size_t bytes)
+static void copy(struct dev *dev, void *to, const void *from, size_t bytes, cudaMemcpyKind kind)
 {
+    static const char *const what[] = { "", "copying to the GPU", "copying from the GPU",
+                                        "copying on the GPU" };
     struct cuda_dev *cuda = cuda_of(dev);
     if (!bytes) return;
-    cuda_worked(cuda, cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, cuda->stream),
-                "copying to the GPU");
+    cuda->queued++;
+    cuda_worked(cuda, cudaMemcpyAsync(to, from, bytes, kind, cuda->stream), what[kind]);
+}
+
+static void cuda_copy_in(struct dev *dev, void *to, const void *from, size_t bytes)
+{
+    copy(dev, to, from, bytes, cudaMemcpyHostToDevice);
 }
 
 static void cuda_copy_out(struct dev *dev, void *to, const void *from, size_t bytes)
 {
-    struct cuda_dev *cuda = cuda_of(dev);
-    if (!bytes) return;
-    cuda_worked(cuda, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, cuda->stream),
-                "copying from the GPU");
+    copy(dev, to, from, bytes, cudaMemcpyDeviceToHost);
+}
+
+static void cuda_copy_across(struct dev *dev, void *to, const void *from, size_t bytes)
+{
+    copy(dev, to, from, bytes, cudaMemcpyDeviceToDevice);
 }
 
 struct workspace_chunk {
@@ -123,6 +133,7 @@ static void cuda_close(struct dev *dev)
     struct cuda_dev *cuda = cuda_of(dev);
     cuda_loader_close(cuda);
     cuda_marks_close(cuda);
+    cuda_lanes_close(cuda);
     cuda_experts_close(cuda);
     if (cuda->stream) {
         (void)cudaStreamSynchronize(cuda->stream);
@@ -195,7 +206,7 @@ static enum status cuda_open(const struct dev_options *options, struct dev **dev
                      "making an event") ||
         !cuda_worked(cuda, cudaEventCreateWithFlags(&cuda->join, cudaEventDisableTiming),
                      "making an event") ||
-        !take_tickets(cuda)) {
+        !cuda_lanes_open(cuda) || !take_tickets(cuda)) {
         *err = cuda->failure;
         status = cuda->failed;
         cuda_close(&cuda->dev);
@@ -215,10 +226,17 @@ extern "C" const struct ops cuda_ops = {
     .free = cuda_free,
     .copy_in = cuda_copy_in,
     .copy_out = cuda_copy_out,
+    .copy_across = cuda_copy_across,
     .finish = cuda_finish,
     .enter = cuda_enter,
     .host_alloc = cuda_host_alloc,
     .host_free = cuda_host_free,
+    .lane_out = cuda_lane_out,
+    .lane_in = cuda_lane_in,
+    .lane_mark = cuda_lane_mark,
+    .lane_done = cuda_lane_done,
+    .host_pin = cuda_host_pin,
+    .host_unpin = cuda_host_unpin,
     .mark = cuda_mark,
     .wait = cuda_wait,
     .aside_begin = cuda_aside_begin,

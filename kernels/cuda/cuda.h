@@ -15,6 +15,14 @@ extern "C" {
 #include "kernels/ops.h"
 }
 
+struct lane {  // see lanes.cu
+    cudaStream_t stream;
+    uint64_t follows;                        // what was queued when its copies wait for that
+    uint64_t copies, marked, done;           // so far; up to the last event; known to have run
+    struct lane_event *first, *last, *idle;  // under way, oldest first; and to be used again
+    bool broken;
+};
+
 struct cuda_dev {
     struct dev dev;  // first, so that a struct dev of ours is a struct cuda_dev
     int index;
@@ -27,11 +35,15 @@ struct cuda_dev {
     size_t chunk_used;              // bytes of the newest chunk
     size_t taken;                   // of the workspace since cuda_scratch_begin
     cudaEvent_t mark[DEV_MARKS];    // NULL until it is first set; see step.cu
-    uint32_t *tickets;              // [TICKETS]; see below
-    struct loader *loader;          // weights on their way; NULL when all have arrived
-    struct slab *slab;              // memory of weights, newest first
-    struct expert_table *experts;   // by layer; see experts.cu
-    enum status failed;             // first failure since the last finish
+    uint64_t queued;                // grows with all that goes to the stream
+    uint64_t fenced;                // queued, when the fence was last set
+    cudaEvent_t fence;
+    struct lane lane[DEV_LANES];
+    uint32_t *tickets;             // [TICKETS]; see below
+    struct loader *loader;         // weights on their way; NULL when all have arrived
+    struct slab *slab;             // memory of weights, newest first
+    struct expert_table *experts;  // by layer; see experts.cu
+    enum status failed;            // first failure since the last finish
     struct err failure;
 };
 
@@ -100,6 +112,7 @@ static inline void launch(struct cuda_dev *cuda, const char *name, void (*kernel
     config.blockDim = threads;
     config.dynamicSmemBytes = shared;
     config.stream = cuda->stream;
+    cuda->queued++;
     config.attrs = &attribute;
     config.numAttrs = 1;
     if (shared > 48 * 1024 &&
@@ -149,5 +162,16 @@ void cuda_capture_begin(struct dev *dev);
 struct graph *cuda_capture_end(struct dev *dev);
 void cuda_graph_run(struct dev *dev, struct graph *graph);
 void cuda_graph_free(struct dev *dev, struct graph *graph);
+
+/* ---- copies beside the computing (lanes.cu) ------------------------------------------------- */
+
+bool cuda_lanes_open(struct cuda_dev *cuda);
+void cuda_lanes_close(struct cuda_dev *cuda);
+void cuda_lane_out(struct dev *dev, void *to, const void *from, size_t bytes);
+void cuda_lane_in(struct dev *dev, void *to, const void *from, size_t bytes);
+uint64_t cuda_lane_mark(struct dev *dev, enum dev_lane lane);
+bool cuda_lane_done(struct dev *dev, enum dev_lane lane, uint64_t place);
+bool cuda_host_pin(struct dev *dev, void *data, size_t bytes);
+void cuda_host_unpin(struct dev *dev, void *data, size_t bytes);
 
 #endif

@@ -127,6 +127,7 @@ struct graph *cuda_capture_end(struct dev *dev)
 void cuda_graph_run(struct dev *dev, struct graph *graph)
 {
     struct cuda_dev *cuda = cuda_of(dev);
+    cuda->queued++;
     cuda_worked(cuda, cudaGraphLaunch(exec_of(graph), cuda->stream), "running a step");
 }
 

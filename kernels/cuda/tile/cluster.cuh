@@ -81,6 +81,7 @@ static inline void launch_clusters(struct cuda_dev *cuda, const char *name,
     config.blockDim = threads;
     config.dynamicSmemBytes = shared;
     config.stream = cuda->stream;
+    cuda->queued++;
     config.attrs = attribute;
     config.numAttrs = 2;
     cuda_worked(cuda, cudaLaunchKernelEx(&config, kernel, static_cast<Params>(args)...), name);
