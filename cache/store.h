@@ -3,6 +3,7 @@
  *     DIR/LOCK              locked by the process that uses it, and its number
  *     DIR/super.a  super.b  4 KiB each, written in turn: format, key, sizes, how often it was opened
  *     DIR/g/000000.seg      segments of G, and DIR/w/000000.seg of W, which live shorter
+ *     DIR/secret, weights   the engine's (cache_identity.h), which the store leaves alone
  *
  *     segment  [head 4 KiB][record][record] ... [zeros][table of contents]
  *
@@ -96,6 +97,10 @@ struct store_stats {
 };
 
 struct store;
+
+/* Opens the directory, made if it is missing, for whoever keeps those two there. The caller closes
+ * *dir_fd. BAD_INPUT: not ours, too open, or with foreign files in it; IO_FAILED. */
+CHECKED enum status store_open_dir(const char *dir, int *dir_fd, struct err *err);
 
 #define STORE_UNDER_WAY_MOST 192u  // reads and writes not yet returned; beyond it BUSY
 

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "cache/store_parts.h"
+#include "config/private_file.h"
 
 #define SEGMENT_BYTES (128u << 20)
 #define SEGMENTS_WANTED 64  // below it a small store takes smaller segments
@@ -16,23 +17,6 @@
 
 static const char *const FOLDER[RECORD_OBJECTS] = { "g", "w" };
 static const char *const SUPER[2] = { "super.a", "super.b" };
-
-/* Refuses what others could read, change or have put there. */
-static enum status check_owner(int fd, const char *path, bool folder, struct err *err)
-{
-    struct stat s;
-    if (fstat(fd, &s) < 0) return fail(err, IO_FAILED, "%s: %s", path, strerror(errno));
-    if (folder ? !S_ISDIR(s.st_mode) : !S_ISREG(s.st_mode))
-        return fail(err, BAD_INPUT, "%s: found something else, wanted a %s", path,
-                    folder ? "directory" : "plain file");
-    if (s.st_uid != geteuid())
-        return fail(err, BAD_INPUT, "%s: belongs to user %u, wanted our own, %u", path, s.st_uid,
-                    geteuid());
-    if (s.st_mode & 077)
-        return fail(err, BAD_INPUT, "%s: found mode %04o, wanted no access for group and others",
-                    path, s.st_mode & 07777);
-    return OK;
-}
 
 static enum status lock_dir(struct store *store, struct err *err)
 {
@@ -55,30 +39,45 @@ static enum status lock_dir(struct store *store, struct err *err)
 
 static bool is_ours(const char *name)
 {
-    static const char *const OURS[] = { ".", "..", "LOCK", "super.a", "super.b", "g", "w" };
+    static const char *const OURS[] = { ".", "..",     "LOCK",       "super.a", "super.b",    "g",
+                                        "w", "secret", "secret.new", "weights", "weights.new" };
     for (size_t i = 0; i < sizeof OURS / sizeof *OURS; i++)
         if (strcmp(name, OURS[i]) == 0) return true;
     return false;
 }
 
 /* A directory of somebody else's files is no place to begin a cache in. */
-static enum status check_contents(const struct store *store, struct err *err)
+static enum status check_contents(int dir_fd, const char *dir, struct err *err)
 {
-    int fd = dup(store->dir_fd);
+    int fd = dup(dir_fd);
     DIR *list = fd < 0 ? NULL : fdopendir(fd);
     enum status status = OK;
     struct dirent *entry;
 
     if (!list) {
         if (fd >= 0) close(fd);
-        return fail(err, IO_FAILED, "%s: %s", store->config.dir, strerror(errno));
+        return fail(err, IO_FAILED, "%s: %s", dir, strerror(errno));
     }
     rewinddir(list);
     while (status == OK && (entry = readdir(list)))
         if (!is_ours(entry->d_name))
             status = fail(err, BAD_INPUT, "%s: holds %s and no cache; wanted an empty directory",
-                          store->config.dir, entry->d_name);
+                          dir, entry->d_name);
     closedir(list);
+    return status;
+}
+
+enum status store_open_dir(const char *dir, int *dir_fd, struct err *err)
+{
+    *dir_fd = -1;
+    if (mkdir(dir, 0700) < 0 && errno != EEXIST)
+        return fail(err, IO_FAILED, "%s: %s", dir, strerror(errno));
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0) return fail(err, IO_FAILED, "%s: %s", dir, strerror(errno));
+    enum status status = private_file_check(fd, dir, true, err);
+    if (status == OK) status = check_contents(fd, dir, err);
+    if (status == OK) *dir_fd = fd;
+    else close(fd);
     return status;
 }
 
@@ -375,14 +374,9 @@ enum status dir_open(struct store *store, struct err *err)
 {
     const char *dir = store->config.dir;
 
-    if (mkdir(dir, 0700) < 0 && errno != EEXIST)
-        return fail(err, IO_FAILED, "%s: %s", dir, strerror(errno));
-    store->dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-    if (store->dir_fd < 0) return fail(err, IO_FAILED, "%s: %s", dir, strerror(errno));
-    enum status status = check_owner(store->dir_fd, dir, true, err);
-    if (status == OK) status = check_contents(store, err);
+    enum status status = store_open_dir(dir, &store->dir_fd, err);
     if (status == OK) status = lock_dir(store, err);
-    if (status == OK) status = check_owner(store->lock_fd, "LOCK", false, err);
+    if (status == OK) status = private_file_check(store->lock_fd, "LOCK", false, err);
     if (status == OK) status = load_super(store, err);
     if (status == OK) status = lay_out(store, err);
     if (status == OK) status = open_files(store, err);
