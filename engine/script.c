@@ -14,6 +14,7 @@ static const struct {
     { "blocks", offsetof(struct script, blocks), 65536, UINT32_MAX },
     { "generate", offsetof(struct script, generate), 0, UINT32_MAX },
     { "fail_at_step", offsetof(struct script, fail_at_step), 0, UINT32_MAX },
+    { "cached", offsetof(struct script, cached), 0, UINT32_MAX },
 };
 
 enum { NUMBERS = sizeof numbers / sizeof *numbers };

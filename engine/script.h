@@ -14,7 +14,7 @@ struct script_answer {
 struct script {
     struct script_answer *answer;  // [answer_count]; owned
     uint32_t answer_count;
-    uint32_t step_us, tokens_per_step, prefill_per_step, blocks, generate, fail_at_step;
+    uint32_t step_us, tokens_per_step, prefill_per_step, blocks, generate, fail_at_step, cached;
 };
 
 /* Reads the file, or with an empty path only sets the defaults. Pair with script_release.

@@ -115,6 +115,18 @@ static void end(struct scripted *s, struct play *play, enum finish finish)
     play->job = NULL;
 }
 
+static struct cache_outcome outcome_of(const struct scripted *s, const struct job *job)
+{
+    uint32_t most = job->prompt_tokens - 1;
+    uint32_t cached = s->script.cached < most ? s->script.cached : most;
+
+    if (job->no_cache) return (struct cache_outcome){ .miss = CACHE_MISS_OFF };
+    if (job->fork_of) return (struct cache_outcome){ .hit_tokens = most };
+    return (struct cache_outcome){
+        .hit_tokens = cached, .tier = KV_HOST, .miss = CACHE_MISS_UNKNOWN, .miss_at = cached
+    };
+}
+
 static void begin(struct scripted *s, struct play *play, uint64_t now)
 {
     const struct job *job = play->job;
@@ -129,6 +141,7 @@ static void begin(struct scripted *s, struct play *play, uint64_t now)
     struct event *event = add_news(s, play, EVENT_STARTED);
     event->queued_ns = play->queued_ns;
     event->started_ns = play->started_ns;
+    event->cache = outcome_of(s, job);
 }
 
 /* One step of one job; ends it when it is over. */

@@ -7,11 +7,12 @@
  *
  *     {"prompt_has":[35,36], "tokens":[70,71,1], "finish":"stop"|"length"|"failed"}
  *     {"step_us":1000, "tokens_per_step":1, "prefill_per_step":512, "blocks":65536,
- *      "generate":0, "fail_at_step":0}
+ *      "generate":0, "fail_at_step":0, "cached":0}
  *
  *   generate      length of the answers that no line of the script gives; 0: up to max_tokens, but
  *                 at most 8 to 64, as the prompt's hash says
  *   fail_at_step  the engine fails at this step, for good; 0: never
+ *   cached        prompt tokens that it tells to be known, of host memory; of a fork it knows all
  *
  * Generated answers are ASCII from A to z in DeepSeek's vocabularies: ids 35 to 92, from a hash of the
  * prompt, the seed and the position. So the same request gets the same answer.

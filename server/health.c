@@ -3,6 +3,7 @@
 #include "config/json.h"
 #include "config/options.h"
 #include "engine/engine.h"
+#include "server/cache_report.h"
 #include "server/errors.h"
 #include "server/handlers.h"
 #include "server/http.h"
@@ -43,7 +44,9 @@ static void answer_ready(struct request *request)
     }
     engine_stats(request->service->engine, &stats);
     if (stats.failed) return request_refuse(request, REFUSE_ENGINE, NULL, "the engine has failed");
-    buf_add_string(&request->out, "{\"status\":\"ready\"}");
+    buf_add_string(&request->out, "{\"status\":\"ready\"");
+    cache_report_ready(&request->out, &stats.cache);  // it serves on without
+    buf_add_byte(&request->out, '}');
 }
 
 static void answer_version(struct request *request)

@@ -13,6 +13,7 @@
 #include "config/metrics.h"
 #include "config/options.h"
 #include "server/auth.h"
+#include "server/cache_report.h"
 #include "server/errors.h"
 #include "server/header_check.h"
 #include "server/http.h"
@@ -281,6 +282,11 @@ static void add_headers(struct exchange *x, struct MHD_Response *response)
         uint64_t spent_ns = loop_now_ns(x->http->setup.loop) - request->arrived_ns;
         add_number(response, "openai-processing-ms", spent_ns / NS_PER_MS);
     }
+    if (request->cache_known) {
+        char text[CACHE_TEXT_SIZE];
+        cache_outcome_text(&request->cache, text);
+        add_header(response, "X-Fathom-Cache", text);
+    }
     if (request->retry_after_s) {
         add_number(response, "Retry-After", request->retry_after_s);
         add_number(response, "retry-after-ms", request->retry_after_s * 1000u);
@@ -289,9 +295,9 @@ static void add_headers(struct exchange *x, struct MHD_Response *response)
     if (request->allow) add_header(response, "Allow", methods[request->allow & 3]);
     if (x->origin[0]) {
         add_header(response, "Access-Control-Allow-Origin", x->origin);
-        add_header(
-            response, "Access-Control-Expose-Headers",
-            "x-request-id, openai-processing-ms, retry-after, retry-after-ms, x-should-retry");
+        add_header(response, "Access-Control-Expose-Headers",
+                   "x-request-id, x-fathom-cache, openai-processing-ms, retry-after, "
+                   "retry-after-ms, x-should-retry");
         add_header(response, "Vary", "Origin");
     }
     if (request->http_status == MHD_HTTP_NO_CONTENT) {

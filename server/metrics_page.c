@@ -2,6 +2,7 @@
 #include "config/metrics.h"
 #include "config/options.h"
 #include "engine/engine.h"
+#include "server/cache_report.h"
 #include "server/handlers.h"
 #include "server/service.h"
 #include "server/tool_memory.h"
@@ -28,6 +29,7 @@ static void take_engine_stats(const struct service *service)
     metric_add(METRIC_generation_tokens, (int64_t)(stats.output_tokens - last.output_tokens));
     metric_add(METRIC_steps, (int64_t)(stats.steps - last.steps));
     metric_add(METRIC_preemptions, (int64_t)(stats.preempted - last.preempted));
+    cache_report_metrics(&stats.cache);
     last = stats;
 }
 

@@ -119,6 +119,8 @@ struct request {
     bool no_retry;             // x-should-retry: false
     uint16_t allow;            // methods for the Allow header of a 405; a set of enum method bits
     enum outcome outcome;
+    struct cache_outcome cache;  // of the first job; once cache_known
+    bool cache_known;
     struct buf out;  // bytes not yet sent
     bool done;       // nothing more will be appended: all choices are finished
 

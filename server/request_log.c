@@ -1,6 +1,7 @@
 /* request_log.c - outcomes as words and as counters. */
 #include "config/log.h"
 #include "config/metrics.h"
+#include "server/cache_report.h"
 #include "server/request_log.h"
 
 static const struct {
@@ -32,6 +33,14 @@ static void observe(const struct request *request, const struct request_count *c
     metric_observe(METRIC_decode_seconds, count->total_ns - count->first_ns);
 }
 
+/* Of the first prompt. */
+static void log_cache(struct log_line *line, const struct cache_outcome *cache)
+{
+    if (cache->hit_tokens) log_text(line, "cache_tier", slice_of(cache_tier_word(cache->tier)));
+    log_text(line, "cache_miss", slice_of(cache_miss_word(cache->miss)));
+    log_int(line, "cache_miss_at", cache->miss_at);
+}
+
 void request_log(const struct request *request, const struct request_count *count)
 {
     bool easy = request->job_count == 0 && request->outcome < OUTCOME_CLIENT_GONE;
@@ -55,6 +64,7 @@ void request_log(const struct request *request, const struct request_count *coun
     if (count->worked) {
         log_int(&line, "prompt_tokens", request->prompt_tokens);
         log_int(&line, "cached_tokens", count->cached_tokens);
+        if (request->cache_known) log_cache(&line, &request->cache);
         log_int(&line, "output_tokens", count->output_tokens);
         log_ms(&line, "t_parse", count->prep_ns);
         log_ms(&line, "t_queue", count->queue_ns);

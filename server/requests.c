@@ -6,6 +6,7 @@
 #include "config/metrics.h"
 #include "config/options.h"
 #include "engine/engine.h"
+#include "server/cache_report.h"
 #include "server/errors.h"
 #include "server/event_ring.h"
 #include "server/prep.h"
@@ -535,6 +536,22 @@ static void deliver(struct track *track, uint32_t job, const struct event *event
     request->handler->event(request, job, event);
 }
 
+/* What the cache gave goes into the answer's headers; where they have left already, since the queue was
+ * long, a stream gets a comment. */
+static void note_cache(struct track *track, uint32_t job, const struct event *event)
+{
+    struct request *request = &track->request;
+    char text[CACHE_TEXT_SIZE];
+
+    track->count.cached_tokens += event->cache.hit_tokens;
+    if (job > 0) return;
+    request->cache = event->cache;
+    request->cache_known = true;
+    if (!request->begun || !request->stream) return;
+    cache_outcome_text(&request->cache, text);
+    buf_addf(&request->out, ": x-fathom-cache: %s\n\n", text);
+}
+
 /* Takes over event->logprob, or leaves it. */
 static void take_event(struct track *track, uint32_t job, struct event *event)
 {
@@ -545,7 +562,7 @@ static void take_event(struct track *track, uint32_t job, struct event *event)
     touch(track);
     if (event->kind == EVENT_STARTED) {
         track->started = true;
-        track->count.cached_tokens += event->cache.hit_tokens;
+        note_cache(track, job, event);
         if (event->started_ns > track->submitted_ns)  // the loop hears of it a whole step later
             track->count.queue_ns = event->started_ns - track->submitted_ns;
     }

@@ -22,6 +22,7 @@
 #include "config/hash.h"
 #include "config/log.h"
 #include "server/auth.h"
+#include "server/cache_report.h"
 #include "server/cache_options.h"
 #include "server/http.h"
 #include "server/listen.h"
@@ -52,7 +53,8 @@ struct daemon {
     uint64_t signal_watch, loader_watch;
     struct timer tick;
     uint64_t started_ns;
-    uint64_t phase_ns;  // when the present phase of stopping ends
+    uint64_t phase_ns;           // when the present phase of stopping ends
+    enum cache_disk_state disk;  // as it was last told
     unsigned signals;
     bool cut;
     int code;
@@ -121,6 +123,20 @@ static bool stopping_goes_on(struct daemon *daemon)
     return true;
 }
 
+/* The daemon serves on without its disk tier; whoever runs it is told once, and when it is back. */
+static void watch_disk(struct daemon *daemon, const struct cache_stats *cache)
+{
+    struct log_line line;
+
+    if (cache->disk == daemon->disk) return;
+    daemon->disk = cache->disk;
+    bool degraded = cache_disk_degraded(cache);
+    log_begin(&line, degraded ? OPT_LOG_LEVEL_WARN : OPT_LOG_LEVEL_INFO, "cache_disk");
+    log_text(&line, "state", slice_of(cache_disk_word(cache->disk)));
+    if (degraded) log_text(&line, "why", slice_of(cache->disk_why));
+    log_end(&line);
+}
+
 static void on_tick(void *context)
 {
     struct daemon *daemon = context;
@@ -128,6 +144,7 @@ static void on_tick(void *context)
 
     notify("WATCHDOG=1");  // the loop turns
     if (daemon->service.engine) engine_stats(daemon->service.engine, &stats);
+    watch_disk(daemon, &stats.cache);
     if (stats.failed && requests_door(daemon->requests) != DOOR_FAILED) {
         log_say(OPT_LOG_LEVEL_ERROR, "engine", "the engine has failed; the daemon ends");
         daemon->code = 1;
