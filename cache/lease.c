@@ -78,11 +78,13 @@ static enum status take(struct lease *lease, enum kv_object object, uint32_t cou
     return kv_pool_take(pool, count, slot);
 }
 
-enum status lease_reserve(struct lease *lease, uint32_t tokens)
+enum status lease_reserve(struct lease *lease, uint32_t tokens, uint32_t soon)
 {
     uint32_t end = (tokens + KV_BLOCK_TOKENS - 1) / KV_BLOCK_TOKENS;
+    uint32_t w_end = (soon + KV_BLOCK_TOKENS - 1) / KV_BLOCK_TOKENS;
     uint32_t blocks = end > lease->g_blocks ? end - lease->g_blocks : 0;
-    uint32_t have = lease->w_first + lease->w_pages, pages = end > have ? end - have : 0;
+    uint32_t have = lease->w_first + lease->w_pages, pages = w_end > have ? w_end - have : 0;
+    must(soon <= tokens);
     enum status status = make_room(lease, end);
     if (status == OK) status = take(lease, KV_G, blocks, lease->g_block + lease->g_blocks);
     if (status != OK) return status;
@@ -242,7 +244,7 @@ enum status lease_fork(const struct lease *parent, uint32_t computed, struct lea
         child->w_pages++;
     }
     if (computed == whole * KV_BLOCK_TOKENS) return OK;
-    status = lease_reserve(child, computed);
+    status = lease_reserve(child, computed, computed);
     if (status != OK) goto failed;
     copy[0] = (struct lease_copy){ KV_G, parent->g_block[whole], child->g_block[whole] };
     copy[1] = (struct lease_copy){ KV_W, parent->w_page[whole - parent->w_first],

@@ -65,9 +65,9 @@ void lease_release(struct lease *lease);
 CHECKED enum status lease_resume(struct lease *lease, const struct prefix_ref *path,
                                  const struct resume_plan *plan);
 
-/* Slots for positions up to `tokens`, evicting for them. BUSY, NO_MEMORY: nothing changed but
- * what was evicted. */
-CHECKED enum status lease_reserve(struct lease *lease, uint32_t tokens);
+/* Blocks for positions up to `tokens`, and pages for those up to `soon` of them, evicting for both.
+ * BUSY, NO_MEMORY: nothing changed but what was evicted. */
+CHECKED enum status lease_reserve(struct lease *lease, uint32_t tokens, uint32_t soon);
 
 /* The first `computed` of the sequence's tokens are final and their state is written: seals what
  * is complete, and lets go of pages that no window reaches. g_block may change. */

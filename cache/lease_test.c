@@ -119,7 +119,7 @@ static void look_at_everything(struct world *world, struct seq *seq, uint32_t t)
 /* BUSY: no room. */
 static enum status step(struct world *world, struct seq *seq, uint32_t count)
 {
-    enum status status = lease_reserve(&seq->lease, seq->computed + count);
+    enum status status = lease_reserve(&seq->lease, seq->computed + count, seq->computed + count);
     if (status != OK) return status;
     for (; count; count--) {
         uint32_t t = seq->computed++, block = t / KV_BLOCK_TOKENS;

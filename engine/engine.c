@@ -44,6 +44,7 @@ struct model_engine {
     struct weights weights;
     struct model model;
     struct runner runner;
+    struct prefix_cache cache;
     struct stepper stepper;
     struct dev *dev;
 };
@@ -84,9 +85,9 @@ static void publish(struct model_engine *e)
     struct engine_stats stats = e->stepper.stats;
     stats.running = stats.waiting = 0;
     for (uint32_t i = 0; i < e->stepper.seqs; i++)
-        *(e->stepper.seq[i]->running ? &stats.running : &stats.waiting) += 1;
-    stats.blocks_used = stats.blocks - e->stepper.g_pool.free_count;
-    stats.pages_used = stats.pages - e->stepper.w_pool.free_count;
+        *(e->stepper.seq[i]->phase == SEQ_RUNNING ? &stats.running : &stats.waiting) += 1;
+    stats.blocks_used = stats.blocks - prefix_cache_room(&e->cache, KV_G);
+    stats.pages_used = stats.pages - prefix_cache_room(&e->cache, KV_W);
 
     pthread_mutex_lock(&e->lock);
     stats.waiting += e->arrivals;
@@ -224,6 +225,7 @@ static void close_engine(struct engine *engine)
     }
     if (e->dev) e->dev->ops->enter(e->dev);
     if (e->stepper.runner) stepper_release(&e->stepper);
+    if (e->cache.tenant) prefix_cache_release(&e->cache);
     if (e->runner.model) runner_release(&e->runner);
     if (e->model.piece) model_close(&e->model);
     if (e->weights.owner) weights_close(&e->weights, e->dev);
@@ -290,7 +292,7 @@ static uint64_t default_kv_bytes(struct dev *dev)
 
 struct room {
     uint32_t context;
-    struct model_kv kv;  // with those for padding
+    struct model_kv kv;  // with those for padding, and a page of zeros
 };
 
 /* How many blocks the KV memory gives, and what context that leaves. */
@@ -306,9 +308,16 @@ static enum status divide_memory(struct model_engine *e, const struct engine_opt
     uint32_t w_pages = stepper_w_pages(limits), seqs = limits->most_seqs;
     uint64_t bytes = options->kv_bytes ? options->kv_bytes : default_kv_bytes(e->dev);
     uint64_t fixed = w_pages * layout->w_bytes + seqs * layout->state_bytes;
-    uint64_t most = (uint64_t)seqs * ((context - 1) / KV_BLOCK_TOKENS + 1);
-    uint64_t blocks = bytes > fixed ? (bytes - fixed) / layout->g_bytes : 0;
+    uint64_t left = bytes > fixed ? bytes - fixed : 0;
+    uint64_t least = (context - 1) / KV_BLOCK_TOKENS + 1;
+    uint64_t most = seqs * least * (options->cache.off ? 1 : 2);
+
+    /* A tenth for windows that are kept, unless one sequence needs it all. */
+    uint64_t kept = options->cache.off ? 0 : left / 10 / layout->w_bytes;
+    if ((left - kept * layout->w_bytes) / layout->g_bytes < least) kept = 0;
+    uint64_t blocks = (left - kept * layout->w_bytes) / layout->g_bytes;
     if (blocks > most) blocks = most;
+    if (kept > blocks) kept = blocks;
     if (blocks * KV_BLOCK_TOKENS < context) {
         if (options->context || blocks < 2)
             return fail(err, NO_MEMORY,
@@ -319,7 +328,7 @@ static enum status divide_memory(struct model_engine *e, const struct engine_opt
         context = (uint32_t)blocks * KV_BLOCK_TOKENS;
     }
     room->context = context;
-    room->kv = (struct model_kv){ (uint32_t)blocks + 1, w_pages + 1, seqs + 1 };
+    room->kv = (struct model_kv){ (uint32_t)blocks + 1, w_pages + (uint32_t)kept + 2, seqs + 1 };
     return OK;
 }
 
@@ -409,6 +418,27 @@ static enum status choose_limits(const struct engine_options *options, const str
     return OK;
 }
 
+static enum status open_cache(struct model_engine *e, const struct engine_options *options,
+                              const struct room *room, struct err *err)
+{
+    struct prefix_cache_options cache = { .g_blocks = room->kv.g_blocks - 1,
+                                          .w_pages = room->kv.w_pages - 2,
+                                          .context = room->context,
+                                          .layers = e->shape.layers,
+                                          .g_bytes = e->model.layout.g_bytes,
+                                          .w_bytes = e->model.layout.w_bytes,
+                                          .off = options->cache.off,
+                                          .may_replay = false };
+    struct cache_identity_options identity = { .model = options->model,
+                                               .random_weights = options->random_weights,
+                                               .random_seed = options->random_seed,
+                                               .shape = &e->shape,
+                                               .backend = e->dev->ops->name,
+                                               .numerics = e->dev->numerics };
+    enum status status = cache_identity_make(&identity, &cache.identity, NULL, err);
+    return status == OK ? prefix_cache_init(&e->cache, &cache, err) : status;
+}
+
 /* Shape, device, weights, memory, planner: what engine_open does in order. A failure leaves the rest
  * to close_engine. */
 static enum status load(struct model_engine *e, const struct engine_options *options,
@@ -437,12 +467,14 @@ static enum status load(struct model_engine *e, const struct engine_options *opt
     if (status != OK) return status;
     log_memory(e, &taken);
 
+    if ((status = open_cache(e, options, &room, err)) != OK) return status;
+
     struct stepper_options stepper = { .runner = &e->runner,
+                                       .cache = &e->cache,
                                        .overlap = options->overlap || e->dev->ops->capture_begin,
                                        .limits = limits,
                                        .context = room.context,
-                                       .g_blocks = room.kv.g_blocks - 1,
-                                       .w_pages = room.kv.w_pages - 1,
+                                       .zero_page = room.kv.w_pages - 2,
                                        .sink = { post_event, e } };
     if (stepper_init(&e->stepper, &stepper) != OK)
         return fail(err, NO_MEMORY, "no memory for the scheduler");

@@ -16,7 +16,7 @@ struct engine {
 
 struct engine_stats {
     uint32_t running, waiting;     // jobs
-    uint32_t blocks_used, blocks;  // G blocks of 128 tokens
+    uint32_t blocks_used, blocks;  // G blocks of 128 tokens; used: by these jobs
     uint32_t pages_used, pages;    // W pages
     uint32_t context;              // tokens a sequence may reach
     uint64_t steps, prompt_tokens, cached_tokens, output_tokens;
@@ -73,6 +73,12 @@ static inline void engine_close(struct engine *engine)
     engine->face->close(engine);
 }
 
+/* The prefix cache beyond the device's own memory. */
+struct engine_cache {
+    bool off;        // nothing is reused
+    bool no_replay;  // where no window is kept, prompts are computed from their last one on
+};
+
 struct engine_options {
     const char *model;  // checkpoint directory; random_weights: only its config.json is read
     bool random_weights;
@@ -86,6 +92,7 @@ struct engine_options {
     uint32_t most_seqs;    // sequences in one step
     uint32_t queue;        // jobs waiting
     uint64_t kv_bytes;     // KV memory; 0: by context and most_seqs, bounded by free memory
+    struct engine_cache cache;
     void (*progress)(void *user, uint64_t bytes, uint64_t total);  // of weights; may be NULL
     void *user;
 };

@@ -32,7 +32,7 @@ enum status prefix_cache_init(struct prefix_cache *cache,
                               const struct prefix_cache_options *options, struct err *err)
 {
     struct prefix_options tree = { .nodes = options->g_blocks,
-                                   .tenants = CACHE_TENANTS,
+                                   .tenants = CACHE_TENANTS + 1,  // and one that has nothing
                                    .ends_kept = 2,
                                    .w_pinned = 0,
                                    .user = cache,
@@ -175,9 +175,9 @@ void prefix_cache_match(struct prefix_cache *cache, const struct cache_scope *sc
     match->outcome = outcome_of(match, cache->block, prefix_cap(tokens));
 }
 
-uint32_t prefix_cache_room(const struct prefix_cache *cache)
+uint32_t prefix_cache_room(const struct prefix_cache *cache, enum kv_object object)
 {
     const struct prefix_tree *tree = &cache->tree;
-    return cache->place.g_pool->free_count + tree->used[KV_G][KV_DEVICE] -
-           tree->held[KV_G][KV_DEVICE];
+    return cache->pool[object][KV_DEVICE].free_count + tree->used[object][KV_DEVICE] -
+           tree->held[object][KV_DEVICE];
 }

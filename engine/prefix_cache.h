@@ -70,7 +70,7 @@ struct cache_match {
 void prefix_cache_match(struct prefix_cache *cache, const struct cache_scope *scope,
                         const uint32_t *token, uint32_t tokens, struct cache_match *match);
 
-/* Blocks on the device that could be had: free ones, and those that eviction would give. */
-uint32_t prefix_cache_room(const struct prefix_cache *cache);
+/* Slots on the device that could be had: free ones, and those that eviction would give. */
+uint32_t prefix_cache_room(const struct prefix_cache *cache, enum kv_object object);
 
 #endif

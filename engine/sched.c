@@ -7,11 +7,14 @@ static uint32_t blocks_for(uint32_t tokens)
     return (tokens + KV_BLOCK_TOKENS - 1) / KV_BLOCK_TOKENS;
 }
 
-/* The latest running sequence after `after` gives its blocks back; false: there is none. */
-static bool preempt_latest(struct sched_seq *seq, uint32_t count, uint32_t after, uint32_t *free)
+/* The latest one after `after` that holds blocks, running or also waiting ones only, gives them back;
+ * false: there is none. */
+static bool preempt_latest(struct sched_seq *seq, uint32_t count, uint32_t after, bool waiting,
+                           uint32_t *free)
 {
     for (uint32_t i = count; i-- > after + 1;) {
-        if (!seq[i].running || seq[i].preempt) continue;
+        bool holds = seq[i].running || seq[i].blocks;
+        if (!holds || seq[i].loading || seq[i].preempt || (waiting && seq[i].running)) continue;
         *free += seq[i].blocks + seq[i].more_blocks;
         seq[i].preempt = true;
         seq[i].count = seq[i].more_blocks = 0;
@@ -20,13 +23,18 @@ static bool preempt_latest(struct sched_seq *seq, uint32_t count, uint32_t after
     return false;
 }
 
+static uint32_t blocks_wanted(const struct sched_seq *seq)
+{
+    uint32_t want = blocks_for(seq->tokens);
+    return want > seq->blocks ? want - seq->blocks : 0;
+}
+
 /* Blocks for every token it has; those that came later make room. */
 static bool make_room(struct sched_seq *seq, uint32_t count, uint32_t i, uint32_t *free)
 {
-    uint32_t want = blocks_for(seq[i].tokens);
-    want = want > seq[i].blocks ? want - seq[i].blocks : 0;
+    uint32_t want = blocks_wanted(&seq[i]);
     while (want > *free)
-        if (!preempt_latest(seq, count, i, free)) return false;
+        if (!preempt_latest(seq, count, i, false, free)) return false;
     *free -= want;
     seq[i].more_blocks = want;
     return true;
@@ -54,6 +62,10 @@ void sched_plan(const struct sched_limits *limits, struct sched_seq *seq, uint32
     for (uint32_t i = 0; i < count; i++) {
         seq[i].count = seq[i].more_blocks = 0;
         seq[i].preempt = false;
+        if (!seq[i].loading) continue;
+        uint32_t want = blocks_wanted(&seq[i]);
+        free_blocks -= want < free_blocks ? want : free_blocks;
+        running++;
     }
 
     for (uint32_t i = 0; i < count; i++) {
@@ -74,16 +86,17 @@ void sched_plan(const struct sched_limits *limits, struct sched_seq *seq, uint32
         budget -= seq[i].count;
     }
     for (uint32_t i = 0; i < count && running < limits->most_seqs; i++) {
-        if (seq[i].running && !seq[i].preempt) continue;
-        uint32_t want = blocks_for(seq[i].tokens);
-        uint32_t now = chunk(&seq[i], budget);
+        if (seq[i].loading || (seq[i].running && !seq[i].preempt)) continue;
+        if (seq[i].preempt || chunk(&seq[i], budget) == 0) break;
         /* One block to spare for each that runs: what was just admitted is not at once preempted. */
-        bool room = running ? want + running <= free_blocks : want <= free_blocks;
-        if (seq[i].preempt || !room || now == 0) break;
+        uint32_t want = blocks_wanted(&seq[i]), spare = running;
+        while (want + spare > free_blocks)
+            if (!preempt_latest(seq, count, i, true, &free_blocks)) break;
+        if (want + spare > free_blocks) break;
         seq[i].more_blocks = want;
-        seq[i].count = now;
+        seq[i].count = chunk(&seq[i], budget);
         free_blocks -= want;
-        budget -= now;
+        budget -= seq[i].count;
         running++;
     }
 }

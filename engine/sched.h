@@ -4,7 +4,9 @@
  * token each, then prefills go on in order of arrival, then waiting sequences are admitted in order
  * of arrival, all within one token budget. A sequence is admitted when there is room for every token
  * it has; when a running one needs another block and none is free, the latest comer gives all of its
- * own back and waits again at its old place: what it had is computed again, with the same bits.
+ * own back and waits again at its old place: what of it is not kept is computed again, with the same
+ * bits. A waiting sequence may hold blocks that the prefix cache gave it, and one whose blocks are
+ * being loaded counts as running but computes nothing.
  *
  * Chunks of a prefill end on multiples of 128, except its last (cache.md 6.8).
  */
@@ -22,10 +24,10 @@ struct sched_limits {
 
 /* One sequence as the planner sees it. */
 struct sched_seq {
-    bool running;
+    bool running, loading;
     uint32_t tokens;    // known: prompt and accepted output
     uint32_t computed;  // of these; always fewer than tokens
-    uint32_t blocks;    // G blocks it holds
+    uint32_t blocks;    // G blocks it holds; those to come, while loading
 
     /* The plan: */
     uint32_t count;        // tokens in the next step; 0: none
@@ -33,7 +35,7 @@ struct sched_seq {
     bool preempt;          // give everything back and wait
 };
 
-/* Fills the plan of seq[count], which is sorted by arrival. free_blocks counts those in no hand.
+/* Fills the plan of seq[count], which is sorted by arrival. free_blocks counts those that can be had.
  * The more_blocks of all together never exceed free_blocks and what the preempted give back. */
 void sched_plan(const struct sched_limits *limits, struct sched_seq *seq, uint32_t count,
                 uint32_t free_blocks);

@@ -97,24 +97,13 @@ enum status seq_open(struct seq **out, struct job *job)
 
 void seq_close(struct seq *seq)
 {
-    must(seq->g_blocks == 0 && seq->w_pages == 0);
+    must(seq->phase == SEQ_WAITING);
     job_free(seq->job);
     free(seq->token);
-    free(seq->g_block);
-    free(seq->w_page);
     free(seq->bias);
     free(seq->seen);
     free(seq->seen_at);
     free(seq);
-}
-
-enum status seq_reserve(struct seq *seq, uint32_t count)
-{
-    uint32_t end = (seq->computed + count + KV_BLOCK_TOKENS - 1) / KV_BLOCK_TOKENS;
-    uint32_t blocks = (seq_tokens(seq) + KV_BLOCK_TOKENS - 1) / KV_BLOCK_TOKENS;
-    if (!grow(&seq->g_block, &seq->g_room, blocks > end ? blocks : end)) return NO_MEMORY;
-    if (!grow(&seq->w_page, &seq->w_room, end - seq->w_first + 1)) return NO_MEMORY;
-    return OK;
 }
 
 bool seq_must_know(const struct seq *seq)

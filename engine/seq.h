@@ -1,19 +1,28 @@
 /* seq.h - one sequence under way: its tokens, its blocks, its sampler state.
  *
- *     WAITING --sched--> RUNNING --> gone        RUNNING --preempt--> WAITING, its blocks given back
+ *     WAITING --match--> LOADING --all is there--> HELD --sched--> RUNNING --> gone
+ *     WAITING --match, nothing to bring up-------> HELD
+ *     HELD or RUNNING --preempt--> WAITING, its blocks given back
  *
  * Owns the job it answers. Thread: the engine thread.
  */
 #ifndef ENGINE_SEQ_H
 #define ENGINE_SEQ_H
 
-#include "cache/kv_pool.h"
-#include "engine/job.h"
+#include "cache/lease.h"
+#include "engine/prefix_cache.h"
+
+enum seq_phase {
+    SEQ_WAITING,  // holds nothing
+    SEQ_LOADING,  // what is known of it is on its way to the device
+    SEQ_HELD,     // has a lease, and waits for its turn
+    SEQ_RUNNING,
+};
 
 struct seq {
     struct job *job;  // owned
-    bool running, started;
-    bool cancelled;
+    enum seq_phase phase;
+    bool started;
 
     uint32_t *token;  // [room] prompt, then accepted output
     uint32_t tokens, room;
@@ -21,11 +30,16 @@ struct seq {
     uint32_t pending;   // drawn behind `tokens` by steps under way; which, only the device knows
     uint32_t drawn_at;  // row of the latest of them in its step's draws
 
-    uint32_t *g_block;  // [g_room] of position / 128
-    uint32_t g_blocks, g_room;
-    uint32_t *w_page;  // [w_room] of position / 128 - w_first
-    uint32_t w_pages, w_first, w_room;
-    uint32_t state;  // slot; meaningful while running
+    struct cache_scope scope;
+    struct cache_outcome outcome;  // of the latest match
+    struct resume_plan plan;       // likewise
+    struct w_hints hints;          // likewise
+    struct tiers_load load;        // LOADING
+    struct prefix_ref *path;       // [plan.known] LOADING; owned
+    uint32_t load_failures;        // so many, and it does without
+    uint64_t matched_step;         // the step before which it was
+    struct lease lease;            // HELD, RUNNING
+    uint32_t state;                // RUNNING: slot
 
     struct token_bias *bias;  // [bias_count + stop_tokens] the job's, then every stop token banned
 
@@ -42,7 +56,7 @@ struct seq {
 /* Takes the job over on OK; NO_MEMORY leaves it with the caller. */
 CHECKED enum status seq_open(struct seq **seq, struct job *job);
 
-/* Blocks and pages must have been given back. */
+/* Only of a WAITING one. */
 void seq_close(struct seq *seq);
 
 /* Tokens there are, pending ones among them. */
@@ -58,9 +72,6 @@ static inline uint32_t seq_output(const struct seq *seq)
 
 /* What is drawn next depends on which tokens the pending ones are. */
 bool seq_must_know(const struct seq *seq);
-
-/* Makes room for the blocks and pages of the next `count` tokens in the tables. NO_MEMORY. */
-CHECKED enum status seq_reserve(struct seq *seq, uint32_t count);
 
 /* First block whose window rows the token at `position` needs. */
 static inline uint32_t seq_window_start(uint32_t position)

@@ -12,6 +12,11 @@ struct want {
     bool prompt;        // that token is known: only its log-probability is wanted
 };
 
+enum {
+    HELD_MOST = 16,   // sequences that hold blocks while they wait
+    LOOK_AGAIN = 16,  // steps
+};
+
 uint32_t stepper_w_pages(const struct sched_limits *limits)
 {
     return limits->most_seqs * 3 + limits->step_tokens / KV_BLOCK_TOKENS + 1;
@@ -22,81 +27,48 @@ enum status stepper_init(struct stepper *stepper, const struct stepper_options *
     uint32_t seqs = options->limits.most_seqs, tokens = options->limits.step_tokens;
     *stepper = (struct stepper){
         .runner = options->runner,
+        .cache = options->cache,
         .overlap = options->overlap,
         .limits = options->limits,
         .context = options->context,
         .sink = options->sink,
+        .zero_page = options->zero_page,
     };
     stepper->stats.context = options->context;
-    stepper->stats.blocks = options->g_blocks;
-    stepper->stats.pages = options->w_pages;
-
-    if (kv_pool_init(&stepper->g_pool, options->g_blocks) != OK) goto nothing;
-    if (kv_pool_init(&stepper->w_pool, options->w_pages) != OK) goto g_pool;
+    stepper->stats.blocks = options->cache->options.g_blocks;
+    stepper->stats.pages = options->cache->options.w_pages;
+    stepper->w_table = calloc(stepper_w_pages(&options->limits), sizeof *stepper->w_table);
     stepper->free_state = calloc(seqs, sizeof *stepper->free_state);
     for (int i = 0; i < 2; i++)
         stepper->flight[i].want = calloc(tokens, sizeof *stepper->flight[i].want);
-    if (!stepper->free_state || !stepper->flight[0].want || !stepper->flight[1].want) goto arrays;
+    if (!stepper->w_table || !stepper->free_state || !stepper->flight[0].want ||
+        !stepper->flight[1].want) {
+        stepper_release(stepper);
+        return NO_MEMORY;
+    }
     while (stepper->free_states < seqs) {
         stepper->free_state[stepper->free_states] = stepper->free_states;
         stepper->free_states++;
     }
     return OK;
-
-arrays:
-    free(stepper->free_state);
-    for (int i = 0; i < 2; i++) free(stepper->flight[i].want);
-    kv_pool_release(&stepper->w_pool);
-g_pool:
-    kv_pool_release(&stepper->g_pool);
-nothing:
-    *stepper = (struct stepper){ 0 };
-    return NO_MEMORY;
 }
 
 /* ---- what a sequence holds ----------------------------------------------------------------- */
 
-static void give_back(struct stepper *stepper, struct seq *seq)
+static void give_back(struct stepper *stepper, struct seq *seq, bool keep)
 {
-    for (uint32_t i = 0; i < seq->g_blocks; i++)
-        kv_pool_drop(&stepper->g_pool, seq->g_block[i], KV_DISCARD);
-    for (uint32_t i = 0; i < seq->w_pages; i++)
-        kv_pool_drop(&stepper->w_pool, seq->w_page[i], KV_DISCARD);
-    seq->g_blocks = seq->w_pages = seq->w_first = seq->computed = 0;
-    if (seq->running) stepper->free_state[stepper->free_states++] = seq->state;
-    seq->running = false;
+    if (seq->phase == SEQ_RUNNING) stepper->free_state[stepper->free_states++] = seq->state;
+    seq_give_back(seq, stepper->cache, keep);
 }
 
-/* The pages that no later token's window reaches. */
-static void drop_old_pages(struct stepper *stepper, struct seq *seq)
+/* Room for the next `count` tokens, and a place among those that run. */
+static enum status take_room(struct stepper *stepper, struct seq *seq, uint32_t count)
 {
-    uint32_t first = seq_window_start(seq->computed), gone = first - seq->w_first;
-    if (gone > seq->w_pages) gone = seq->w_pages;
-    for (uint32_t i = 0; i < gone; i++) kv_pool_drop(&stepper->w_pool, seq->w_page[i], KV_DISCARD);
-    memmove(seq->w_page, seq->w_page + gone, (seq->w_pages - gone) * sizeof *seq->w_page);
-    seq->w_pages -= gone;
-    seq->w_first = first;
-}
-
-static enum status take_room(struct stepper *stepper, struct seq *seq, uint32_t count,
-                             uint32_t blocks)
-{
-    if (seq_reserve(seq, count) != OK) return NO_MEMORY;
-    if (!seq->running) {
-        must(stepper->free_states > 0);
-        seq->state = stepper->free_state[--stepper->free_states];
-        seq->running = true;
-    }
-    if (blocks) {
-        must(kv_pool_take(&stepper->g_pool, blocks, seq->g_block + seq->g_blocks) == OK);
-        seq->g_blocks += blocks;
-    }
-    uint32_t end = (seq->computed + count - 1) / KV_BLOCK_TOKENS + 1;
-    uint32_t pages = end - seq->w_first - seq->w_pages;
-    if (pages) {
-        must(kv_pool_take(&stepper->w_pool, pages, seq->w_page + seq->w_pages) == OK);
-        seq->w_pages += pages;
-    }
+    enum status status = seq_reserve(seq, count);
+    if (status != OK || seq->phase == SEQ_RUNNING) return status;
+    must(stepper->free_states > 0);
+    seq->state = stepper->free_state[--stepper->free_states];
+    seq->phase = SEQ_RUNNING;
     return OK;
 }
 
@@ -123,7 +95,8 @@ static void end(struct stepper *stepper, uint32_t index, enum finish finish, uin
     memmove(stepper->seq + index, stepper->seq + index + 1,
             (stepper->seqs - index - 1) * sizeof(struct seq *));
     stepper->seqs--;
-    give_back(stepper, seq);
+    give_back(stepper, seq, !stepper->stats.failed);
+    seq_leave(seq, stepper->cache);
     forget(stepper, seq);
     if (finish == FINISH_CANCELLED) stepper->stats.cancelled++;
     post(stepper, &(struct event){
@@ -173,6 +146,7 @@ void stepper_add(struct stepper *stepper, struct job *job, uint64_t queued_ns)
         return;
     }
     seq->queued_ns = queued_ns;
+    seq_enter(seq, stepper->cache);
     stepper->seq[stepper->seqs++] = seq;
 }
 
@@ -205,9 +179,8 @@ void stepper_release(struct stepper *stepper)
     free(stepper->seq);
     free(stepper->plan);
     free(stepper->free_state);
+    free(stepper->w_table);
     for (int i = 0; i < 2; i++) free(stepper->flight[i].want);
-    kv_pool_release(&stepper->w_pool);
-    kv_pool_release(&stepper->g_pool);
     *stepper = (struct stepper){ 0 };
 }
 
@@ -220,21 +193,50 @@ static bool is_through(const struct stepper *stepper, const struct seq *seq)
            (seq_output(seq) >= seq->job->max_tokens || seq_tokens(seq) >= stepper->context);
 }
 
+/* Those that wait look up what is known of them, in their order and a few at a time: what they then
+ * hold is kept from being evicted. */
+static void look_up(struct stepper *stepper)
+{
+    uint32_t running = 0, held = 0;
+    for (uint32_t i = 0; i < stepper->seqs; i++) {
+        struct seq *seq = stepper->seq[i];
+        if (seq->phase == SEQ_LOADING) seq_poll_load(seq, stepper->cache);
+        running += seq->phase == SEQ_RUNNING;
+    }
+    for (uint32_t i = 0; i < stepper->seqs; i++) {
+        struct seq *seq = stepper->seq[i];
+        if (seq->phase == SEQ_RUNNING) continue;
+        bool is_old = stepper->stats.steps - seq->matched_step >= LOOK_AGAIN;
+        if (seq->phase == SEQ_HELD && is_old) give_back(stepper, seq, false);
+        if (held == HELD_MOST || running + held >= stepper->limits.most_seqs) return;
+        if (seq->phase == SEQ_WAITING) {
+            seq->matched_step = stepper->stats.steps;
+            if (!seq_match(seq, stepper->cache)) return;
+        }
+        held++;
+    }
+}
+
 static void plan(struct stepper *stepper)
 {
+    look_up(stepper);
     for (uint32_t i = 0; i < stepper->seqs; i++) {
         const struct seq *seq = stepper->seq[i];
         bool through = is_through(stepper, seq);  // then nothing is left to compute
-        stepper->plan[i] = (struct sched_seq){ .running = seq->running,
-                                               .tokens = through ? seq->tokens : seq_tokens(seq),
-                                               .computed = seq->computed,
-                                               .blocks = seq->g_blocks };
+        bool loading = seq->phase == SEQ_LOADING;
+        stepper->plan[i] =
+            (struct sched_seq){ .running = seq->phase == SEQ_RUNNING,
+                                .loading = loading,
+                                .tokens = through ? seq->tokens : seq_tokens(seq),
+                                .computed = seq->computed,
+                                .blocks = loading ? seq->plan.known : seq->lease.g_blocks };
     }
-    sched_plan(&stepper->limits, stepper->plan, stepper->seqs, stepper->g_pool.free_count);
+    sched_plan(&stepper->limits, stepper->plan, stepper->seqs,
+               prefix_cache_room(stepper->cache, KV_G));
     for (uint32_t i = 0; i < stepper->seqs; i++) {
         if (!stepper->plan[i].preempt) continue;
-        give_back(stepper, stepper->seq[i]);
-        stepper->stats.preempted++;
+        stepper->stats.preempted += stepper->seq[i]->phase == SEQ_RUNNING;
+        give_back(stepper, stepper->seq[i], true);
     }
 }
 
@@ -261,10 +263,29 @@ static void start(struct stepper *stepper, struct seq *seq)
     seq->started = true;
     seq->started_ns = now_ns();
     stepper->stats.prompt_tokens += seq->job->prompt_tokens;
+    stepper->stats.cached_tokens += seq->outcome.hit_tokens;
     post(stepper, &(struct event){ .job = seq->job->id,
                                    .kind = EVENT_STARTED,
+                                   .cache = seq->outcome,
                                    .queued_ns = seq->queued_ns,
                                    .started_ns = seq->started_ns });
+}
+
+/* The pages of the next `count` tokens and of the window before them; pages from before where the
+ * sequence went on without a window are zeros. */
+static const uint32_t *window_table(struct stepper *stepper, const struct seq *seq, uint32_t count,
+                                    uint32_t *pages)
+{
+    uint32_t *table = stepper->w_table + stepper->w_tables;
+    uint32_t from = seq_window_start(seq->computed);
+    uint32_t end = (seq->computed + count - 1) / KV_BLOCK_TOKENS + 1;
+    const struct lease *lease = &seq->lease;
+    for (uint32_t i = from; i < end; i++)
+        table[i - from] =
+            i < lease->w_first ? stepper->zero_page : lease->w_page[i - lease->w_first];
+    *pages = end - from;
+    stepper->w_tables += *pages;
+    return table;
 }
 
 /* The sequence's next `count` tokens into the batch. */
@@ -272,14 +293,15 @@ static void add(struct stepper *stepper, struct seq *seq, uint32_t count)
 {
     static const uint32_t not_known = 0;
     struct batch_maker *maker = &stepper->runner->maker;
-    uint32_t row = maker->tokens;
+    uint32_t row = maker->tokens, pages;
     bool fed = seq->computed >= seq->tokens;
+    const uint32_t *w_page = window_table(stepper, seq, count, &pages);
     batch_add(maker,
-              &(struct batch_seq){ .g_block = seq->g_block,
-                                   .g_blocks = seq->g_blocks,
-                                   .w_page = seq->w_page,
-                                   .w_pages = seq->w_pages,
-                                   .w_first = seq->w_first,
+              &(struct batch_seq){ .g_block = seq->lease.g_block,
+                                   .g_blocks = seq->lease.g_blocks,
+                                   .w_page = w_page,
+                                   .w_pages = pages,
+                                   .w_first = seq_window_start(seq->computed),
                                    .state = seq->state },
               fed ? &not_known : seq->token + seq->computed, seq->computed, count);
     if (fed) batch_feed(maker, row, seq->drawn_at);
@@ -287,16 +309,39 @@ static void add(struct stepper *stepper, struct seq *seq, uint32_t count)
     seq->computed += count;
 }
 
-/* Fills the batch from the plan; false: nothing is to be computed. */
+/* The latest comer behind `index` that holds anything gives it back; false: there is none. */
+static bool preempt_behind(struct stepper *stepper, uint32_t index)
+{
+    for (uint32_t i = stepper->seqs; i-- > index + 1;) {
+        struct seq *seq = stepper->seq[i];
+        if (seq->phase != SEQ_RUNNING && seq->phase != SEQ_HELD) continue;
+        stepper->stats.preempted += seq->phase == SEQ_RUNNING;
+        give_back(stepper, seq, true);
+        stepper->plan[i].count = 0;
+        return true;
+    }
+    return false;
+}
+
+/* Fills the batch from the plan; false: nothing is to be computed. The plan counts blocks alone, and
+ * some of those it counts on may be pinned by what they have after them, so room may be lacking. */
 static bool fill(struct stepper *stepper)
 {
     batch_clear(&stepper->runner->maker);
+    stepper->w_tables = 0;
     for (uint32_t i = 0; i < stepper->seqs; i++) {
         struct seq *seq = stepper->seq[i];
-        const struct sched_seq *p = &stepper->plan[i];
-        if (!p->count || take_room(stepper, seq, p->count, p->more_blocks) != OK) continue;
+        uint32_t count = stepper->plan[i].count;
+        if (!count) continue;
+        enum status status = take_room(stepper, seq, count);
+        while (status == BUSY && preempt_behind(stepper, i))
+            status = take_room(stepper, seq, count);
+        if (status != OK) {
+            give_back(stepper, seq, true);
+            continue;
+        }
         start(stepper, seq);
-        add(stepper, seq, p->count);
+        add(stepper, seq, count);
     }
     return stepper->runner->maker.tokens > 0;
 }
@@ -452,6 +497,26 @@ static bool must_know(const struct stepper *stepper)
     return false;
 }
 
+bool stepper_idle(const struct stepper *stepper)
+{
+    if (stepper->flight[0].up || stepper->flight[1].up) return false;
+    for (uint32_t i = 0; i < stepper->seqs; i++)
+        if (stepper->seq[i]->phase != SEQ_LOADING) return false;
+    return true;
+}
+
+/* Nothing could be computed, and nothing is under way that might change that: what the cache keeps on
+ * the device for itself alone stands in the way. */
+static void free_the_device(struct stepper *stepper)
+{
+    bool stuck = stepper->seqs > 0 && stepper->cache->tiers.in_flight == 0;
+    for (uint32_t i = 0; i < stepper->seqs; i++) {
+        stuck &= stepper->seq[i]->phase != SEQ_RUNNING;
+        if (stuck) give_back(stepper, stepper->seq[i], false);
+    }
+    if (stuck) prefix_tree_flush(&stepper->cache->tree, KV_DEVICE);
+}
+
 enum status stepper_step(struct stepper *stepper, struct err *err)
 {
     struct flight *before = &stepper->flight[stepper->turn];
@@ -461,7 +526,10 @@ enum status stepper_step(struct stepper *stepper, struct err *err)
     if (status != OK) return status;
     plan(stepper);
     stepper->turn ^= 1;
-    if (!fill(stepper)) return settle(stepper, before, 0, err);
+    if (!fill(stepper)) {
+        if (!before->up) free_the_device(stepper);
+        return settle(stepper, before, 0, err);
+    }
 
     struct flight *flight = &stepper->flight[stepper->turn];
     bool parts = stepper->runner->maker.rows > stepper->runner->model->most_rows;
@@ -476,6 +544,6 @@ enum status stepper_step(struct stepper *stepper, struct err *err)
     }
     if (status != OK) return status;
     for (uint32_t i = 0; i < stepper->seqs; i++)
-        if (stepper->seq[i]->running) drop_old_pages(stepper, stepper->seq[i]);
+        if (stepper->seq[i]->phase == SEQ_RUNNING) seq_commit(stepper->seq[i]);
     return OK;
 }

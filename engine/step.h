@@ -18,7 +18,7 @@
 #include "engine/engine.h"
 #include "engine/runner.h"
 #include "engine/sched.h"
-#include "engine/seq.h"
+#include "engine/seq_blocks.h"
 
 /* Where events go; `user` is the caller's. */
 struct event_sink {
@@ -36,13 +36,15 @@ struct flight {
 };
 
 struct stepper {
-    struct runner *runner;  // not owned
+    struct runner *runner;       // not owned
+    struct prefix_cache *cache;  // likewise
     bool overlap;
     struct sched_limits limits;
     uint32_t context;  // tokens a sequence may reach
     struct event_sink sink;
-    struct kv_pool g_pool, w_pool;
-    uint32_t *free_state;  // [most_seqs], a stack of slots
+    uint32_t zero_page;           // W page that nobody writes
+    uint32_t *w_table, w_tables;  // [w_pages] of the step being made; how many are used
+    uint32_t *free_state;         // [most_seqs], a stack of slots
     uint32_t free_states;
     struct flight flight[2];  // taking turns
     uint32_t turn;            // the one queued latest
@@ -55,9 +57,11 @@ struct stepper {
 
 struct stepper_options {
     struct runner *runner;
+    struct prefix_cache *cache;  // outlives the stepper
     bool overlap;
     struct sched_limits limits;
-    uint32_t context, g_blocks, w_pages;
+    uint32_t context;
+    uint32_t zero_page;  // a W page of the model that is in no pool
     struct event_sink sink;
 };
 
@@ -76,10 +80,8 @@ void stepper_add(struct stepper *stepper, struct job *job, uint64_t queued_ns);
 /* The sequence ends before the next step computes anything. */
 void stepper_cancel(struct stepper *stepper, uint64_t job);
 
-static inline bool stepper_idle(const struct stepper *stepper)
-{
-    return stepper->seqs == 0 && !stepper->flight[0].up && !stepper->flight[1].up;
-}
+/* Nothing is to be done before something comes: a job, or what the cache waits for. */
+bool stepper_idle(const struct stepper *stepper);
 
 /* One step; anything but OK: every sequence has ended as FAILED, and the stepper is of no more use. */
 CHECKED enum status stepper_step(struct stepper *stepper, struct err *err);

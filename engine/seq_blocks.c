@@ -1,0 +1,150 @@
+/* seq_blocks.c - match, load, hold, commit. */
+#include "engine/seq_blocks.h"
+#include <string.h>
+
+enum {
+    LOAD_TRIES = 3,
+    LONG_PREFILL = 32768,  // tokens between windows kept in a long prompt (cache.md 6.3)
+};
+
+void seq_enter(struct seq *seq, struct prefix_cache *cache)
+{
+    seq->scope = prefix_cache_enter(cache, seq->job);
+}
+
+void seq_leave(struct seq *seq, struct prefix_cache *cache)
+{
+    must(seq->phase == SEQ_WAITING);
+    prefix_cache_leave(cache, &seq->scope);
+}
+
+static uint32_t blocks_of(uint32_t tokens)
+{
+    return (tokens + KV_BLOCK_TOKENS - 1) / KV_BLOCK_TOKENS;
+}
+
+/* ---- to HELD -------------------------------------------------------------------------------- */
+
+/* False: what the plan counts on is gone again. */
+static bool hold(struct seq *seq, struct prefix_cache *cache, const struct prefix_ref *path)
+{
+    lease_init(&seq->lease, &cache->place,
+               &(struct lease_start){ .root = seq->scope.root,
+                                      .tenant = seq->scope.tenant,
+                                      .store = seq->scope.writes });
+    seq->lease.hints = seq->hints;
+    if (lease_resume(&seq->lease, path, &seq->plan) != OK) {
+        lease_release(&seq->lease);
+        return false;
+    }
+    seq->computed = seq->plan.from * KV_BLOCK_TOKENS;
+    seq->phase = SEQ_HELD;
+    return true;
+}
+
+/* Without anything from the cache, which always works. */
+static void hold_cold(struct seq *seq, struct prefix_cache *cache, enum cache_miss why)
+{
+    seq->plan = (struct resume_plan){ .mode = RESUME_COLD };
+    seq->outcome = (struct cache_outcome){ .miss = (uint8_t)why };
+    must(hold(seq, cache, NULL));
+}
+
+static void end_load(struct seq *seq, struct prefix_cache *cache)
+{
+    tiers_load_end(&cache->tiers, &seq->load);
+    free(seq->path);
+    seq->path = NULL;
+    seq->phase = SEQ_WAITING;
+}
+
+/* False: there is no room for it, or no memory. */
+static bool begin_load(struct seq *seq, struct prefix_cache *cache, const struct cache_match *match)
+{
+    size_t bytes = match->plan.known * sizeof *seq->path;
+    if (!(seq->path = malloc(bytes))) return false;
+    memcpy(seq->path, match->path, bytes);
+    enum status status =
+        tiers_load_begin(&cache->tiers, &seq->load, seq->path, &seq->plan, seq->scope.tenant);
+    if (status == OK) {
+        seq->phase = SEQ_LOADING;
+        return true;
+    }
+    free(seq->path);
+    seq->path = NULL;
+    return false;
+}
+
+bool seq_match(struct seq *seq, struct prefix_cache *cache)
+{
+    const struct job *job = seq->job;
+    struct cache_match match;
+    must(seq->phase == SEQ_WAITING && seq->pending == 0);
+    prefix_cache_match(cache, &seq->scope, seq->token, seq->tokens, &match);
+    seq->plan = match.plan;
+    seq->outcome = match.outcome;
+    seq->hints = (struct w_hints){ .prompt_tokens = job->prompt_tokens,
+                                   .stable_tokens = job->stable_tokens,
+                                   .pinned_end = job->pinned_end,
+                                   .pinned_ends = JOB_PINNED_MOST,
+                                   .long_interval = LONG_PREFILL,
+                                   .known = match.matched,
+                                   .known_has_w = match.has_w,
+                                   .known_goes_on = match.goes_on };
+    if (!match.must_load) {
+        must(hold(seq, cache, match.path));
+        return true;
+    }
+    if (seq->load_failures >= LOAD_TRIES) {
+        hold_cold(seq, cache, CACHE_MISS_FAILED);
+        return true;
+    }
+    if (blocks_of(seq->tokens) > prefix_cache_room(cache, KV_G)) return false;
+    if (begin_load(seq, cache, &match)) return true;
+    seq->load_failures++;
+    return false;
+}
+
+void seq_poll_load(struct seq *seq, struct prefix_cache *cache)
+{
+    enum load_state state = tiers_load_poll(&cache->tiers, &seq->load);
+    if (state == LOAD_WAIT) return;
+    struct prefix_ref *path = seq->path;
+    seq->path = NULL;
+    if (state == LOAD_READY && !hold(seq, cache, path)) state = LOAD_FAILED;
+    enum seq_phase phase = seq->phase;
+    end_load(seq, cache);
+    free(path);
+    if (state == LOAD_READY) seq->phase = phase;
+    else seq->load_failures++;
+}
+
+/* ---- in use --------------------------------------------------------------------------------- */
+
+enum status seq_reserve(struct seq *seq, uint32_t count)
+{
+    uint32_t soon = seq->computed + count, tokens = seq_tokens(seq);
+    return lease_reserve(&seq->lease, tokens > soon ? tokens : soon, soon);
+}
+
+static uint32_t final_tokens(const struct seq *seq)
+{
+    return seq->computed < seq->tokens ? seq->computed : seq->tokens;
+}
+
+void seq_commit(struct seq *seq)
+{
+    lease_commit(&seq->lease, seq->token, final_tokens(seq));
+}
+
+void seq_give_back(struct seq *seq, struct prefix_cache *cache, bool keep)
+{
+    if (seq->phase == SEQ_LOADING) end_load(seq, cache);
+    if (seq->phase == SEQ_RUNNING && keep) {
+        seq_commit(seq);
+        lease_end(&seq->lease, final_tokens(seq));
+    }
+    if (seq->phase == SEQ_RUNNING || seq->phase == SEQ_HELD) lease_release(&seq->lease);
+    seq->phase = SEQ_WAITING;
+    seq->computed = 0;
+}
