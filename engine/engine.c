@@ -7,6 +7,7 @@
  */
 #include "engine/engine.h"
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -27,9 +28,10 @@ struct model_engine {
     struct engine engine;
     pthread_t thread;
     pthread_mutex_t lock;
-    pthread_cond_t wake;
     bool stopping;
-    int event_fd;
+    int event_fd;      // rung for the loop thread
+    int wake_fd;       // rung for the engine thread
+    bool woken;        // wake_fd was rung since the inbox was taken
     uint32_t context;  // constant once the thread runs
 
     struct arrival *inbox;  // [inbox_room]
@@ -127,6 +129,12 @@ static void get_stats(struct engine *engine, struct engine_stats *stats)
 
 /* ---- the inbox ----------------------------------------------------------------------------- */
 
+static void wake(struct model_engine *e)
+{
+    if (!e->woken) must(eventfd_write(e->wake_fd, 1) == 0);
+    e->woken = true;
+}
+
 static bool put_arrival(struct model_engine *e, const struct arrival *arrival)
 {
     if (e->arrivals == e->inbox_room) {
@@ -137,7 +145,7 @@ static bool put_arrival(struct model_engine *e, const struct arrival *arrival)
         e->inbox_room = room;
     }
     e->inbox[e->arrivals++] = *arrival;
-    pthread_cond_signal(&e->wake);
+    wake(e);
     return true;
 }
 
@@ -171,13 +179,22 @@ static void cancel(struct engine *engine, uint64_t id)
     pthread_mutex_unlock(&e->lock);
 }
 
-/* Moves the arrivals to the stepper in their order; waits for some when there is nothing to do.
- * False: the engine is to stop. */
+/* While there is nothing to compute: until somebody rings, or the cache wants its turn. */
+static void wait_for_work(struct model_engine *e)
+{
+    struct pollfd fd[] = { { .fd = e->wake_fd, .events = POLLIN },
+                           { .fd = prefix_cache_fd(&e->cache), .events = POLLIN } };
+    int ms = stepper_idle(&e->stepper) ? prefix_cache_wait_ms(&e->cache) : 0;
+    if (ms) must(poll(fd, 2, ms) >= 0 || errno == EINTR);
+}
+
+/* Moves the arrivals to the stepper in their order. False: the engine is to stop. */
 static bool take_inbox(struct model_engine *e)
 {
+    eventfd_t rings;
     pthread_mutex_lock(&e->lock);
-    while (!e->arrivals && !e->stopping && stepper_idle(&e->stepper))
-        pthread_cond_wait(&e->wake, &e->lock);
+    if (e->woken) must(eventfd_read(e->wake_fd, &rings) == 0);
+    e->woken = false;
     struct arrival *inbox = e->inbox;
     uint32_t count = e->arrivals;
     e->inbox = NULL;
@@ -199,7 +216,8 @@ static void *run(void *user)
     struct err err;
     bool well = true;
     e->dev->ops->enter(e->dev);
-    while (take_inbox(e)) {
+    for (wait_for_work(e); take_inbox(e); wait_for_work(e)) {
+        prefix_cache_step(&e->cache, e->stepper.seqs == 0);
         if (well && stepper_step(&e->stepper, &err) != OK) {
             log_say(OPT_LOG_LEVEL_ERROR, "engine", "%s", err.text);
             well = false;
@@ -219,7 +237,7 @@ static void close_engine(struct engine *engine)
     if (e->thread) {
         pthread_mutex_lock(&e->lock);
         e->stopping = true;
-        pthread_cond_signal(&e->wake);
+        wake(e);
         pthread_mutex_unlock(&e->lock);
         pthread_join(e->thread, NULL);
     }
@@ -236,7 +254,7 @@ static void close_engine(struct engine *engine)
     free(e->inbox);
     free(e->outbox);
     if (e->event_fd >= 0) close(e->event_fd);
-    pthread_cond_destroy(&e->wake);
+    if (e->wake_fd >= 0) close(e->wake_fd);
     pthread_mutex_destroy(&e->lock);
     free(e);
 }
@@ -495,11 +513,12 @@ enum status engine_open(const struct engine_options *options, struct engine **en
                                 .queue = options->queue,
                                 .dev = options->opened };
     pthread_mutex_init(&e->lock, NULL);
-    pthread_cond_init(&e->wake, NULL);
     e->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    e->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 
-    enum status status = e->event_fd < 0 ? fail(err, IO_FAILED, "eventfd: %s", strerror(errno))
-                                         : load(e, options, err);
+    bool has_fds = e->event_fd >= 0 && e->wake_fd >= 0;
+    enum status status =
+        !has_fds ? fail(err, IO_FAILED, "eventfd: %s", strerror(errno)) : load(e, options, err);
     if (status == OK && pthread_create(&e->thread, NULL, run, e) != 0) {
         e->thread = 0;
         status = fail(err, NO_MEMORY, "cannot start the engine thread");

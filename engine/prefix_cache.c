@@ -1,6 +1,7 @@
 /* prefix_cache.c - tenants by their scope, matches and plans; the device tier's pools. */
 #include "engine/prefix_cache.h"
 #include <string.h>
+#include "config/clock.h"
 
 struct cache_tenant {
     bool is_known;
@@ -82,6 +83,27 @@ void prefix_cache_release(struct prefix_cache *cache)
     free(cache->path);
     free(cache->block);
     *cache = (struct prefix_cache){ 0 };
+}
+
+enum { REAPED_A_STEP = 64 };
+
+void prefix_cache_step(struct prefix_cache *cache, bool idle)
+{
+    (void)idle;
+    prefix_tree_clock(&cache->tree, (uint32_t)(now_ns() / 1000000000u));
+    prefix_tree_reap(&cache->tree, REAPED_A_STEP);
+}
+
+int prefix_cache_fd(const struct prefix_cache *cache)
+{
+    (void)cache;
+    return -1;
+}
+
+int prefix_cache_wait_ms(const struct prefix_cache *cache)
+{
+    (void)cache;
+    return -1;
 }
 
 /* ---- tenants -------------------------------------------------------------------------------- */

@@ -46,6 +46,14 @@ CHECKED enum status prefix_cache_init(struct prefix_cache *cache,
                                       const struct prefix_cache_options *options, struct err *err);
 void prefix_cache_release(struct prefix_cache *cache);
 
+/* Moves on what is under way; to be called before each step, and when the descriptor is readable or the
+ * time is over. idle: no job is running or waiting. */
+void prefix_cache_step(struct prefix_cache *cache, bool idle);
+
+/* What wakes it while nothing is computed: a descriptor, or -1; milliseconds, or -1 for ever. */
+int prefix_cache_fd(const struct prefix_cache *cache);
+int prefix_cache_wait_ms(const struct prefix_cache *cache);
+
 /* In whose name a job reads and writes. */
 struct cache_scope {
     struct prefix_key root;  // before the first block

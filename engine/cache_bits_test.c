@@ -1,0 +1,237 @@
+/* cache_bits_test.c - what the prefix cache gives back is, bit for bit, what computing gives: random
+ * conversations that share prefixes, grow, branch and come back, against an engine that keeps nothing,
+ * with too little memory for all of them. A small random model.
+ *
+ * FATHOM_BACKEND says on what (cpu); FATHOM_TALKS how many conversations' turns (120).
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+#include <poll.h>
+#include <string.h>
+#include <unistd.h>
+#include "engine/engine.h"
+
+enum { TALKS = 40, TOGETHER = 6, MOST_TOKENS = 1000, ANSWER = 24, VOCAB = 256, SYSTEMS = 4 };
+
+struct talk {
+    uint32_t token[MOST_TOKENS];
+    uint32_t tokens;
+};
+
+struct answer {
+    struct sample_out out[ANSWER];
+    uint32_t tokens;
+    bool ended;
+    struct cache_outcome cache;
+};
+
+static uint64_t dice_state;
+
+static uint32_t dice(uint32_t below)
+{
+    dice_state = dice_state * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)(dice_state >> 33) % below;
+}
+
+static const char *backend(void)
+{
+    const char *text = getenv("FATHOM_BACKEND");
+    return text ? text : "cpu";
+}
+
+static struct engine *open_engine(const struct engine_cache *cache, uint64_t kv_bytes)
+{
+    struct engine *engine = NULL;
+    struct err err = { "" };
+    struct engine_options options = {
+        .model = "engine/testdata/small",
+        .random_weights = true,
+        .random_seed = 3,
+        .backend = backend(),
+        .dev = { .numerics = NUMERICS_OFFICIAL, .threads = 2 },
+        .context = 1024,
+        .step_tokens = 256,
+        .most_seqs = TOGETHER,
+        .queue = 1000,
+        .kv_bytes = kv_bytes,
+        .cache = *cache,
+    };
+    if (engine_open(&options, &engine, &err) != OK) print_error("%s\n", err.text);
+    assert_non_null(engine);
+    return engine;
+}
+
+static void add_tokens(struct talk *talk, uint32_t count)
+{
+    while (count-- && talk->tokens < MOST_TOKENS) talk->token[talk->tokens++] = dice(VOCAB);
+}
+
+/* A new conversation: a system prompt that others have too, or the beginning of another one. */
+static void begin(struct talk *talk, uint32_t index)
+{
+    static const uint32_t length[] = {
+        1, 60, 126, 127, 128, 129, 130, 255, 256, 257, 300, 384, 400
+    };
+    struct talk *other = &talk[dice(TALKS)], *mine = &talk[index];
+    if (other != mine && other->tokens > 1 && dice(3) == 0) {
+        uint32_t cut = 1 + dice(other->tokens - 1);
+        if (dice(2)) cut = (cut + 127) / 128 * 128 < other->tokens ? (cut + 127) / 128 * 128 : cut;
+        memcpy(mine->token, other->token, cut * sizeof *mine->token);
+        mine->tokens = cut;
+        return;
+    }
+    uint64_t kept = dice_state;
+    uint32_t system = dice(SYSTEMS);
+    mine->tokens = 0;
+    dice_state = 77 + system;
+    add_tokens(mine, length[(system * 5 + 3) % (sizeof length / sizeof *length)]);
+    dice_state = kept * 3 + 1;
+    add_tokens(mine, length[dice(sizeof length / sizeof *length)]);
+}
+
+static struct job *make_job(const struct talk *talk, uint64_t id, uint32_t answer)
+{
+    struct job *job = calloc(1, sizeof *job);
+    assert_non_null(job);
+    *job = (struct job){
+        .id = id,
+        .prompt_tokens = talk->tokens,
+        .stable_tokens = talk->tokens - talk->tokens % 7 / 6,
+        .max_tokens = answer,
+        .sampling = { .temperature = id % 2 ? 0.9f : 0,
+                      .top_p = 0.95f,
+                      .repetition = 1,
+                      .seed = 5,
+                      .logprobs = TOP_LOGPROBS + 1 },
+        .pinned_end = { talk->tokens / 2 },
+    };
+    job->prompt = calloc(talk->tokens, sizeof *job->prompt);
+    assert_non_null(job->prompt);
+    memcpy(job->prompt, talk->token, talk->tokens * sizeof *job->prompt);
+    return job;
+}
+
+static void collect(struct engine *engine, struct answer *answer, uint32_t count)
+{
+    struct pollfd ready = { .fd = engine_event_fd(engine), .events = POLLIN };
+    struct event event[64];
+    uint64_t rings;
+    for (uint32_t ended = 0; ended < count;) {
+        assert_int_equal(poll(&ready, 1, 120 * 1000), 1);
+        assert_int_equal(read(ready.fd, &rings, sizeof rings), sizeof rings);
+        for (uint32_t taken; (taken = engine_take_events(engine, event, 64)) > 0;)
+            for (uint32_t i = 0; i < taken; i++) {
+                struct answer *a = &answer[event[i].job];
+                if (event[i].kind == EVENT_STARTED) a->cache = event[i].cache;
+                if (event[i].kind == EVENT_TOKENS) {
+                    assert_true(event[i].count == 1 && a->tokens < ANSWER);
+                    a->out[a->tokens++] = *event[i].logprob;
+                }
+                if (event[i].kind == EVENT_END) {
+                    assert_int_equal(event[i].finish, FINISH_LENGTH);
+                    ended++;
+                }
+                free(event[i].logprob);
+            }
+    }
+}
+
+static void ask(struct engine *engine, const struct talk *const *talk, const uint32_t *length,
+                uint32_t count, struct answer *answer)
+{
+    struct err err = { "" };
+    memset(answer, 0, count * sizeof *answer);
+    for (uint32_t i = 0; i < count; i++)
+        assert_int_equal(engine_submit(engine, make_job(talk[i], i, length[i]), &err), OK);
+    collect(engine, answer, count);
+}
+
+struct tally {
+    uint64_t turns, hits, hit_tokens, prompt_tokens, tier[KV_TIERS], miss[CACHE_MISS_OFF + 1];
+};
+
+static void compare(const struct answer *cold, const struct answer *warm, uint32_t tokens,
+                    struct tally *tally)
+{
+    assert_int_equal(warm->tokens, cold->tokens);
+    assert_memory_equal(warm->out, cold->out, cold->tokens * sizeof *cold->out);
+    assert_true(warm->cache.hit_tokens < tokens && warm->cache.hit_tokens % 128 == 0);
+    tally->turns++;
+    tally->prompt_tokens += tokens;
+    tally->hit_tokens += warm->cache.hit_tokens;
+    tally->hits += warm->cache.hit_tokens > 0;
+    tally->miss[warm->cache.miss]++;
+    if (warm->cache.hit_tokens) tally->tier[warm->cache.tier]++;
+}
+
+static void random_conversations(struct engine *cold, struct engine *warm, uint32_t turns,
+                                 struct tally *tally)
+{
+    static struct talk talk[TALKS];
+    static struct answer answers[2][TOGETHER];
+    memset(talk, 0, sizeof talk);
+    dice_state = 1;
+    while (turns) {
+        const struct talk *chosen[TOGETHER];
+        uint32_t length[TOGETHER], count = 1 + dice(TOGETHER);
+        for (uint32_t i = 0; i < count; i++) {
+            uint32_t which = dice(dice(2) ? TALKS : 4);
+            struct talk *one = &talk[which];
+            if (!one->tokens || one->tokens > MOST_TOKENS - 300) begin(talk, which);
+            else add_tokens(one, 1 + dice(dice(2) ? 200 : 20));
+            if (one->tokens > MOST_TOKENS - ANSWER) one->tokens = MOST_TOKENS - ANSWER;
+            chosen[i] = one;
+            length[i] = 1 + dice(dice(2) ? ANSWER : 2);
+        }
+        ask(cold, chosen, length, count, answers[0]);
+        ask(warm, chosen, length, count, answers[1]);
+        for (uint32_t i = 0; i < count; i++) {
+            compare(&answers[0][i], &answers[1][i], chosen[i]->tokens, tally);
+            struct talk *one = &talk[chosen[i] - talk];
+            for (uint32_t t = 0; t < answers[0][i].tokens && one->tokens < MOST_TOKENS; t++)
+                one->token[one->tokens++] = answers[0][i].out[t].id;
+        }
+        turns = turns > count ? turns - count : 0;
+    }
+}
+
+static uint32_t turns_wanted(void)
+{
+    const char *text = getenv("FATHOM_TALKS");
+    return text ? (uint32_t)atoi(text) : 120;
+}
+
+static void say(const char *what, const struct tally *tally)
+{
+    print_message("%s: %llu turns, %llu hits, %.1f %% of the tokens; from device %llu, host %llu, "
+                  "disk %llu; no window %llu times\n",
+                  what, (unsigned long long)tally->turns, (unsigned long long)tally->hits,
+                  100.0 * (double)tally->hit_tokens / (double)tally->prompt_tokens,
+                  (unsigned long long)tally->tier[KV_DEVICE],
+                  (unsigned long long)tally->tier[KV_HOST],
+                  (unsigned long long)tally->tier[KV_DISK],
+                  (unsigned long long)tally->miss[CACHE_MISS_NO_WINDOW]);
+}
+
+static void hits_on_the_device_equal_computing_bit_for_bit(void **unused)
+{
+    (void)unused;
+    struct tally tally = { 0 };
+    struct engine *cold = open_engine(&(struct engine_cache){ .off = true }, 0);
+    struct engine *warm = open_engine(&(struct engine_cache){ .off = false }, 24u << 20);
+    random_conversations(cold, warm, turns_wanted(), &tally);
+    say("device", &tally);
+    assert_true(tally.hits > tally.turns / 5);
+    engine_close(warm);
+    engine_close(cold);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(hits_on_the_device_equal_computing_bit_for_bit),
+    };
+    return cmocka_run_group_tests_name("cache bits", tests, NULL, NULL);
+}
