@@ -108,7 +108,8 @@ static enum status take(struct tiers *tiers, enum kv_object object, enum kv_tier
     struct kv_pool *pool = tiers->options.pool[object][tier];
     struct prefix_evict evict = { .object = object, .tier = tier, .tenant = tenant };
     if (!pool) return BUSY;
-    if (tier != KV_DISK && count > pool->free_count)
+    bool evicts = tier == KV_DEVICE || (tier == KV_HOST && !tiers->options.host_waits);
+    if (evicts && count > pool->free_count)
         prefix_tree_evict(tiers->options.tree, &evict, count - pool->free_count);
     return kv_pool_take(pool, count, slot);
 }
@@ -127,18 +128,18 @@ static enum status begin(struct tiers *tiers, struct prefix_ref ref, enum kv_obj
     return BUSY;
 }
 
-static enum status move_down(struct tiers *tiers, struct prefix_ref ref, enum kv_object object,
-                             enum kv_tier from, bool leave)
+static enum status copy(struct tiers *tiers, const struct tiers_move *move, bool leave)
 {
     struct prefix_tree *tree = tiers->options.tree;
+    enum kv_object object = move->object;
     struct prefix_block look;
     struct prefix_pin source, target;
-    if (!prefix_tree_look(tree, ref, &look)) return BAD_INPUT;
-    uint8_t there = look.state[object][from + 1];
+    if (!prefix_tree_look(tree, move->ref, &look)) return BAD_INPUT;
+    uint8_t there = look.state[object][move->to];
     if (there == COPY_VALID || there == COPY_LOADING) return OK;
-    if (look.state[object][from] != COPY_VALID) return BAD_INPUT;
-    must(prefix_tree_pin(tree, ref, object, from, &source) == COPY_VALID);
-    enum status status = begin(tiers, ref, object, from + 1, &target);
+    if (look.state[object][move->from] != COPY_VALID) return BAD_INPUT;
+    must(prefix_tree_pin(tree, move->ref, object, move->from, &source) == COPY_VALID);
+    enum status status = begin(tiers, move->ref, object, move->to, &target);
     if (status == OK) {
         status = start(tiers, &source, &target, leave);
         if (status != OK) prefix_tree_fail(tree, &target);
@@ -149,13 +150,21 @@ static enum status move_down(struct tiers *tiers, struct prefix_ref ref, enum kv
 
 enum status tiers_save(struct tiers *tiers, struct prefix_ref ref, enum kv_object object)
 {
-    return move_down(tiers, ref, object, KV_DEVICE, false);
+    struct tiers_move move = { .object = object, .from = KV_DEVICE, .to = KV_HOST, .ref = ref };
+    return copy(tiers, &move, object == KV_W);
 }
 
 enum status tiers_spill(struct tiers *tiers, struct prefix_ref ref, enum kv_object object,
                         bool leave)
 {
-    return move_down(tiers, ref, object, KV_HOST, leave);
+    struct tiers_move move = { .object = object, .from = KV_HOST, .to = KV_DISK, .ref = ref };
+    return copy(tiers, &move, leave);
+}
+
+enum status tiers_fetch(struct tiers *tiers, struct prefix_ref ref, enum kv_object object)
+{
+    struct tiers_move move = { .object = object, .from = KV_DISK, .to = KV_HOST, .ref = ref };
+    return copy(tiers, &move, false);
 }
 
 /* ---- loads ---------------------------------------------------------------------------------- */

@@ -28,6 +28,8 @@ struct tiers_options {
     struct prefix_tree *tree;
     struct kv_pool *pool[KV_OBJECTS][KV_TIERS];  // of slots; NULL: there is no such tier
     uint32_t operations;                         // in flight at most
+    bool
+        host_waits;  // no room on the host is BUSY: whoever makes room looks first what is worth the disk
     void *user;
     /* Begins a transfer, which ends in one tiers_done, later. false: not now. */
     bool (*start)(void *user, uint32_t operation, const struct tiers_move *move);
@@ -46,14 +48,18 @@ void tiers_release(struct tiers *tiers);
 /* The tree's `freed`: the slot is its pool's again. (For a slot on disk, the store forgets it.) */
 void tiers_freed(struct tiers *tiers, enum kv_object object, enum kv_tier tier, uint32_t slot);
 
-/* Device to host, as soon as something is sealed; evicts there. OK: on its way, or there. BUSY: no
- * room, no operation or `start` would not: it stays where it is. BAD_INPUT: gone. */
+/* Device to host, as soon as something is sealed; evicts there. A W leaves the device then, unless it
+ * is pinned. OK: on its way, or there. BUSY: no room, no operation or `start` would not: it stays
+ * where it is. BAD_INPUT: gone. */
 CHECKED enum status tiers_save(struct tiers *tiers, struct prefix_ref ref, enum kv_object object);
 
 /* Host to disk, which does not evict. `leave`: its host copy goes when that is done, unless it is
  * pinned then. The same outcomes. */
 CHECKED enum status tiers_spill(struct tiers *tiers, struct prefix_ref ref, enum kv_object object,
                                 bool leave);
+
+/* Disk to host, for those that will ask for it. The same outcomes. */
+CHECKED enum status tiers_fetch(struct tiers *tiers, struct prefix_ref ref, enum kv_object object);
 
 /* The transfer has ended. With `ok` false, a copy on disk that was its source is dropped. */
 void tiers_done(struct tiers *tiers, uint32_t operation, bool ok);
