@@ -2,6 +2,7 @@
 #include "config/cores.h"
 #include <hwloc.h>
 #include <stdbool.h>
+#include <unistd.h>
 
 struct cores {
     hwloc_topology_t topology;
@@ -107,4 +108,13 @@ enum status cores_pin(const struct cores *cores, uint32_t index)
     must(index < cores->count);
     int refused = hwloc_set_cpubind(cores->topology, cores->core[index], HWLOC_CPUBIND_THREAD);
     return refused ? IO_FAILED : OK;
+}
+
+uint64_t cores_memory(void)
+{
+    long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    double all = pages > 0 ? (double)pages * (double)page : 0, limit;
+    bool found = read_one("/sys/fs/cgroup/memory.max", &limit) ||
+                 read_one("/sys/fs/cgroup/memory/memory.limit_in_bytes", &limit);
+    return (uint64_t)(found && limit > 0 && (limit < all || all <= 0) ? limit : all);
 }

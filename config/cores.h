@@ -1,4 +1,4 @@
-/* cores.h - which cores this process may use; hwloc's one door. */
+/* cores.h - which cores and how much memory this process may use; hwloc's one door. */
 #ifndef CONFIG_CORES_H
 #define CONFIG_CORES_H
 
@@ -18,5 +18,8 @@ uint32_t cores_count(const struct cores *cores);
 /* Binds the calling thread to core `index` (< cores_count). IO_FAILED: the system refused, and the
  * thread runs where it did before. */
 CHECKED enum status cores_pin(const struct cores *cores, uint32_t index);
+
+/* Bytes of memory this process may use: the machine's, and no more than its cgroup's limit. */
+uint64_t cores_memory(void);
 
 #endif

@@ -442,12 +442,10 @@ static enum status open_cache(struct model_engine *e, const struct engine_option
     struct prefix_cache_options cache = { .g_blocks = room->kv.g_blocks - 1,
                                           .w_pages = room->kv.w_pages - 2,
                                           .context = room->context,
-                                          .layers = e->shape.layers,
-                                          .g_bytes = e->model.layout.g_bytes,
-                                          .w_bytes = e->model.layout.w_bytes,
-                                          .off = options->cache.off,
-                                          .may_replay = false };
-    struct cache_identity_options identity = { .model = options->model,
+                                          .cache = options->cache,
+                                          .model = &e->model };
+    struct cache_identity_options identity = { .dir = options->cache.dir,
+                                               .model = options->model,
                                                .random_weights = options->random_weights,
                                                .random_seed = options->random_seed,
                                                .shape = &e->shape,

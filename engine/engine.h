@@ -73,10 +73,17 @@ static inline void engine_close(struct engine *engine)
     engine->face->close(engine);
 }
 
-/* The prefix cache beyond the device's own memory. */
+/* The prefix cache. Times and bytes of 0 are no limit, but for those of a tier: 0 is none. */
 struct engine_cache {
-    bool off;        // nothing is reused
-    bool no_replay;  // where no window is kept, prompts are computed from their last one on
+    bool off;                             // nothing is kept
+    bool no_replay;                       // where no window is kept, compute from the last one on
+    uint64_t host_bytes, host_bytes_gpu;  // host memory; when the device is a GPU
+    const char *dir;                      // NULL, "": not on disk
+    uint64_t disk_bytes;                  // of the files there
+    uint64_t write_bytes_s, write_bytes_day;
+    uint64_t disk_after_ns;  // written when it is so old, and was used again
+    uint64_t window_ttl_ns;  // an unused window leaves host memory
+    uint32_t verify;         // one hit in so many is computed again and compared; 0: none
 };
 
 struct engine_options {

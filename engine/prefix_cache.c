@@ -132,7 +132,7 @@ struct cache_scope prefix_cache_enter(struct prefix_cache *cache, const struct j
     uint8_t tag[RECORD_TAG];
     cache_identity_tag(&identity->secret, job->cache_tenant, tag);
     uint32_t number = tenant_of(cache, tag);
-    bool is_on = !cache->options.off && number < CACHE_TENANTS;
+    bool is_on = !cache->options.cache.off && number < CACHE_TENANTS;
     if (number < CACHE_TENANTS) cache->tenant[number].uses++;
     return (struct cache_scope){
         .root = cache_identity_root(identity, job->cache_tenant, job->cache_salt),
@@ -172,6 +172,7 @@ void prefix_cache_match(struct prefix_cache *cache, const struct cache_scope *sc
                         const uint32_t *token, uint32_t tokens, struct cache_match *match)
 {
     const struct prefix_cache_options *options = &cache->options;
+    const struct kv_layout *layout = &options->model->layout;
     struct prefix_block last;
     *match = (struct cache_match){ .path = cache->path };
     match->plan.compute_tokens = tokens;
@@ -184,10 +185,10 @@ void prefix_cache_match(struct prefix_cache *cache, const struct cache_scope *sc
     match->plan = resume_plan(&(struct resume_ask){ .block = cache->block,
                                                     .blocks = match->matched,
                                                     .tokens = tokens,
-                                                    .layers = options->layers,
-                                                    .may_replay = options->may_replay,
-                                                    .g_bytes = options->g_bytes,
-                                                    .w_bytes = options->w_bytes,
+                                                    .layers = layout->layers,
+                                                    .may_replay = false,
+                                                    .g_bytes = layout->g_bytes,
+                                                    .w_bytes = layout->w_bytes,
                                                     .rates = first_rates });
     match->must_load = match->plan.host_bytes > 0;
     if (match->matched && prefix_tree_look(&cache->tree, cache->path[match->matched - 1], &last)) {

@@ -16,16 +16,15 @@
 #include "cache/lease.h"
 #include "cache/tiers.h"
 #include "engine/cache_identity.h"
-#include "engine/job.h"
+#include "engine/engine.h"
+#include "engine/model.h"
 
 struct prefix_cache_options {
     struct cache_identity identity;
     uint32_t g_blocks, w_pages;  // of the device's pools
     uint32_t context;            // tokens of the longest sequence
-    uint32_t layers;             // of the target model: so many blocks wash a cut window out
-    size_t g_bytes, w_bytes;     // of one image
-    bool off;                    // nothing is found, nothing is kept
-    bool may_replay;
+    struct engine_cache cache;
+    struct model *model;  // its device memory and layout; not owned
 };
 
 struct prefix_cache {

@@ -6,9 +6,11 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 #include "config/clock.h"
+#include "config/cores.h"
 #include "config/log.h"
 #include "engine/scripted.h"
 #include "server/loader.h"
+#include "server/cache_options.h"
 #include "server/notify.h"
 
 #define REPORT_NS (2 * NS_PER_S)
@@ -78,6 +80,24 @@ static enum status read_weights(const char *text, struct engine_options *engine,
     return OK;
 }
 
+static struct engine_cache cache_of(const struct options *options)
+{
+    uint64_t ram = cores_memory();
+    return (struct engine_cache){
+        .off = !options->prefix_cache,
+        .no_replay = options->cache_replay == OPT_CACHE_REPLAY_OFF,
+        .host_bytes = cache_options_host_bytes(options, false, ram),
+        .host_bytes_gpu = cache_options_host_bytes(options, true, ram),
+        .dir = options->cache_dir,
+        .disk_bytes = options->cache_size_bytes,
+        .write_bytes_s = options->cache_write_rate_bytes,
+        .write_bytes_day = options->cache_write_day_bytes,
+        .disk_after_ns = options->cache_disk_after_ns,
+        .window_ttl_ns = options->cache_window_ttl_ns,
+        .verify = (uint32_t)options->cache_verify,
+    };
+}
+
 static enum status open_model(struct loader *loader)
 {
     const struct options *options = loader->setup.options;
@@ -101,6 +121,7 @@ static enum status open_model(struct loader *loader)
         .most_seqs = (uint32_t)options->max_seqs,
         .queue = (uint32_t)options->queue_length,
         .kv_bytes = options->kv_memory_bytes,
+        .cache = cache_of(options),
         .progress = note_progress,
         .user = loader,
     };
