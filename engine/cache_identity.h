@@ -12,7 +12,7 @@
  *                start reads them all; text, one file a line. Never written beside the weights.
  *
  * Both 0600, ours, no links, written whole or not at all. Losing the secret is a cold cache; losing
- * the other costs one reading of the weights, at some 1.5 GB/s a core with SHA instructions.
+ * the other costs one reading of the weights, at 1.0 GB/s a core (weights_digest.h).
  * Without a directory the secret is random and no weights are read for their digest.
  *
  * Pure but for those files; the threads it starts have ended when it returns. Any thread.

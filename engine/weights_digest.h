@@ -13,8 +13,8 @@
  * second before it was read, since a clock's tick may hide a second change. A damaged memory is
  * none.
  *
- * A core with SHA instructions does 1.6 GB/s out of the page cache (EPYC, 2 GHz class, measured by
- * weights_digest_test), so disks bound it: 160 GB at 6 GB/s are half a minute, once.
+ * A core does 1.0 GB/s from the page cache (Xeon with SHA instructions, weights_digest_test; the sum
+ * alone 1.3), so that from some 8 cores on disks bound it: 160 GB at 6 GB/s are half a minute, once.
  * Thread: any; those it starts have ended when it returns.
  */
 #ifndef ENGINE_WEIGHTS_DIGEST_H
