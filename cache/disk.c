@@ -3,8 +3,10 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 #include "config/clock.h"
 #include "config/queue.h"
@@ -13,6 +15,7 @@
 #define CODING_MOST 256  // operations with the codec threads
 #define STAGES 8u        // encodings on their way to the device
 #define HOUSEKEEPING_MS 200
+#define SLICE_NS 100000u
 #define WRITE_PATIENCE_NS (250 * (uint64_t)NS_PER_MS)
 
 enum command_kind { DO_OP, DO_FORGET, DO_ERASE, DO_TOUCH, DO_FLUSH };
@@ -61,7 +64,8 @@ struct disk {
     struct queue to_code, coded;  // disk_ops, with codec threads
     pthread_t coder[CODEC_THREADS_MOST];
     struct codec *coder_codec[CODEC_THREADS_MOST];
-    uint32_t coders, coding;
+    uint32_t coders, coding_writes;  // with the codec threads, as are
+    _Atomic uint32_t coding_reads;
 };
 
 struct coder_start {
@@ -108,15 +112,22 @@ static void give_stage(struct disk *disk, struct disk_op *op)
     op->packed = NULL;
 }
 
-static void answer(struct disk *disk, struct disk_op *op, enum status status)
+/* On any thread. */
+static void hand_over(struct disk *disk, struct disk_op *op, enum status status)
 {
-    give_stage(disk, op);
     op->status = status;
     op->took_ns = now_ns() - op->since_ns;
     pthread_mutex_lock(&disk->lock);
+    bool first = !disk->done.first;
     append(&disk->done, op);
     pthread_mutex_unlock(&disk->lock);
-    ring(disk->event_fd);
+    if (first) ring(disk->event_fd);
+}
+
+static void answer(struct disk *disk, struct disk_op *op, enum status status)
+{
+    give_stage(disk, op);
+    hand_over(disk, op, status);
 }
 
 static void note_lost(void *user, uint32_t slot, uint64_t owner)
@@ -168,7 +179,12 @@ static void *coder_main(void *context)
     free(context);
     while ((op = queue_wait(&start.disk->to_code))) {
         code(start.disk, start.codec, op);
-        must(queue_push(&start.disk->coded, op) == OK);  // room for all that are under way
+        if (op->kind == DISK_READ && op->status == OK) {  // nothing is left for the disk thread
+            hand_over(start.disk, op, OK);
+            atomic_fetch_sub(&start.disk->coding_reads, 1);
+        } else {
+            must(queue_push(&start.disk->coded, op) == OK);  // room for all that are under way
+        }
     }
     return NULL;
 }
@@ -199,8 +215,11 @@ static void after_code(struct disk *disk, struct disk_op *op)
 
 static void start_code(struct disk *disk, struct disk_op *op)
 {
-    if (disk->coders && disk->coding < CODING_MOST && queue_push(&disk->to_code, op) == OK) {
-        disk->coding++;
+    bool is_read = op->kind == DISK_READ;
+    if (disk->coders && disk->coding_writes + disk->coding_reads < CODING_MOST) {
+        if (is_read) atomic_fetch_add(&disk->coding_reads, 1);
+        else disk->coding_writes++;
+        must(queue_push(&disk->to_code, op) == OK);
         return;
     }
     code(disk, disk->codec, op);
@@ -212,8 +231,12 @@ static void take_coded(struct disk *disk)
     void *item[32];
     uint32_t got;
     while (disk->coders && (got = queue_take(&disk->coded, item, 32))) {
-        disk->coding -= got;
-        for (uint32_t i = 0; i < got; i++) after_code(disk, item[i]);
+        for (uint32_t i = 0; i < got; i++) {
+            struct disk_op *op = item[i];
+            if (op->kind == DISK_READ) atomic_fetch_sub(&disk->coding_reads, 1);
+            else disk->coding_writes--;
+            after_code(disk, op);
+        }
     }
 }
 
@@ -246,7 +269,7 @@ static void begin_write(struct disk *disk, struct disk_op *op)
         answer(disk, op, IO_FAILED);
         return;
     }
-    if (disk->unpacked.count + disk->writes.count + disk->coding >= writes_most(disk)) {
+    if (disk->unpacked.count + disk->writes.count + disk->coding_writes >= writes_most(disk)) {
         answer(disk, op, BUSY);
         return;
     }
@@ -283,10 +306,10 @@ static void cancel_writes(struct disk *disk, uint32_t slot, const uint8_t *scope
     cancel_in(disk, &disk->writes, slot, scope);
 }
 
-/* Nothing is with the codec threads any more. */
+/* No write is with the codec threads any more. */
 static void drain_coders(struct disk *disk)
 {
-    while (disk->coding) {
+    while (disk->coding_writes) {
         struct pollfd ready = { .fd = queue_event_fd(&disk->coded), .events = POLLIN };
         poll(&ready, 1, 100);
         take_coded(disk);
@@ -305,7 +328,7 @@ static void obey(struct disk *disk, const struct command *command)
     switch (command->kind) {
     case DO_FORGET:
     case DO_ERASE:
-        if (disk->unpacked.count || disk->writes.count || disk->coding) {
+        if (disk->unpacked.count || disk->writes.count || disk->coding_writes) {
             drain_coders(disk);
             cancel_writes(disk, command->slot, NULL);
         }
@@ -493,6 +516,10 @@ static void finish_all(struct disk *disk)
 
     while (disk->fetched.first || disk->unpacked.first) check_and_pack(disk);
     drain_coders(disk);
+    while (disk->coding_reads) {
+        usleep(1000);
+        take_coded(disk);
+    }
     while ((op = pop(&disk->reads))) answer(disk, op, CANCELLED);
     while (disk->writes.first && now_ns() < end) {  // what was handed over in time is written
         issue_writes(disk, UINT32_MAX);
@@ -509,11 +536,31 @@ static void finish_all(struct disk *disk)
     disk->clean = store_close(disk->store, now < end ? (int)((end - now) / NS_PER_MS) : 0);
 }
 
+/* The thread works for microseconds at a time and sleeps between; a device that waits for it waits
+ * behind whoever computes. A short slice lets it in at once where the kernel knows such (6.12); an
+ * older one, or a container that forbids it, leaves things as they are. */
+struct scheduling {  // the kernel's struct sched_attr, whose header does not go with libc's
+    uint32_t size, policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t runtime, deadline, period;
+};
+
+static void ask_for_short_slices(void)
+{
+    struct scheduling now = { .size = sizeof now };
+    if (syscall(SYS_sched_getattr, 0, &now, sizeof now, 0u) < 0) return;
+    now.runtime = SLICE_NS;
+    (void)syscall(SYS_sched_setattr, 0, &now, 0u);
+}
+
 static void *disk_main(void *context)
 {
     struct disk *disk = context;
     struct store_config config = disk->config.store;
 
+    ask_for_short_slices();
     config.user = disk;
     config.found = found;
     config.lost = note_lost;

@@ -1,27 +1,17 @@
-/* store_bench.c - what the disk store reaches: bandwidth at its block sizes beside plain requests of
- * the same size and depth, and the restart of a terabyte.
+/* store_bench.c - how long a restart takes that finds a terabyte.
  *
- *     store_bench [DIR [IMAGE_BYTES [GIGABYTES [CODEC_THREADS]]]]
+ *     build/cache/store_bench [DIR [IMAGE_BYTES]]
  *
- * GIGABYTES 0: the restart alone
- *
- * "plain" are requests of the same size, 16 at a time, to one file, with nothing around them. Beside it:
- *     fio --ioengine=io_uring --direct=1 --bs=484k --iodepth=16 --fixedbufs=1 --registerfiles=1
+ * Segments without their records: heads and tables of contents of a terabyte, in some 500 MB of
+ * sparse files. What the store moves a second, `fathom-bench cache --store` measures.
  */
-#include <fcntl.h>
 #include <ftw.h>
-#include <poll.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include "cache/disk.h"
 #include "cache/store_parts.h"
 #include "config/clock.h"
 #include "config/hash.h"
-
-#define DEEP 16   // requests at a time on the device: 8 MiB of 484 KiB
-#define ASKED 64  // blocks that the engine has asked for at a time
 
 static char dir[256];
 
@@ -30,187 +20,6 @@ static int remove_one(const char *path, const struct stat *s, int flag, struct F
     (void)s, (void)flag, (void)ftw;
     return remove(path);
 }
-
-static void say(const char *what, uint64_t bytes, uint64_t requests, uint64_t ns)
-{
-    printf("%-34s %8.2f GB/s %10.0f blocks/s\n", what, (double)bytes / (double)ns,
-           (double)requests * 1e9 / (double)ns);
-    fflush(stdout);
-}
-
-static uint8_t *memory_for(uint32_t slot_bytes)
-{
-    size_t bytes = (size_t)ASKED * slot_bytes;
-    uint8_t *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    must(memory != MAP_FAILED);
-    for (size_t i = 0; i < bytes; i += 8) {
-        uint64_t word = hash64(&i, sizeof i, 1);
-        memcpy(memory + i, &word, 8);
-    }
-    return memory;
-}
-
-/* ---- requests of the same size without a store around them */
-
-static void plain(enum io_kind kind, enum io_op op, uint8_t *memory, uint32_t bytes,
-                  uint64_t blocks, const char *what)
-{
-    char path[300];
-    struct err err;
-    struct io *io;
-    struct iovec whole = { memory, (size_t)DEEP * bytes };
-    snprintf(path, sizeof path, "%s/plain", dir);
-    int fd = open(path, O_RDWR | O_CREAT | O_DIRECT, 0600);
-    if (fd < 0) fd = open(path, O_RDWR | O_CREAT, 0600);
-    must(fd >= 0);
-    if (op == IO_WRITE) must(posix_fallocate(fd, 0, (off_t)(blocks * bytes)) == 0);
-    struct io_config config = {
-        .kind = kind, .depth = DEEP, .files = 1, .buffer = &whole, .buffers = 1, .threads = DEEP
-    };
-    if (io_open(&config, &io, &err) != OK) {
-        printf("%-34s %s\n", what, err.text);
-        close(fd);
-        return;
-    }
-    io_set_file(io, 0, fd);
-    uint64_t sent = 0, back = 0, start = now_ns();
-    uint32_t free_at[DEEP], free_count = DEEP;
-    for (uint32_t i = 0; i < DEEP; i++) free_at[i] = i;
-    while (back < blocks) {
-        while (free_count && sent < blocks) {
-            uint32_t at = free_at[--free_count];
-            struct io_request r = { .op = op,
-                                    .offset = sent++ * bytes,
-                                    .data = memory + (size_t)at * bytes,
-                                    .bytes = bytes,
-                                    .tag = at };
-            must(io_submit(io, &r, 1) == OK);
-        }
-        struct io_done done[DEEP];
-        uint32_t got = io_take(io, done, DEEP);
-        for (uint32_t i = 0; i < got; i++) {
-            must(done[i].error == 0);
-            free_at[free_count++] = (uint32_t)done[i].tag;
-        }
-        back += got;
-        if (!got) io_wait(io, 1000);
-    }
-    say(what, blocks * bytes, blocks, now_ns() - start);
-    io_close(io);
-    close(fd);
-}
-
-/* ---- the same through the whole path */
-
-struct bench {
-    struct disk *disk;
-    struct disk_op op[ASKED];
-    uint64_t worst_ns, *took, took_count;
-};
-
-static struct record_id id_of(uint64_t block)
-{
-    struct record_id id = { .depth = (uint32_t)block };
-    memcpy(id.key.byte, &block, sizeof block);
-    return id;
-}
-
-static int compare_ns(const void *a, const void *b)
-{
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return (x > y) - (x < y);
-}
-
-static void through_disk(struct bench *b, enum disk_kind kind, uint8_t *memory, uint64_t blocks,
-                         bool at_random, const char *what)
-{
-    uint32_t bytes = disk_slot_bytes(b->disk, RECORD_G), free_at[ASKED], free_count = ASKED;
-    uint64_t sent = 0, back = 0, failed = 0, start = now_ns();
-
-    b->took_count = 0;
-    for (uint32_t i = 0; i < ASKED; i++) free_at[i] = i;
-    while (back < blocks) {
-        while (free_count && sent < blocks) {
-            uint32_t at = free_at[--free_count];
-            uint64_t block = at_random ? hash64(&sent, 8, 5) % blocks : sent;
-            sent++;
-            b->op[at] = (struct disk_op){ .kind = kind,
-                                          .id = id_of(block),
-                                          .slot = (uint32_t)block,
-                                          .memory = memory + (size_t)at * bytes };
-            disk_submit(b->disk, &b->op[at]);
-        }
-        struct disk_op *done[ASKED];
-        uint32_t got = disk_take(b->disk, done, ASKED);
-        for (uint32_t i = 0; i < got; i++) {
-            failed += done[i]->status != OK;
-            b->took[b->took_count++] = done[i]->took_ns;
-            free_at[free_count++] = (uint32_t)(done[i] - b->op);
-        }
-        back += got;
-        if (got) continue;
-        struct pollfd ready = { .fd = disk_event_fd(b->disk), .events = POLLIN };
-        poll(&ready, 1, 1000);
-    }
-    say(what, blocks * bytes, blocks, now_ns() - start);
-    qsort(b->took, b->took_count, sizeof *b->took, compare_ns);
-    printf("%-34s %8.2f ms p50 %6.2f ms p99%s\n", "", (double)b->took[b->took_count / 2] / 1e6,
-           (double)b->took[b->took_count * 99 / 100] / 1e6, failed ? "  FAILED REQUESTS" : "");
-}
-
-static void bandwidth(uint32_t image, uint64_t bytes, uint32_t threads)
-{
-    uint32_t slot = record_slot_bytes(image);
-    uint64_t blocks = bytes / slot;
-    uint8_t *memory = memory_for(slot);
-    char store[300];
-    snprintf(store, sizeof store, "%s/store", dir);
-    printf("blocks of %u bytes, records of %u, %llu of them, %u at a time\n", image, slot,
-           (unsigned long long)blocks, DEEP);
-    plain(IO_RING, IO_WRITE, memory, slot, blocks, "plain ring, first write");
-    plain(IO_RING, IO_WRITE, memory, slot, blocks, "plain ring, write again");
-    plain(IO_RING, IO_READ, memory, slot, blocks, "plain ring, read");
-    plain(IO_THREADS, IO_READ, memory, slot, blocks, "plain pread, read");
-
-    for (int kind = IO_RING; kind <= IO_THREADS; kind++) {
-        struct bench b = { .took = malloc(blocks * sizeof(uint64_t)) };
-        struct iovec whole = { memory, (size_t)ASKED * slot };
-        struct disk_config config = { .store = { .dir = store,
-                                                 .bytes = bytes + bytes / 4 + (1u << 30),
-                                                 .image_bytes = { image, 0 },
-                                                 .read_most = DEEP * slot,
-                                                 .write_most = DEEP * slot,
-                                                 .io_kind = (enum io_kind)kind,
-                                                 .io_threads = DEEP,
-                                                 .buffer = &whole,
-                                                 .buffers = 1 },
-                                      .codec_threads = threads };
-        struct err err;
-        char what[64];
-        must(b.took);
-        if (disk_open(&config, &b.disk, &err) != OK) {
-            printf("%s\n", err.text);
-            free(b.took);
-            continue;
-        }
-        const char *name = kind == IO_RING ? "ring" : "threads";
-        snprintf(what, sizeof what, "store on %s, write", name);
-        through_disk(&b, DISK_WRITE, memory, blocks, false, what);
-        snprintf(what, sizeof what, "store on %s, read", name);
-        through_disk(&b, DISK_READ, memory, blocks, false, what);
-        snprintf(what, sizeof what, "store on %s, read at random", name);
-        through_disk(&b, DISK_READ, memory, blocks, true, what);
-        must(disk_close(b.disk, 60000));
-        free(b.took);
-        nftw(store, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-    }
-    char path[300];
-    snprintf(path, sizeof path, "%s/plain", dir);
-    unlink(path);
-    munmap(memory, (size_t)ASKED * slot);
-}
-
-/* ---- a terabyte's tables of contents, without the terabyte */
 
 static void fake_segments(struct store *store)
 {
@@ -290,14 +99,11 @@ static void restart(uint64_t bytes, uint32_t image)
 int main(int argc, char **argv)
 {
     uint32_t image = argc > 2 ? (uint32_t)strtoul(argv[2], NULL, 10) : 492832;
-    uint64_t bytes = argc > 3 ? strtoull(argv[3], NULL, 10) << 30 : 2ull << 30;
     snprintf(dir, sizeof dir, "%s/fathom-bench-XXXXXX", argc > 1 ? argv[1] : "/tmp");
     if (!mkdtemp(dir)) {
         fprintf(stderr, "%s: cannot be made\n", dir);
         return 1;
     }
-    uint32_t threads = argc > 4 ? (uint32_t)strtoul(argv[4], NULL, 10) : 0;
-    if (bytes) bandwidth(image, bytes, threads);
     restart(1000000000000ull, image);
     nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
     return 0;

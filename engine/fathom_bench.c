@@ -1,13 +1,16 @@
 /* fathom_bench.c - `fathom-bench kernels`, `step` and `load`: how fast a model's operations, whole
- * steps and the way of its weights are on this machine, beside what the machine reaches at best in the same run.
+ * steps and the way of its weights are on this machine, beside what the machine reaches at best in
+ * the same run. `fathom-bench cache` is bench_cache.c's.
  */
 #include <getopt.h>
 #include <string.h>
 #include "config/clock.h"
 #include "engine/bench.h"
+#include "engine/bench_cache.h"
 
 static const char usage[] =
-    "usage: fathom-bench kernels|step|load --model DIR [--backend auto|cpu|cuda] [--gpu N] "
+    "usage: fathom-bench cache ...  the prefix cache; by itself it says how\n"
+    "       fathom-bench kernels|step|load --model DIR [--backend auto|cpu|cuda] [--gpu N] "
     "[--threads "
     "N]\n"
     "                    [--weights random:SEED|checkpoint] [--batches N,...] [--contexts N,...]\n"
@@ -210,6 +213,7 @@ int main(int argc, char **argv)
     };
     struct err err = { "" };
     const char *what = argc > 1 ? argv[1] : "";
+    if (strcmp(what, "cache") == 0) return bench_cache(argc - 1, argv + 1);
     bool kernels = strcmp(what, "kernels") == 0, load = strcmp(what, "load") == 0;
     if ((!kernels && !load && strcmp(what, "step") != 0) ||
         !read_arguments(&options, argc - 1, argv + 1)) {
