@@ -215,6 +215,47 @@ static void say(const char *what, const struct tally *tally)
                   (unsigned long long)tally->miss[CACHE_MISS_NO_WINDOW]);
 }
 
+/* Choices of one prompt share it, and each is what it would be alone. */
+static void forks_equal_computing_bit_for_bit(void **unused)
+{
+    (void)unused;
+    enum { CHOICES = 4 };
+    static const uint32_t lengths[] = { 1, 5, 127, 128, 129, 255, 256, 257, 300, 640 };
+    static struct answer alone[CHOICES], both[2 * CHOICES], *forked = both + CHOICES;
+    struct engine *cold = open_engine(&(struct engine_cache){ .off = true }, 0);
+    struct err err = { "" };
+    uint32_t shared = 0, wanted = 0;
+    for (int off = 0; off < 2; off++) {
+        struct engine *warm = open_engine(&(struct engine_cache){ .off = off }, 24u << 20);
+        for (size_t l = 0; l < sizeof lengths / sizeof *lengths; l++) {
+            struct talk talk = { .tokens = 0 };
+            add_tokens(&talk, lengths[l]);
+            memset(alone, 0, sizeof alone);
+            memset(both, 0, sizeof both);
+            for (uint32_t i = 0; i < CHOICES; i++) {
+                struct job *job = make_job(&talk, i, ANSWER), *same = make_job(&talk, i, ANSWER);
+                job->sampling.seed = same->sampling.seed = i;
+                same->id = i + CHOICES;
+                if (i) same->fork_of = CHOICES;
+                assert_int_equal(engine_submit(cold, job, &err), OK);
+                assert_int_equal(engine_submit(warm, same, &err), OK);
+            }
+            collect(cold, alone, CHOICES);
+            collect(warm, both, CHOICES);
+            for (uint32_t i = 0; i < CHOICES; i++) {
+                assert_int_equal(forked[i].tokens, ANSWER);
+                assert_memory_equal(forked[i].out, alone[i].out, sizeof alone[i].out);
+                shared += i && forked[i].cache.hit_tokens == lengths[l];
+                wanted += i > 0;
+            }
+        }
+        engine_close(warm);
+    }
+    print_message("%u of %u took the prompt over\n", shared, wanted);
+    assert_true(shared > wanted * 3 / 4);
+    engine_close(cold);
+}
+
 static void hits_on_the_device_equal_computing_bit_for_bit(void **unused)
 {
     (void)unused;
@@ -231,6 +272,7 @@ static void hits_on_the_device_equal_computing_bit_for_bit(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(forks_equal_computing_bit_for_bit),
         cmocka_unit_test(hits_on_the_device_equal_computing_bit_for_bit),
     };
     return cmocka_run_group_tests_name("cache bits", tests, NULL, NULL);

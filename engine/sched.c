@@ -86,7 +86,7 @@ void sched_plan(const struct sched_limits *limits, struct sched_seq *seq, uint32
         budget -= seq[i].count;
     }
     for (uint32_t i = 0; i < count && running < limits->most_seqs; i++) {
-        if (seq[i].loading || (seq[i].running && !seq[i].preempt)) continue;
+        if (seq[i].loading || seq[i].not_yet || (seq[i].running && !seq[i].preempt)) continue;
         if (seq[i].preempt || chunk(&seq[i], budget) == 0) break;
         /* One block to spare for each that runs: what was just admitted is not at once preempted. */
         uint32_t want = blocks_wanted(&seq[i]), spare = running;

@@ -25,6 +25,7 @@ struct sched_limits {
 /* One sequence as the planner sees it. */
 struct sched_seq {
     bool running, loading;
+    bool not_yet;       // waits for something else than its turn
     uint32_t tokens;    // known: prompt and accepted output
     uint32_t computed;  // of these; always fewer than tokens
     uint32_t blocks;    // G blocks it holds; those to come, while loading

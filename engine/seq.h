@@ -29,6 +29,7 @@ struct seq {
     uint32_t computed;  // tokens whose KV stands in the blocks
     uint32_t pending;   // drawn behind `tokens` by steps under way; which, only the device knows
     uint32_t drawn_at;  // row of the latest of them in its step's draws
+    uint32_t last_row;  // of its tokens in the batch being made
 
     struct cache_scope scope;
     struct cache_outcome outcome;  // of the latest match

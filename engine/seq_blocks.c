@@ -127,6 +127,29 @@ enum status seq_reserve(struct seq *seq, uint32_t count)
     return lease_reserve(&seq->lease, tokens > soon ? tokens : soon, soon);
 }
 
+bool seq_fork(struct seq *parent, struct seq *child, struct lease_copy copy[KV_OBJECTS],
+              uint32_t *copies)
+{
+    const struct job *job = parent->job;
+    must(child->phase == SEQ_WAITING && parent->computed == job->prompt_tokens);
+    if (child->tokens != job->prompt_tokens ||
+        memcmp(child->token, parent->token, child->tokens * sizeof *child->token) != 0 ||
+        memcmp(&child->scope.root, &parent->scope.root, sizeof child->scope.root) != 0)
+        return false;
+    seq_commit(parent);
+    if (lease_fork(&parent->lease, parent->computed, &child->lease, copy, copies) != OK)
+        return false;
+    child->lease.store = child->scope.writes;
+    child->plan = parent->plan;
+    child->hints = parent->hints;
+    child->hints.pinned_end = child->job->pinned_end;
+    child->lease.hints = child->hints;
+    child->outcome = (struct cache_outcome){ .hit_tokens = child->tokens };
+    child->computed = parent->computed;
+    child->phase = SEQ_HELD;
+    return true;
+}
+
 static uint32_t final_tokens(const struct seq *seq)
 {
     return seq->computed < seq->tokens ? seq->computed : seq->tokens;

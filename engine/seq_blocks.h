@@ -21,6 +21,11 @@ void seq_poll_load(struct seq *seq, struct prefix_cache *cache);
 /* Blocks for all its tokens and pages for the next `count`. BUSY, NO_MEMORY: it stays as it is. */
 CHECKED enum status seq_reserve(struct seq *seq, uint32_t count);
 
+/* A child with the same prompt goes on where the parent stands, behind the prompt: HELD, once
+ * copy[0, *copies) are made. False: it stays WAITING. */
+bool seq_fork(struct seq *parent, struct seq *child, struct lease_copy copy[KV_OBJECTS],
+              uint32_t *copies);
+
 /* What was computed of known tokens may now be found by others. */
 void seq_commit(struct seq *seq);
 

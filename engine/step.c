@@ -39,9 +39,10 @@ enum status stepper_init(struct stepper *stepper, const struct stepper_options *
     stepper->stats.pages = options->cache->options.w_pages;
     stepper->w_table = calloc(stepper_w_pages(&options->limits), sizeof *stepper->w_table);
     stepper->free_state = calloc(seqs, sizeof *stepper->free_state);
+    stepper->fork = calloc(seqs, sizeof *stepper->fork);
     for (int i = 0; i < 2; i++)
         stepper->flight[i].want = calloc(tokens, sizeof *stepper->flight[i].want);
-    if (!stepper->w_table || !stepper->free_state || !stepper->flight[0].want ||
+    if (!stepper->w_table || !stepper->free_state || !stepper->fork || !stepper->flight[0].want ||
         !stepper->flight[1].want) {
         stepper_release(stepper);
         return NO_MEMORY;
@@ -179,6 +180,7 @@ void stepper_release(struct stepper *stepper)
     free(stepper->seq);
     free(stepper->plan);
     free(stepper->free_state);
+    free(stepper->fork);
     free(stepper->w_table);
     for (int i = 0; i < 2; i++) free(stepper->flight[i].want);
     *stepper = (struct stepper){ 0 };
@@ -193,6 +195,18 @@ static bool is_through(const struct stepper *stepper, const struct seq *seq)
            (seq_output(seq) >= seq->job->max_tokens || seq_tokens(seq) >= stepper->context);
 }
 
+/* Whose prompt is this one's too, and is not computed yet; NULL: nobody's. */
+static const struct seq *parent_to_wait_for(const struct stepper *stepper, const struct seq *seq)
+{
+    if (!seq->job->fork_of || seq->started) return NULL;
+    for (uint32_t i = 0; i < stepper->seqs; i++) {
+        const struct seq *parent = stepper->seq[i];
+        if (parent->job->id == seq->job->fork_of)
+            return parent->computed < parent->job->prompt_tokens && parent != seq ? parent : NULL;
+    }
+    return NULL;
+}
+
 /* Those that wait look up what is known of them, in their order and a few at a time: what they then
  * hold is kept from being evicted. */
 static void look_up(struct stepper *stepper)
@@ -205,7 +219,7 @@ static void look_up(struct stepper *stepper)
     }
     for (uint32_t i = 0; i < stepper->seqs; i++) {
         struct seq *seq = stepper->seq[i];
-        if (seq->phase == SEQ_RUNNING) continue;
+        if (seq->phase == SEQ_RUNNING || parent_to_wait_for(stepper, seq)) continue;
         bool is_old = stepper->stats.steps - seq->matched_step >= LOOK_AGAIN;
         if (seq->phase == SEQ_HELD && is_old) give_back(stepper, seq, false);
         if (held == HELD_MOST || running + held >= stepper->limits.most_seqs) return;
@@ -227,6 +241,7 @@ static void plan(struct stepper *stepper)
         stepper->plan[i] =
             (struct sched_seq){ .running = seq->phase == SEQ_RUNNING,
                                 .loading = loading,
+                                .not_yet = seq->phase == SEQ_WAITING,
                                 .tokens = through ? seq->tokens : seq_tokens(seq),
                                 .computed = seq->computed,
                                 .blocks = loading ? seq->plan.known : seq->lease.g_blocks };
@@ -294,6 +309,7 @@ static void add(struct stepper *stepper, struct seq *seq, uint32_t count)
     static const uint32_t not_known = 0;
     struct batch_maker *maker = &stepper->runner->maker;
     uint32_t row = maker->tokens, pages;
+    seq->last_row = row + count - 1;
     bool fed = seq->computed >= seq->tokens;
     const uint32_t *w_page = window_table(stepper, seq, count, &pages);
     batch_add(maker,
@@ -323,6 +339,62 @@ static bool preempt_behind(struct stepper *stepper, uint32_t index)
     return false;
 }
 
+static void fork_child(struct stepper *stepper, struct seq *parent, struct seq *child)
+{
+    struct batch_maker *maker = &stepper->runner->maker;
+    struct fork *made = &stepper->fork[stepper->forks];
+    if (!seq_fork(parent, child, made->copy, &made->copies)) return;
+    child->state = stepper->free_state[--stepper->free_states];
+    child->phase = SEQ_RUNNING;
+    made->from_state = parent->state;
+    made->to_state = child->state;
+    stepper->forks++;
+    start(stepper, child);
+    stepper->flight[stepper->turn].want[maker->rows] =
+        (struct want){ .seq = child, .position = child->tokens };
+    batch_want(maker, parent->last_row);
+}
+
+/* Where the batch ends a prompt, those that wait for it draw their first token from the same logits. */
+static void fork_prompts(struct stepper *stepper)
+{
+    stepper->forks = 0;
+    for (uint32_t c = 0; c < stepper->seqs && stepper->free_states; c++) {
+        struct seq *child = stepper->seq[c];
+        if (!child->job->fork_of || child->phase != SEQ_WAITING || child->started) continue;
+        for (uint32_t p = 0; p < stepper->seqs; p++) {
+            struct seq *parent = stepper->seq[p];
+            bool ends = parent->job->id == child->job->fork_of && stepper->plan[p].count &&
+                        parent->phase == SEQ_RUNNING && !parent->pending &&
+                        parent->computed == parent->job->prompt_tokens &&
+                        parent->tokens == parent->computed && !parent->job->prompt_logprobs;
+            if (ends) fork_child(stepper, parent, child);
+        }
+    }
+}
+
+/* The private part of what was forked, behind the step that completes it. */
+static void copy_forks(struct stepper *stepper)
+{
+    const struct model *model = stepper->runner->model;
+    const struct kv_layout *layout = &model->layout;
+    struct dev *dev = model->dev;
+    for (uint32_t i = 0; i < stepper->forks; i++) {
+        const struct fork *fork = &stepper->fork[i];
+        for (uint32_t c = 0; c < fork->copies; c++) {
+            const struct lease_copy *copy = &fork->copy[c];
+            bool is_g = copy->object == KV_G;
+            size_t bytes = is_g ? layout->g_bytes : layout->w_bytes;
+            char *base = is_g ? model->g : model->w;
+            dev->ops->copy_across(dev, base + copy->to * bytes, base + copy->from * bytes, bytes);
+        }
+        dev->ops->copy_across(dev, model->state + fork->to_state * layout->state_bytes,
+                              model->state + fork->from_state * layout->state_bytes,
+                              layout->state_bytes);
+    }
+    stepper->forks = 0;
+}
+
 /* Fills the batch from the plan; false: nothing is to be computed. The plan counts blocks alone, and
  * some of those it counts on may be pinned by what they have after them, so room may be lacking. */
 static bool fill(struct stepper *stepper)
@@ -343,6 +415,7 @@ static bool fill(struct stepper *stepper)
         start(stepper, seq);
         add(stepper, seq, count);
     }
+    fork_prompts(stepper);
     return stepper->runner->maker.tokens > 0;
 }
 
@@ -458,6 +531,7 @@ static enum status step_in_parts(struct stepper *stepper, struct flight *before,
     enum status status = settle(stepper, before, 0, err);
     if (status != OK) return status;
     runner_forward(stepper->runner);
+    copy_forks(stepper);
     for (uint32_t from = 0; from < rows && status == OK; from += most) {
         const struct sample_out *out;
         uint32_t count = rows - from < most ? rows - from : most;
@@ -480,6 +554,7 @@ static enum status queue(struct stepper *stepper, struct err *err)
     set_rows(stepper, 0, flight->rows);
     enum status status = runner_step(stepper->runner, &flight->out, err);
     if (status != OK) return failed(stepper, status);
+    copy_forks(stepper);
     flight->up = true;
     for (uint32_t i = 0; i < flight->rows; i++) {
         struct want *want = &flight->want[i];

@@ -35,6 +35,12 @@ struct flight {
     uint64_t from_ns;
 };
 
+/* What a child needs of its parent's own once the step that ends the prompt is queued. */
+struct fork {
+    struct lease_copy copy[KV_OBJECTS];
+    uint32_t copies, from_state, to_state;
+};
+
 struct stepper {
     struct runner *runner;       // not owned
     struct prefix_cache *cache;  // likewise
@@ -46,6 +52,8 @@ struct stepper {
     uint32_t *w_table, w_tables;  // [w_pages] of the step being made; how many are used
     uint32_t *free_state;         // [most_seqs], a stack of slots
     uint32_t free_states;
+    struct fork *fork;  // [most_seqs] of the step being made
+    uint32_t forks;
     struct flight flight[2];  // taking turns
     uint32_t turn;            // the one queued latest
     uint64_t settled_ns;      // when the latest step that was waited for ended
