@@ -32,7 +32,8 @@ enum status kv_layout_init(struct kv_layout *layout, const struct kv_geometry *g
     struct kv_layer *layer = layout->layer;
     for (uint32_t l = 0; l < count; l++) {
         layer[l].ratio = geometry->ratio[l];
-        must(layer[l].ratio == 0 || layer[l].ratio == CSA || layer[l].ratio == HCA);
+        must(layer[l].ratio == 0 ||
+             (l < layout->layers && (layer[l].ratio == CSA || layer[l].ratio == HCA)));
     }
 
     size_t g = 0, w = 0, state = 0;
@@ -44,12 +45,14 @@ enum status kv_layout_init(struct kv_layout *layout, const struct kv_geometry *g
     for (uint32_t l = 0; l < count; l++)
         if (layer[l].ratio == HCA) layer[l].entries = place(&g, geometry->entry_bytes);
 
-    for (uint32_t l = 0; l < count; l++)
-        layer[l].window = place(&w, (size_t)KV_BLOCK_TOKENS * geometry->entry_bytes);
+    size_t window = (size_t)KV_BLOCK_TOKENS * geometry->entry_bytes;
+    for (uint32_t l = 0; l < layout->layers; l++) layer[l].window = place(&w, window);
     for (uint32_t l = 0; l < count; l++)
         if (layer[l].ratio == CSA) layer[l].tail = place(&w, tail_bytes(geometry->entry_dim));
     for (uint32_t l = 0; l < count; l++)
         if (layer[l].ratio == CSA) layer[l].key_tail = place(&w, tail_bytes(geometry->index_dim));
+    layout->w_image_bytes = w;
+    for (uint32_t l = layout->layers; l < count; l++) layer[l].window = place(&w, window);
 
     for (uint32_t l = 0; l < count; l++) {
         if (layer[l].ratio == 0) continue;

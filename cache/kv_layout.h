@@ -4,10 +4,13 @@
  *   G block   what never changes once 128 tokens are complete: for each CSA layer 32 entries, for
  *             each CSA layer 32 index keys, for each HCA layer 1 entry
  *   W page    what only the next 128 tokens need: for each layer 128 window rows, for each CSA layer
- *             the compressor's last 4 rows (tail), the same for the indexer's compressor
+ *             the compressor's last 4 rows (tail), the same for the indexer's compressor;
+ *             behind the image, a draft block's window rows
  *   state     what a sequence keeps between steps: the compressors' rows of unfinished blocks
  *
- * The order inside is the one of the canonical image (cache.md 5): plane by plane, layer by layer.
+ * The order inside is the one of the canonical image (cache.md 5): plane by plane, layer by layer. An
+ * image is what is cached: a whole G block, and a W page without the windows of draft blocks. Planes
+ * are padded to 64 bytes; nobody writes the padding, so in memory that began as zeros it is zero.
  * Geometry is data: a layer is its ratio, and nothing here counts on a model.
  */
 #ifndef CACHE_KV_LAYOUT_H
@@ -36,6 +39,7 @@ struct kv_layout {
     struct kv_layer *layer;  // [layers + drafts], owned
     uint32_t layers, drafts;
     size_t g_bytes, w_bytes, state_bytes;  // of one block, page, sequence; multiples of 64
+    size_t w_image_bytes;                  // of a page, without drafts
 };
 
 /* NO_MEMORY leaves nothing to release. */

@@ -1,5 +1,5 @@
 /* batch.c - one region of words: how many count, ids, positions, sequences, where ids come from, firsts,
- * states, tables, wanted rows. */
+ * states, where stores begin, tables, wanted rows. */
 #include "engine/batch.h"
 #include <string.h>
 #include "cache/kv_pool.h"
@@ -14,7 +14,7 @@ enum status batch_init(struct batch_maker *maker, struct dev *dev,
                        const struct batch_limits *limits)
 {
     size_t tokens = limits->tokens, seqs = limits->seqs;
-    size_t words = 1 + 4 * tokens + limits->rows + (seqs + 1) + 2 * seqs +
+    size_t words = 1 + 4 * tokens + limits->rows + (seqs + 1) + 3 * seqs +
                    seqs * (limits->blocks + most_pages(limits));
     *maker = (struct batch_maker){ .dev = dev, .limits = *limits, .words = words };
     maker->seq = calloc(seqs, sizeof *maker->seq);
@@ -89,7 +89,7 @@ void batch_pad(struct batch_maker *maker, const struct batch_seq *spare, uint32_
 {
     static const uint32_t nothing = 0;
     must(maker->tokens == maker->seqs && maker->rows == maker->tokens);
-    must(tokens >= maker->tokens && maker->w_stride <= BATCH_DECODE_PAGES);
+    must(spare->g_from == 0 && tokens >= maker->tokens && maker->w_stride <= BATCH_DECODE_PAGES);
     uint32_t live = maker->tokens;
     while (maker->tokens < tokens) {
         batch_add(maker, spare, &nothing, 0, 1);
@@ -138,10 +138,11 @@ void batch_upload(struct batch_maker *maker)
     struct batch *batch = &maker->batch;
     uint32_t seqs = maker->seqs;
     size_t end = 0;
-    uint32_t first[seqs + 1], state[seqs], w_first[seqs];
+    uint32_t first[seqs + 1], state[seqs], g_from[seqs], w_first[seqs];
     for (uint32_t s = 0; s < seqs; s++) {
         first[s] = maker->seq[s].first;
         state[s] = maker->seq[s].state;
+        g_from[s] = maker->seq[s].g_from;
         w_first[s] = maker->seq[s].w_first;
     }
     first[seqs] = maker->tokens;
@@ -160,6 +161,7 @@ void batch_upload(struct batch_maker *maker)
     maker->device_from = put(maker, &end, maker->from, maker->tokens);
     batch->first = put(maker, &end, first, seqs + 1);
     batch->state = put(maker, &end, state, seqs);
+    batch->g_from = put(maker, &end, g_from, seqs);
     batch->w_first = put(maker, &end, w_first, seqs);
     batch->g_table = put_table(maker, &end, false, maker->g_stride);
     batch->w_table = put_table(maker, &end, true, maker->w_stride);

@@ -44,6 +44,7 @@ struct batch_seq {
     const uint32_t *w_page;
     uint32_t w_pages, w_first;
     uint32_t state;
+    uint32_t g_from;  // as in struct batch
 };
 
 CHECKED enum status batch_init(struct batch_maker *maker, struct dev *dev,

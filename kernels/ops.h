@@ -19,6 +19,8 @@ struct batch {
     const uint32_t *first;     // [seqs + 1] first row of each sequence; its rows are contiguous
     const uint32_t *g_table;   // [seqs, g_stride] G block of position / 128
     uint32_t g_stride;
+    const uint32_t *g_from;   // [seqs] a multiple of 128: entries of tokens before this position
+                              //   are not stored, those in G stand; NULL: 0 for all
     const uint32_t *w_table;  // [seqs, w_stride] W page of position / 128 - w_first[seq]; covers
     uint32_t w_stride;        //   the chunk and the 127 positions before it
     const uint32_t *w_first;  // [seqs] position / 128 of w_table's first column
@@ -140,8 +142,8 @@ struct window_store_args {
 };
 
 /* Compressed entries (model.md 4.5): takes the raw products of the chunk's tokens, completes every
- * block of `ratio` tokens that ends in it, and keeps what the next chunk needs in the sequence's
- * private state. A sequence that starts at position 0 needs no cleared state.
+ * block of `ratio` tokens that ends in it, stores those from g_from on, and keeps what the next chunk
+ * needs in the sequence's private state. A sequence that starts at position 0 needs no cleared state.
  * State of one sequence, F32: ratio 4 (overlapped): 8 rows by position % 8 of value[2 * dim],
  * gate[2 * dim] (ape added); ratio 128: 128 rows by position % 128 of value[dim], gate[dim].
  * tail (ratio 4): at a page's last 4 positions also their first halves go to the W page, rows 0..3 of

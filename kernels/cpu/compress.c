@@ -42,6 +42,13 @@ static float *state_row(const struct compress_args *args, uint32_t seq, uint32_t
     return (float *)(void *)state + (size_t)(position % slots) * 2 * width_of(args);
 }
 
+/* First entry that may be stored. */
+static uint32_t stored_from(const struct compress_args *args, uint32_t seq)
+{
+    const struct batch *batch = args->batch;
+    return batch->g_from ? batch->g_from[seq] / args->ratio : 0;
+}
+
 static float *tail_row(const struct compress_args *args, uint32_t seq, uint32_t position)
 {
     const struct batch *batch = args->batch;
@@ -200,6 +207,7 @@ void ISA(compress)(struct cpu_dev *cpu, const struct compress_args *args)
         uint32_t entry = batch->position[first] / args->ratio;
         uint32_t last = (batch->position[end - 1] + 1) / args->ratio;
         resume_from_tail(args, seq);
+        if (entry < stored_from(args, seq)) entry = stored_from(args, seq);
         for (; entry < last; entry++) item[items++] = (struct compress_item){ seq, entry };
     }
     job.item = item;

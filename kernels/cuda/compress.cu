@@ -31,6 +31,7 @@ struct compress_job {
 struct chunk {  // one sequence's rows of the batch
     uint32_t seq, first, end;
     uint32_t start;  // position of the first
+    uint32_t from;   // entries that begin before this position are not stored
     char *state;     // the sequence's, of this layer
 };
 
@@ -270,7 +271,11 @@ __device__ __forceinline__ bool needs_state(const struct chunk &chunk, uint32_t 
 __device__ __forceinline__ struct chunk chunk_of(const struct compress_job &job, uint32_t seq)
 {
     const struct batch &batch = job.batch;
-    struct chunk chunk = { seq, batch.first[seq], batch.first[seq + 1], 0,
+    struct chunk chunk = { seq,
+                           batch.first[seq],
+                           batch.first[seq + 1],
+                           0,
+                           batch.g_from ? batch.g_from[seq] : 0,
                            job.state + batch.state[seq] * job.state_stride };
     if (chunk.first < chunk.end) chunk.start = batch.position[chunk.first];
     return chunk;
@@ -293,7 +298,7 @@ __global__ void __launch_bounds__(form<RATIO, DIM>::THREADS)
         uint32_t end = (chunk.start + chunk.end - chunk.first) / RATIO;
         if (RATIO == 4) resume_from_tail<F, DIM>(job, chunk);
         for (uint32_t e = chunk.start / RATIO; e < end && needs_state<RATIO>(chunk, e); e++)
-            emit_entry<RATIO, DIM, INDEX>(job, chunk, e, merge, room);
+            if (e * RATIO >= chunk.from) emit_entry<RATIO, DIM, INDEX>(job, chunk, e, merge, room);
         keep_rows<RATIO, DIM>(job, chunk);
         return;
     }
@@ -302,10 +307,11 @@ __global__ void __launch_bounds__(form<RATIO, DIM>::THREADS)
     if (threadIdx.x == 0) ends = to;
     __syncthreads();
     if (t < to) {
-        uint32_t position = job.batch.position[t];
-        if ((position + 1) % RATIO == 0 &&
-            !needs_state<RATIO>(chunk_of(job, job.batch.seq[t]), position / RATIO))
-            ends = t;
+        uint32_t position = job.batch.position[t], entry = position / RATIO;
+        if ((position + 1) % RATIO == 0) {
+            struct chunk chunk = chunk_of(job, job.batch.seq[t]);
+            if (entry * RATIO >= chunk.from && !needs_state<RATIO>(chunk, entry)) ends = t;
+        }
     }
     __syncthreads();
     t = ends;
