@@ -4,10 +4,10 @@
  */
 #include "server/chat.h"
 #include "config/options.h"
-#include "engine/text/prompt_ids.h"
 #include "server/handlers.h"
 #include "server/jobs.h"
 #include "server/openai_in.h"
+#include "server/recall.h"
 #include "server/stream.h"
 #include "server/tool_memory.h"
 
@@ -73,7 +73,7 @@ static enum status render(struct request *request, struct chat_request *chat, st
 }
 
 enum status chat_tokens(struct request *request, struct chat_request *chat, struct prompt *prompt,
-                        struct id_list *ids, size_t *stable, struct refused *refused)
+                        struct id_list *ids, struct prompt_ends *ends, struct refused *refused)
 {
     const struct service *service = request->service;
     bool literal = service->options->special_tokens_in_content == OPT_SPECIAL_TOKENS_LITERAL;
@@ -82,8 +82,12 @@ enum status chat_tokens(struct request *request, struct chat_request *chat, stru
     enum status status = render(request, chat, prompt, refused);
     if (status != OK) return status;
     if (!scratch) return no_memory(refused);
-    status = prompt_encode(prompt, literal ? PROMPT_LITERAL : PROMPT_PARSE, service->tokenizer,
-                           scratch, ids, stable);
+    const struct prompt_encoding encoding = { .prompt = prompt,
+                                              .client_text =
+                                                  literal ? PROMPT_LITERAL : PROMPT_PARSE,
+                                              .tokenizer = service->tokenizer,
+                                              .scratch = scratch };
+    status = recall_encode(request, &chat->sampling, &encoding, ids, ends);
     if (status == TOO_LONG) {
         status = jobs_refuse_long(service, 0, &chat->sampling, refused);
         snprintf(refused->param, sizeof refused->param, "messages");
@@ -93,13 +97,14 @@ enum status chat_tokens(struct request *request, struct chat_request *chat, stru
 }
 
 static enum status make_jobs(struct request *request, struct chat_request *chat,
-                             const struct prompt *prompt, const struct id_list *ids, size_t stable,
-                             struct refused *refused)
+                             const struct prompt *prompt, const struct id_list *ids,
+                             const struct prompt_ends *ends, struct refused *refused)
 {
     if (prompt->end != PROMPT_IN_REASONING) chat->sampling.think_budget = 0;
     struct jobs_prompt origin = { .id = ids->id,
                                   .tokens = (uint32_t)ids->count,
-                                  .stable_tokens = (uint32_t)stable };
+                                  .stable_tokens = (uint32_t)ends->stable,
+                                  .pinned_tokens = (uint32_t)ends->pinned };
     struct jobs_setup setup = {
         .sampling = &chat->sampling,
         .prompt = &origin,
@@ -183,14 +188,14 @@ static void prep(struct request *request)
     struct prompt prompt;
     struct refused refused;
     struct id_list ids;
-    size_t stable = 0;
+    struct prompt_ends ends;
 
     enum status status =
         openai_chat_read(request->service, request->base, body, &request->arena, &chat, &refused);
     if (status == OK) {
         id_list_init(&ids, jobs_prompt_most(request->service));
-        status = chat_tokens(request, &chat, &prompt, &ids, &stable, &refused);
-        if (status == OK) status = make_jobs(request, &chat, &prompt, &ids, stable, &refused);
+        status = chat_tokens(request, &chat, &prompt, &ids, &ends, &refused);
+        if (status == OK) status = make_jobs(request, &chat, &prompt, &ids, &ends, &refused);
         if (status == OK) status = open_stream(request, &chat, &prompt, &ids, &refused);
         id_list_release(&ids);
         prompt_release(&prompt);

@@ -5,6 +5,7 @@
 #include "server/cache_report.h"
 #include "server/handlers.h"
 #include "server/service.h"
+#include "server/text_alias.h"
 #include "server/tool_memory.h"
 
 /* What the engine counts for itself is taken over at each scrape: levels as they are, counts by what
@@ -48,10 +49,26 @@ static void take_tool_memory_stats(const struct service *service)
     last = stats;
 }
 
+static void take_text_alias_stats(const struct service *service)
+{
+    static struct text_alias_stats last;  // the loop thread's
+    struct text_alias_stats stats;
+
+    if (!service->text_alias) return;
+    text_alias_stats(service->text_alias, &stats);
+    metric_set(METRIC_text_alias_answers, (int64_t)stats.entries);
+    metric_set(METRIC_text_alias_bytes, (int64_t)stats.bytes);
+    metric_add(METRIC_text_alias_found, (int64_t)(stats.found - last.found));
+    metric_add(METRIC_text_alias_missed, (int64_t)(stats.missed - last.missed));
+    metric_add(METRIC_text_alias_dropped, (int64_t)(stats.dropped - last.dropped));
+    last = stats;
+}
+
 static void answer_metrics(struct request *request)
 {
     take_engine_stats(request->service);
     take_tool_memory_stats(request->service);
+    take_text_alias_stats(request->service);
     request->content_type = "text/plain; version=0.0.4; charset=utf-8";
     metrics_print(&request->out, slice_of(request->service->model_name));
     if (request->service->options->metrics_compat == OPT_METRICS_COMPAT_VLLM)

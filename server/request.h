@@ -25,6 +25,7 @@
 #include "config/status.h"
 #include "engine/job.h"
 
+struct recall;    // recall.h: where its reply begins, in a conversation that may come back
 struct exchange;  // http.c: the transport's own half of a request
 struct request;
 struct service;  // service.h: tokenizer, model names, limits: what all requests share
@@ -104,13 +105,14 @@ struct request {
     struct job **job;  // [job_count]: the array in the arena, each job for job_free; the transport
                        // sets its id and deadline and hands it over: NULL from then on.
                        // What was not handed over, it frees
-    uint32_t job_count;      // 0 = prep answered by itself
-    uint32_t fork_each;      // of so many jobs in a row, the others start as forks of the first
-    bool stream;             // the answer is text/event-stream
-    void *reply;             // the protocol's own state, ended by handler->release
-    char model[64];          // for the log: the served model's name, never a client's text
-    bool thinking;           // for the log
-    uint32_t prompt_tokens;  // over all jobs; for the log and the metrics
+    uint32_t job_count;  // 0 = prep answered by itself
+    uint32_t fork_each;  // of so many jobs in a row, the others start as forks of the first
+    bool stream;         // the answer is text/event-stream
+    const struct recall *recall;  // in the arena, or NULL
+    void *reply;                  // the protocol's own state, ended by handler->release
+    char model[64];               // for the log: the served model's name, never a client's text
+    bool thinking;                // for the log
+    uint32_t prompt_tokens;       // over all jobs; for the log and the metrics
 
     /* The answer. */
     uint16_t http_status;      // 0 = 200

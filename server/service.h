@@ -13,6 +13,7 @@ struct options;        // config/options.h
 struct prompt_format;  // engine/text/prompt.h: dialect and policy
 struct tokenizer;      // engine/text/tokenizer.h
 struct requests;       // server/requests.h
+struct text_alias;     // server/text_alias.h
 struct tool_memory;    // server/tool_memory.h
 struct vocab;          // engine/text/vocab.h
 
@@ -32,6 +33,7 @@ struct service {
     const struct prompt_format *format;   // any thread
     const struct generation *generation;  // sampling defaults of the checkpoint; any thread
     struct tool_memory *tool_memory;      // guards itself
+    struct text_alias *text_alias;        // guards itself; NULL: off
     const char *model_name;               // the served name; aliases are the options'
     uint64_t started_unix_s;              // `created` of the model list
     uint32_t context_tokens;

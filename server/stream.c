@@ -102,6 +102,7 @@ static void take_part(void *owner, const struct reply_part *part)
 {
     struct choice *choice = owner;
 
+    recall_part(&choice->recall, part);
     if (part->kind != REPLY_REASONING) close_reasoning(choice);
     switch (part->kind) {
     case REPLY_REASONING:
@@ -193,6 +194,7 @@ static CHECKED enum status choice_finish(struct choice *choice, enum ending endi
     choice->cut = ending == ENDS_CUT && choice->finish == REPLY_FINISH_LENGTH;
     if (!choice->cut) request->outcome = outcome[choice->finish];
     remember_block(choice);
+    recall_keep(&choice->recall, request->service, choice->reply);
     choice->ended = true;
     stream->live--;
     writer_of(choice)->finish(choice);
@@ -206,6 +208,7 @@ static CHECKED enum status choice_token(struct choice *choice, uint32_t token,
     bool was_content = reply_in_content(choice->reply);
 
     choice->tokens++;
+    recall_token(&choice->recall, token);
     if (reply_in_reasoning(choice->reply)) choice->reasoning_tokens++;
     choice->text.size = 0;
     detok_add(&choice->detok, token, &choice->text);
@@ -282,6 +285,7 @@ static CHECKED enum status choice_init(struct choice *choice, struct stream *str
     options.sink = (struct reply_sink){ take_part, choice };
     if (reply_open(&options, &choice->reply) != OK) return NO_MEMORY;
     detok_init(&choice->detok, stream->request->service->vocab, DETOK_SKIP_SPECIAL);
+    recall_reply_init(&choice->recall, stream->request->recall);
     buf_init(&choice->text, 0);
     for (enum field field = 0; field < FIELD_COUNT; field++) buf_init(&choice->gathered[field], 0);
     buf_init(&choice->call_ids, 0);
@@ -293,6 +297,7 @@ static CHECKED enum status choice_init(struct choice *choice, struct stream *str
 static void choice_release(struct choice *choice)
 {
     reply_close(choice->reply);
+    recall_reply_release(&choice->recall);
     buf_release(&choice->text);
     for (enum field field = 0; field < FIELD_COUNT; field++) buf_release(&choice->gathered[field]);
     buf_release(&choice->call_ids);

@@ -8,6 +8,7 @@
 #include "server/errors.h"
 #include "server/openai_out.h"
 #include "server/random_id.h"
+#include "server/recall.h"
 #include "server/stream.h"
 
 enum field { FIELD_NONE, FIELD_REASONING, FIELD_CONTENT, FIELD_ARGUMENTS, FIELD_COUNT };
@@ -24,6 +25,7 @@ struct choice {
     struct detok detok;
     struct buf text;  // what one token decoded to
     struct reply *reply;
+    struct recall_reply recall;  // the same for when it comes back
 
     /* Text as the inside of a JSON string. A stream has only the one being gathered for the next
      * chunk; an answer in one piece keeps all three, ARGUMENTS holding the whole call objects. */

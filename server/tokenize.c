@@ -143,12 +143,12 @@ static enum status tokenize_messages(struct tokenizing *t)
     struct slice body = { request->body, request->body_size };
     struct chat_request chat;
     struct prompt prompt = { 0 };
-    size_t stable = 0;
+    struct prompt_ends ends;
 
     enum status status = openai_chat_read(request->service, request->base, body, &request->arena,
                                           &chat, &t->refused);
     if (status != OK) return status;
-    status = chat_tokens(request, &chat, &prompt, &t->ids, &stable, &t->refused);
+    status = chat_tokens(request, &chat, &prompt, &t->ids, &ends, &t->refused);
     if (status == OK) t->text = arena_copy(&request->arena, buf_slice(&prompt.text));
     prompt_release(&prompt);
     openai_chat_release(&chat);

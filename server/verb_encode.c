@@ -69,13 +69,17 @@ static enum status add_ids(struct encoder *encoder, const struct prompt *prompt,
                            struct err *err)
 {
     struct id_list ids;
-    size_t stable;
+    struct prompt_ends ends;
+    const struct prompt_encoding encoding = { .prompt = prompt,
+                                              .client_text = encoder->client_text,
+                                              .tokenizer = &encoder->tokenizer,
+                                              .scratch = &encoder->scratch };
 
     id_list_init(&ids, 0);
-    enum status status = prompt_encode(prompt, encoder->client_text, &encoder->tokenizer,
-                                       &encoder->scratch, &ids, &stable);
+    enum status status = prompt_encode(&encoding, &ids, &ends);
     if (status != OK) fail(err, status, "the prompt cannot be tokenized");
-    buf_addf(out, ", \"n_tokens\": %zu, \"stable_tokens\": %zu, \"ids\": [", ids.count, stable);
+    buf_addf(out, ", \"n_tokens\": %zu, \"stable_tokens\": %zu, \"ids\": [", ids.count,
+             ends.stable);
     for (size_t i = 0; i < ids.count; i++) buf_addf(out, i ? ", %u" : "%u", ids.id[i]);
     buf_add_byte(out, ']');
     id_list_release(&ids);

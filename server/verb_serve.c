@@ -29,6 +29,7 @@
 #include "server/loader.h"
 #include "server/notify.h"
 #include "server/routes.h"
+#include "server/text_alias.h"
 #include "server/text_side.h"
 #include "server/tool_memory.h"
 #include "server/verbs.h"
@@ -223,7 +224,10 @@ static enum status set_service(struct daemon *daemon)
     daemon->service.started_unix_s = (uint64_t)time(NULL);
     daemon->service.context_tokens = daemon->text.model_context;
     set_fingerprint(daemon);
-    return tool_memory_open(TOOL_MEMORY_BYTES, &daemon->service.tool_memory);
+    enum status status = tool_memory_open(TOOL_MEMORY_BYTES, &daemon->service.tool_memory);
+    if (status == OK && daemon->options.text_alias_bytes)
+        status = text_alias_open(daemon->options.text_alias_bytes, &daemon->service.text_alias);
+    return status;
 }
 
 /* What the process takes from itself before it listens to anybody. Signals are blocked here, before
@@ -334,6 +338,7 @@ static int serve(struct daemon *daemon)
         loop_run(daemon->loop);
     }
     stop(daemon);
+    text_alias_close(daemon->service.text_alias);
     tool_memory_close(daemon->service.tool_memory);
 close_loop:
     loop_close(daemon->loop);

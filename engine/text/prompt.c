@@ -49,6 +49,22 @@ void write_plain(struct writer *w, struct slice text)
     else add_segment(p, start, text.size, false);
 }
 
+static void add_reply(struct prompt *p, size_t from)
+{
+    if (p->text.status != OK) return;
+    if (p->reply_count == p->reply_room) {
+        size_t room = p->reply_room ? 2 * p->reply_room : 16;
+        struct prompt_reply *more = realloc(p->reply, room * sizeof *more);
+        if (!more) {
+            p->text.status = NO_MEMORY;
+            return;
+        }
+        p->reply = more;
+        p->reply_room = room;
+    }
+    p->reply[p->reply_count++] = (struct prompt_reply){ from, p->segment_count };
+}
+
 void write_template(struct writer *w, struct slice text)
 {
     static const struct slice token[] = {
@@ -101,6 +117,7 @@ void write_header(struct writer *w, bool think)
     if (think) write_special(w, SLICE(THINK_OPEN_TEXT));
     else write_special(w, SLICE(THINK_CLOSE_TEXT));
     p->end = think ? PROMPT_IN_REASONING : PROMPT_IN_CONTENT;
+    p->next_reply = p->segment_count;
 }
 
 void write_result(struct writer *w, struct slice text)
@@ -242,6 +259,8 @@ void write_assistant(struct writer *w, const struct chat_message *message, bool 
     struct prompt *p = w->prompt;
     bool open = message->prefix && show_reasoning && !message->content.size &&
                 !message->call_count && !message->calls_text.size;
+    size_t from = p->segment_count;
+    bool whole = from && p->segment[from - 1].special;  // begins at a control token
 
     if (show_reasoning) {
         write_plain(w, message->reasoning);
@@ -252,9 +271,11 @@ void write_assistant(struct writer *w, const struct chat_message *message, bool 
     else if (message->call_count) write_calls(w, message);
 
     if (message->prefix || message->wo_eos) {
+        p->next_reply = whole ? from : p->segment_count;
         p->end = open ? PROMPT_IN_REASONING : PROMPT_IN_CONTENT;
     } else {
         write_special(w, SLICE(EOS_TEXT));
+        if (whole) add_reply(p, from);
         p->end = PROMPT_COMPLETE;
     }
 }
@@ -409,5 +430,6 @@ void prompt_release(struct prompt *prompt)
 {
     buf_release(&prompt->text);
     free(prompt->segment);
+    free(prompt->reply);
     *prompt = (struct prompt){ 0 };
 }

@@ -44,12 +44,22 @@ struct prompt_segment {
     bool special;        // exactly one control token
 };
 
+/* What the model wrote earlier: segments [from, to), from behind the generation header to the end of
+ * sentence, both included; control tokens stand around it. */
+struct prompt_reply {
+    size_t from, to;
+};
+
 struct prompt {
     struct buf text;
     struct prompt_segment *segment;  // [segment_count]; owned
     size_t segment_count, segment_room;
     size_t stable_bytes;     // the generation header starts here; == text.size when there is none
     size_t stable_segments;  // the same place, counted in segments
+    struct prompt_reply *reply;  // [reply_count], ascending; owned
+    size_t reply_count, reply_room;
+    size_t
+        next_reply;  // segment where the reply to come begins, what the prompt holds of it included
     enum prompt_end end;
 };
 

@@ -1,6 +1,15 @@
-/* prompt_ids.c - two runs of the tokenizer, before and from the generation header. The header begins
- * with a control token, where a text may be cut without changing an id. */
+/* prompt_ids.c - runs of the tokenizer between places where a text may be cut without changing an id:
+ * before and behind control tokens. */
 #include "engine/text/prompt_ids.h"
+
+/* A prompt on its way. */
+struct run {
+    const struct prompt_encoding *encoding;
+    struct text_span *span;  // room for one of each segment, or NULL
+    struct id_list *out;
+    size_t at;      // segments done
+    size_t before;  // ids of out that were there
+};
 
 /* Everything but the template's own control tokens is literal. */
 static size_t literal_spans(const struct prompt *prompt, size_t from, size_t to,
@@ -15,33 +24,79 @@ static size_t literal_spans(const struct prompt *prompt, size_t from, size_t to,
     return count;
 }
 
-static enum status encode_part(const struct prompt *prompt, size_t from, size_t to,
-                               struct text_span *span, const struct tokenizer *tokenizer,
-                               struct tokenizer_scratch *scratch, struct id_list *out)
+static enum status encode_part(struct run *run, size_t to)
 {
-    if (from == to) return OK;
-    size_t start = prompt->segment[from].start;
+    const struct prompt *prompt = run->encoding->prompt;
+    size_t start = prompt->segment[run->at].start;
     size_t end = prompt->segment[to - 1].start + prompt->segment[to - 1].size;
     struct tokenizer_text text = {
         .text = { prompt->text.data + start, end - start },
-        .literal = span,
-        .literal_count = span ? literal_spans(prompt, from, to, span) : 0,
+        .literal = run->span,
+        .literal_count = run->span ? literal_spans(prompt, run->at, to, run->span) : 0,
     };
-    return tokenizer_encode(tokenizer, scratch, &text, out);
+    run->at = to;
+    return tokenizer_encode(run->encoding->tokenizer, run->encoding->scratch, &text, run->out);
 }
 
-enum status prompt_encode(const struct prompt *prompt, enum prompt_client_text client_text,
-                          const struct tokenizer *tokenizer, struct tokenizer_scratch *scratch,
-                          struct id_list *out, size_t *stable_tokens)
+/* The segment behind system prompt and tools, or 0: where another speaks first. */
+static size_t pinned_segments(const struct prompt *prompt)
 {
-    struct text_span *span = NULL;
-    size_t stable = prompt->stable_segments, count = prompt->segment_count, before = out->count;
+    bool text = false;
 
-    if (client_text == PROMPT_LITERAL && !(span = malloc((count + 1) * sizeof *span)))
+    for (size_t i = 0; i < prompt->segment_count; i++) {
+        struct slice token = prompt_segment_text(prompt, i);
+        if (!prompt->segment[i].special) text = true;
+        else if (slice_equal(token, SLICE(USER_TEXT)) || slice_equal(token, SLICE(REMINDER_TEXT)) ||
+                 slice_equal(token, SLICE(ASSISTANT_TEXT)))
+            return text ? i : 0;
+    }
+    return 0;
+}
+
+struct mark {
+    size_t segment;
+    size_t *tokens;  // receives the ids before it
+};
+enum { MARKS = 3 };
+
+/* Goes on to segment `to`, stopping at the marks on the way. */
+static enum status encode_to(struct run *run, const struct mark *mark, size_t to)
+{
+    enum status status = OK;
+
+    for (;;) {
+        size_t next = to;
+        for (size_t m = 0; m < MARKS; m++) {
+            if (mark[m].segment == run->at) *mark[m].tokens = run->out->count - run->before;
+            if (mark[m].segment > run->at && mark[m].segment < next) next = mark[m].segment;
+        }
+        if (run->at == to || status != OK) return status;
+        status = encode_part(run, next);
+    }
+}
+
+enum status prompt_encode(const struct prompt_encoding *encoding, struct id_list *out,
+                          struct prompt_ends *ends)
+{
+    const struct prompt *prompt = encoding->prompt;
+    const struct prompt_recall *recall = encoding->recall;
+    const struct mark mark[MARKS] = { { prompt->stable_segments, &ends->stable },
+                                      { pinned_segments(prompt), &ends->pinned },
+                                      { prompt->next_reply, &ends->next_reply } };
+    struct run run = { .encoding = encoding, .out = out, .before = out->count };
+    enum status status = OK;
+
+    *ends = (struct prompt_ends){ 0 };
+    if (encoding->client_text == PROMPT_LITERAL &&
+        !(run.span = malloc((prompt->segment_count + 1) * sizeof *run.span)))
         return NO_MEMORY;
-    enum status status = encode_part(prompt, 0, stable, span, tokenizer, scratch, out);
-    if (stable_tokens) *stable_tokens = out->count - before;
-    if (status == OK) status = encode_part(prompt, stable, count, span, tokenizer, scratch, out);
-    free(span);
+    for (size_t i = 0; recall && i < prompt->reply_count && status == OK; i++) {
+        if (prompt->reply[i].from < run.at) continue;
+        status = encode_to(&run, mark, prompt->reply[i].from);
+        if (status == OK && recall->take(recall->owner, i, out)) run.at = prompt->reply[i].to;
+        if (status == OK) status = id_list_status(out);
+    }
+    if (status == OK) status = encode_to(&run, mark, prompt->segment_count);
+    free(run.span);
     return status;
 }

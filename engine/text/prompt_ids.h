@@ -10,11 +10,30 @@ enum prompt_client_text {
     PROMPT_PARSE,    // it is the token, as in DeepSeek's encoder
 };
 
-/* Appends the prompt's ids. *stable_tokens (may be NULL) receives how many of them stand before the
- * generation header. Failures as tokenizer_encode. */
-CHECKED enum status prompt_encode(const struct prompt *prompt, enum prompt_client_text client_text,
-                                  const struct tokenizer *tokenizer,
-                                  struct tokenizer_scratch *scratch, struct id_list *out,
-                                  size_t *stable_tokens);
+/* How many of a prompt's ids stand before certain places. */
+struct prompt_ends {
+    size_t stable;      // the generation header
+    size_t pinned;      // the first message behind system prompt and tools; 0: there are none
+    size_t next_reply;  // what the model is to write
+};
+
+/* Somebody who may know which ids the model wrote where the text alone tells no more. */
+struct prompt_recall {
+    /* Appends the ids of prompt->reply[reply], which stand for all of its bytes; false: not known. */
+    bool (*take)(void *owner, size_t reply, struct id_list *out);
+    void *owner;
+};
+
+struct prompt_encoding {
+    const struct prompt *prompt;
+    enum prompt_client_text client_text;
+    const struct tokenizer *tokenizer;
+    struct tokenizer_scratch *scratch;
+    const struct prompt_recall *recall;  // NULL: nobody
+};
+
+/* Appends the prompt's ids. Failures as tokenizer_encode. */
+CHECKED enum status prompt_encode(const struct prompt_encoding *encoding, struct id_list *out,
+                                  struct prompt_ends *ends);
 
 #endif
