@@ -57,6 +57,7 @@ struct store_config {
     uint64_t stall_ns;                     // 0: 2 s
     uint32_t failures_off;                 // in 10 minutes; 0: 10. Three failed writes end writing
     bool sparse;                           // tests: segments take no room before they are written
+    bool as_found;  // for tools: format, key, sizes and number of segments are those there
     enum io_kind io_kind;
     uint32_t io_threads;
     const struct iovec *buffer;  // [buffers] memory of slots worth registering

@@ -196,12 +196,23 @@ bool dir_read_super(struct store *store)
     return true;
 }
 
+static void take_sizes(struct store *store)
+{
+    const struct super *super = &store->super;
+    memcpy(store->config.format, super->format, sizeof super->format);
+    memcpy(store->config.key, super->key, sizeof super->key);
+    memcpy(store->config.image_bytes, super->image_bytes, sizeof super->image_bytes);
+}
+
 /* The store's super; with none, and nothing foreign about, that of a new store. */
 static enum status load_super(struct store *store, struct err *err)
 {
     if (dir_read_super(store)) {
+        if (store->config.as_found) take_sizes(store);
         enum status status = check_super(store, err);
         if (status != OK) return status;
+    } else if (store->config.as_found) {
+        return fail(err, BAD_INPUT, "%s: holds no cache", store->config.dir);
     } else {
         enum status status = new_super(store, err);
         if (status != OK) return status;
@@ -215,8 +226,23 @@ static enum status load_super(struct store *store, struct err *err)
 
 /* ---- files */
 
+static uint32_t count_files(const struct store *store, uint32_t object)
+{
+    char name[32];
+    uint32_t number = 0;
+    do snprintf(name, sizeof name, "%s/%06u.seg", FOLDER[object], number);
+    while (faccessat(store->dir_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0 &&
+           number++ < SEGMENTS_MOST);
+    return number;
+}
+
 static enum status lay_out(struct store *store, struct err *err)
 {
+    if (store->config.as_found) {
+        for (uint32_t o = 0; o < RECORD_OBJECTS; o++) store->of_class[o] = count_files(store, o);
+        return OK;
+    }
+
     const struct super *super = &store->super;
     const struct store_config *config = &store->config;
     uint64_t total = config->bytes / super->segment_bytes, w = total * config->w_percent / 100;

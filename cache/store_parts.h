@@ -6,7 +6,8 @@
  *   store_purge.c  one scope's bytes go, now
  *   store_scan.c   what a restart finds
  *   store_dir.c    the directory: lock, super, files
- *   store_audit.c  a look at all of it from outside, while no process uses it
+ *   store_audit.c  a look at all of it from outside
+ *   store_admin.c  what an operator does to a directory that no process uses
  *
  * Memory a block: 16 bytes of extent. Memory a segment: 64 bytes, and its table while it is not on
  * disk.

@@ -354,9 +354,9 @@ static void the_budget_bounds_what_is_written(void **unused)
     fixture_close_and_remove(&f);
 }
 
-static void note_damage(void *user, const struct record_id *id, bool whole)
+static void note_damage(void *user, const struct store_record *record)
 {
-    if (!whole) *(uint32_t *)user = id->depth + 100;
+    if (record->verdict != STORE_WHOLE) *(uint32_t *)user = record->id->depth + 100;
 }
 
 static void an_audit_counts_what_is_whole_and_names_what_is_not(void **unused)
@@ -367,10 +367,11 @@ static void an_audit_counts_what_is_whole_and_names_what_is_not(void **unused)
     struct err err;
     uint32_t damaged = 0;
     fixture_open_new(&f, 40);
+    struct store_audit_options look = { .dir = f.dir, .each = note_damage, .user = &damaged };
     uint32_t written = fixture_fill(&f, 0, 10);
-    assert_int_equal(store_audit(f.dir, &audit, NULL, NULL, &err), BUSY);
+    assert_int_equal(store_audit(&look, &audit, &err), BUSY);
     assert_true(store_close(f.store, 10000));
-    assert_int_equal(store_audit(f.dir, &audit, note_damage, &damaged, &err), OK);
+    assert_int_equal(store_audit(&look, &audit, &err), OK);
     assert_int_equal(audit.records, written);
     assert_int_equal(audit.damaged + audit.stray_pages + audit.unfinished, 0);
     assert_int_equal(damaged, 0);
@@ -380,14 +381,15 @@ static void an_audit_counts_what_is_whole_and_names_what_is_not(void **unused)
     assert_int_equal(pwrite(fd, "!", 1, 4096 + 700), 1);           // in the first record
     assert_int_equal(pwrite(fd, "!", 1, (256 << 10) - 40000), 1);  // maybe in another
     close(fd);
-    assert_int_equal(store_audit(f.dir, &audit, note_damage, &damaged, &err), OK);
+    assert_int_equal(store_audit(&look, &audit, &err), OK);
     assert_in_range(audit.damaged + audit.stray_pages, 1, 2);
     assert_int_equal(audit.records + audit.damaged, written);
     assert_true(damaged >= 100);
     assert_int_equal(fixture_open(&f), OK);
     assert_int_equal(fixture_read_all(&f), audit.records);
     fixture_close_and_remove(&f);
-    assert_int_equal(store_audit("/nowhere", &audit, NULL, NULL, &err), BAD_INPUT);
+    look.dir = "/nowhere";
+    assert_int_equal(store_audit(&look, &audit, &err), BAD_INPUT);
 }
 
 int main(void)
