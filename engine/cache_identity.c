@@ -59,9 +59,9 @@ static enum status make_format(const struct shape *shape, enum numerics numerics
              KV_BLOCK_TOKENS, shape->window);
     buf_addf(&text, "entry %u of which rotated %u, key %u, %s\n", shape->head_dim, shape->rope_dim,
              shape->index_dim, numerics == NUMERICS_EXACT ? "fp32" : "as released");
-    buf_addf(&text, "layers %u, drafts %u, g %zu, w %zu\n", layout.layers, layout.drafts,
-             layout.g_bytes, layout.w_bytes);
-    for (uint32_t l = 0; l < layout.layers + layout.drafts; l++) {
+    buf_addf(&text, "layers %u, no drafts, g %zu, w %zu\n", layout.layers, layout.g_bytes,
+             layout.w_image_bytes);
+    for (uint32_t l = 0; l < layout.layers; l++) {
         const struct kv_layer *at = &layout.layer[l];
         buf_addf(&text, "%u: %zu %zu %zu %zu %zu\n", at->ratio, at->entries, at->keys, at->window,
                  at->tail, at->key_tail);
