@@ -378,15 +378,17 @@ bool prefix_tree_look(const struct prefix_tree *tree, struct prefix_ref ref,
     uint32_t id = resolve_block(tree, ref);
     if (id == NO_NODE) return false;
     const struct prefix_node *node = &tree->node[id];
-    *block = (struct prefix_block){ .key = node->key,
-                                    .before = ref_of(tree, node->parent),
-                                    .depth = node->depth,
-                                    .tenant = node->tenant,
-                                    .hits = node->hits,
-                                    .last_use_s = node->last_use_s,
-                                    .w_use_s = node->w_use_s,
-                                    .w_class = node->w_class,
-                                    .is_leaf = !node->first_child };
+    *block =
+        (struct prefix_block){ .key = node->key,
+                               .before = ref_of(tree, node->parent),
+                               .depth = node->depth,
+                               .tenant = node->tenant,
+                               .hits = node->hits,
+                               .last_use_s = node->last_use_s,
+                               .w_use_s = node->w_use_s,
+                               .w_class = node->w_class,
+                               .is_leaf = !node->first_child,
+                               .forks = node->first_child && tree->node[node->first_child].next };
     for (int object = 0; object < KV_OBJECTS; object++)
         for (int tier = 0; tier < KV_TIERS; tier++) {
             const struct prefix_copy *copy = &node->copy[object][tier];
@@ -398,6 +400,13 @@ bool prefix_tree_look(const struct prefix_tree *tree, struct prefix_ref ref,
 }
 
 /* ---- blocks come */
+
+struct prefix_ref prefix_tree_at(const struct prefix_tree *tree, uint32_t number)
+{
+    must(number && number <= tree->options.nodes);
+    const struct prefix_node *node = &tree->node[number];
+    return node->life == NODE_LIVE ? ref_of(tree, number) : PREFIX_NONE;
+}
 
 static void pin_copy(struct prefix_tree *tree, uint32_t id, enum kv_object object,
                      enum kv_tier tier, struct prefix_pin *pin)

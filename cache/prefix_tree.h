@@ -124,12 +124,16 @@ struct prefix_block {
     uint32_t last_use_s, w_use_s;  // of the block as part of a path; of its W
     enum w_class w_class;
     bool is_leaf;                         // nothing known goes on from it
+    bool forks;                           // more than one block does
     uint8_t state[KV_OBJECTS][KV_TIERS];  // enum copy_state
     uint16_t pins[KV_OBJECTS][KV_TIERS];
     uint32_t slot[KV_OBJECTS][KV_TIERS];  // meaningless while NONE
 };
 bool prefix_tree_look(const struct prefix_tree *tree, struct prefix_ref ref,
                       struct prefix_block *block);
+
+/* The block that has this number now, 1 to options.nodes, or PREFIX_NONE: for looking at all of them. */
+struct prefix_ref prefix_tree_at(const struct prefix_tree *tree, uint32_t number);
 
 /* ---- blocks come ---------------------------------------------------------------------------- */
 

@@ -26,16 +26,20 @@ enum spill_verdict spill_verdict(const struct spill_limits *limits, const struct
     return ask->object == KV_W ? verdict_of_w(limits, ask) : verdict_of_g(limits, ask);
 }
 
+enum { THERE_ENOUGH = 64 };
+
 uint32_t spill_chain(const struct prefix_tree *tree, struct prefix_ref ref,
                      struct prefix_ref *chain, uint32_t room)
 {
-    uint32_t count = 0;
+    uint32_t count = 0, there = 0;
     struct prefix_block look;
-    for (; ref.node; ref = look.before) {
-        if (!prefix_tree_look(tree, ref, &look)) return 0;
+    for (; ref.node && there < THERE_ENOUGH; ref = look.before) {
+        if (!prefix_tree_look(tree, ref, &look)) return SPILL_NO_CHAIN;
+        there++;
         if (look.state[KV_G][KV_DISK] == COPY_VALID || look.state[KV_G][KV_DISK] == COPY_LOADING)
             continue;
-        if (count == room) return 0;
+        there = 0;
+        if (count == room) return SPILL_NO_CHAIN;
         chain[count++] = ref;
     }
     for (uint32_t i = 0; i < count / 2; i++) {

@@ -45,8 +45,10 @@ struct spill_ask {
 
 enum spill_verdict spill_verdict(const struct spill_limits *limits, const struct spill_ask *ask);
 
-/* The blocks up to `ref` whose G is not on disk nor on its way there, first to last, into
- * chain[room]: how many, or 0 when they do not fit or one has gone. */
+/* The blocks up to `ref` whose G is neither on disk nor on its way there, first to last, into
+ * chain[room]: how many, or SPILL_NO_CHAIN when they do not fit or one has gone. Behind 64 blocks in a
+ * row that are there it looks no further. */
+#define SPILL_NO_CHAIN UINT32_MAX
 uint32_t spill_chain(const struct prefix_tree *tree, struct prefix_ref ref,
                      struct prefix_ref *chain, uint32_t room);
 

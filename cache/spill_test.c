@@ -64,10 +64,10 @@ static void blocks_before_go_to_disk_first(void **unused)
     assert_memory_equal(&chain[0], &ref[0], sizeof *chain);
     assert_memory_equal(&chain[1], &ref[2], sizeof *chain);
     assert_memory_equal(&chain[2], &ref[3], sizeof *chain);
-    assert_int_equal(spill_chain(&tree, ref[3], chain, 2), 0);
+    assert_int_equal(spill_chain(&tree, ref[3], chain, 2), SPILL_NO_CHAIN);
     prefix_tree_unpin(&tree, &pin);
     prefix_tree_drop(&tree, ref[2], KV_G, KV_HOST);
-    assert_int_equal(spill_chain(&tree, ref[2], chain, 5), 0);
+    assert_int_equal(spill_chain(&tree, ref[2], chain, 5), SPILL_NO_CHAIN);
     prefix_tree_release(&tree);
 }
 

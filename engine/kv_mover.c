@@ -19,6 +19,11 @@ struct kv_mover_op {
     struct disk_op disk;
 };
 
+struct kv_purge {
+    struct disk_op op;
+    struct kv_purge *next;
+};
+
 /* ---- how fast a way is ---------------------------------------------------------------------- */
 
 static void gauge_begin(struct kv_gauge *gauge, uint64_t now)
@@ -130,7 +135,7 @@ static bool start_copy(struct kv_mover *mover, uint32_t operation, const struct 
     size_t bytes = options->image_bytes[move->object];
     uint32_t device_slot = in ? move->to_slot : move->from_slot;
     uint32_t host_slot = in ? move->from_slot : move->to_slot;
-    char *device = options->device[move->object] + (size_t)device_slot * bytes;
+    char *device = options->device[move->object] + device_slot * options->stride[move->object];
     void *host = host_arena_image(options->arena, move->object, host_slot);
     if (in) {
         bool idle = mover->lane[LANE_IN].first == NO_OPERATION;
@@ -196,13 +201,28 @@ static void end_disk(struct kv_mover *mover, struct kv_mover_op *op, bool ok)
     end_operation(mover, (uint32_t)(op - mover->op), ok);
 }
 
+static void end_purge(struct kv_mover *mover, const struct disk_op *op)
+{
+    for (struct kv_purge **at = &mover->purge; *at; at = &(*at)->next) {
+        struct kv_purge *purge = *at;
+        if (&purge->op != op) continue;
+        mover->purges_failed += purge->op.status != OK;
+        *at = purge->next;
+        free(purge);
+        return;
+    }
+}
+
 static bool disk_step(struct kv_mover *mover)
 {
     struct disk_op *done[32];
     uint32_t got, all = 0;
     if (!mover->options.disk) return false;
     while ((got = disk_take(mover->options.disk, done, 32))) {
-        for (uint32_t i = 0; i < got; i++) end_disk(mover, done[i]->user, done[i]->status == OK);
+        for (uint32_t i = 0; i < got; i++) {
+            if (done[i]->kind == DISK_PURGE) end_purge(mover, done[i]);
+            else end_disk(mover, done[i]->user, done[i]->status == OK);
+        }
         all += got;
     }
     return all > 0;
@@ -244,8 +264,35 @@ uint32_t kv_mover_give_up(struct kv_mover *mover, uint64_t patience_ns)
     return count;
 }
 
+enum status kv_mover_purge(struct kv_mover *mover, const uint8_t scope[RECORD_TAG])
+{
+    struct kv_purge *purge = calloc(1, sizeof *purge);
+    if (!purge) return NO_MEMORY;
+    purge->op.kind = DISK_PURGE;
+    memcpy(purge->op.id.scope, scope, RECORD_TAG);
+    purge->next = mover->purge;
+    mover->purge = purge;
+    disk_submit(mover->options.disk, &purge->op);
+    return OK;
+}
+
+void kv_mover_end_copies(struct kv_mover *mover)
+{
+    for (int which = 0; which < DEV_LANES; which++) {
+        struct kv_lane *lane = &mover->lane[which];
+        while (lane->first != NO_OPERATION) {
+            uint32_t i = lane->first;
+            lane->first = mover->op[i].next;
+            if (which == LANE_IN) gauge_end(&mover->in, 0, 0);
+            end_operation(mover, i, false);
+        }
+        lane->marked = NO_OPERATION;
+    }
+}
+
 void kv_mover_end_disk(struct kv_mover *mover)
 {
+    while (mover->purge) end_purge(mover, &mover->purge->op);
     for (uint32_t i = 0; i < mover->options.operations; i++)
         if (mover->op[i].way == WAY_DISK) end_disk(mover, &mover->op[i], false);
     mover->options.disk = NULL;

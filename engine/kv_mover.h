@@ -23,7 +23,8 @@ struct kv_mover_options {
     struct dev *dev;
     struct tiers *tiers;  // whose `start` this is
     const struct host_arena *arena;
-    char *device[KV_OBJECTS];  // memory of the device's slots
+    char *device[KV_OBJECTS];   // memory of the device's slots
+    size_t stride[KV_OBJECTS];  // bytes from one to the next
     size_t image_bytes[KV_OBJECTS];
     uint32_t operations;  // as those of tiers
     struct disk *disk;    // NULL: none
@@ -50,6 +51,8 @@ struct kv_mover {
     uint64_t in_left;           // bytes that may still go in before the next allowance
     uint32_t reading, writing;  // operations with the disk
     struct kv_gauge in, up;     // host to device, disk to host
+    struct kv_purge *purge;     // under way
+    uint32_t purges_failed;
     uint64_t moved_bytes[KV_TIERS][KV_TIERS];  // from, to
 };
 
@@ -71,8 +74,12 @@ void kv_mover_allow(struct kv_mover *mover, uint64_t bytes);
  * it back. How many. */
 uint32_t kv_mover_give_up(struct kv_mover *mover, uint64_t patience_ns);
 
-/* The disk is closed: its operations have failed. */
+/* Nothing of this scope may be read from the disk any more (disk.h: DISK_PURGE). NO_MEMORY. */
+CHECKED enum status kv_mover_purge(struct kv_mover *mover, const uint8_t scope[RECORD_TAG]);
+
+/* The disk is closed, or the device has failed: what was under way with it has failed. */
 void kv_mover_end_disk(struct kv_mover *mover);
+void kv_mover_end_copies(struct kv_mover *mover);
 
 /* Transfers on the lanes. */
 bool kv_mover_copies(const struct kv_mover *mover);

@@ -93,7 +93,7 @@ static void open_bed(struct bed *bed)
     for (int object = 0; object < KV_OBJECTS; object++) {
         bed->device[object] = bed->dev->ops->alloc(bed->dev, BLOCKS * IMAGE[object]);
         mover.device[object] = bed->device[object];
-        mover.image_bytes[object] = IMAGE[object];
+        mover.image_bytes[object] = mover.stride[object] = IMAGE[object];
         for (int tier = 0; tier < KV_TIERS; tier++) {
             uint32_t slots = tier == KV_DEVICE ? BLOCKS
                              : tier == KV_HOST ? HOST_SLOTS
