@@ -41,6 +41,39 @@ static const char *backend(void)
     return text ? text : "cpu";
 }
 
+/* The last three large pieces of memory that the device gives are those of blocks, windows, state. */
+static struct ops spied;
+static void *(*plain_alloc)(struct dev *dev, size_t bytes);
+static struct piece {
+    char *data;
+    size_t bytes;
+} piece[3];
+
+static void *spy_alloc(struct dev *dev, size_t bytes)
+{
+    struct piece new = { plain_alloc(dev, bytes), bytes };
+    if (bytes >= 1u << 17) {
+        piece[0] = piece[1];
+        piece[1] = piece[2];
+        piece[2] = new;
+    }
+    return new.data;
+}
+
+static struct dev *open_spied(const struct dev_options *options)
+{
+    struct dev *dev = NULL;
+    struct err err;
+    assert_int_equal(backend_open("cpu", options, &dev, &err), OK);
+    spied = *dev->ops;
+    plain_alloc = spied.alloc;
+    spied.alloc = spy_alloc;
+    dev->ops = &spied;
+    return dev;
+}
+
+static bool spy;
+
 static struct engine *open_engine(const struct engine_cache *cache, uint64_t kv_bytes)
 {
     struct engine *engine = NULL;
@@ -58,6 +91,7 @@ static struct engine *open_engine(const struct engine_cache *cache, uint64_t kv_
         .kv_bytes = kv_bytes,
         .cache = *cache,
     };
+    if (spy) options.opened = open_spied(&options.dev);
     if (engine_open(&options, &engine, &err) != OK) print_error("%s\n", err.text);
     assert_non_null(engine);
     return engine;
@@ -269,11 +303,54 @@ static void hits_on_the_device_equal_computing_bit_for_bit(void **unused)
     engine_close(cold);
 }
 
+/* Waits until so many hits were checked. */
+static void wait_for_checks(struct engine *engine, uint64_t hits, struct engine_stats *stats)
+{
+    for (int tries = 0; tries < 6000; tries++) {
+        engine_stats(engine, stats);
+        if (stats->cache.verified >= hits) return;
+        usleep(10000);
+    }
+    assert_true(stats->cache.verified >= hits);
+}
+
+static void hits_are_checked_in_idle_time_and_wrong_blocks_dropped(void **unused)
+{
+    (void)unused;
+    static struct answer first, again, healed;
+    struct talk talk = { .tokens = 0 };
+    const struct talk *asked = &talk;
+    uint32_t length = ANSWER;
+    struct engine_stats stats;
+    if (strcmp(backend(), "cpu") != 0) skip();
+    spy = true;
+    struct engine *engine = open_engine(&(struct engine_cache){ .verify = 1 }, 24u << 20);
+    spy = false;
+    add_tokens(&talk, 700);
+    ask(engine, &asked, &length, 1, &first);
+    ask(engine, &asked, &length, 1, &again);
+    assert_int_equal(again.cache.hit_tokens, 640);
+    wait_for_checks(engine, 1, &stats);
+    assert_int_equal(stats.cache.differing, 0);
+
+    size_t block = piece[0].bytes / (stats.blocks + 1);
+    for (size_t i = 0; i < stats.blocks; i++) piece[0].data[i * block + 17] ^= 4;
+    ask(engine, &asked, &length, 1, &again);
+    assert_int_equal(again.cache.hit_tokens, 640);  // nobody knows as yet
+    wait_for_checks(engine, 2, &stats);
+    assert_int_equal(stats.cache.differing, 1);
+    ask(engine, &asked, &length, 1, &healed);
+    assert_int_equal(healed.cache.hit_tokens, 0);
+    assert_memory_equal(healed.out, first.out, sizeof first.out);
+    engine_close(engine);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(forks_equal_computing_bit_for_bit),
         cmocka_unit_test(hits_on_the_device_equal_computing_bit_for_bit),
+        cmocka_unit_test(hits_are_checked_in_idle_time_and_wrong_blocks_dropped),
     };
     return cmocka_run_group_tests_name("cache bits", tests, NULL, NULL);
 }

@@ -87,7 +87,11 @@ static void publish(struct model_engine *e)
     struct engine_stats stats = e->stepper.stats;
     stats.running = stats.waiting = 0;
     for (uint32_t i = 0; i < e->stepper.seqs; i++)
-        *(e->stepper.seq[i]->phase == SEQ_RUNNING ? &stats.running : &stats.waiting) += 1;
+        if (!e->stepper.seq[i]->is_check)
+            *(e->stepper.seq[i]->phase == SEQ_RUNNING ? &stats.running : &stats.waiting) += 1;
+    stats.cache.on = !e->cache.options.cache.off;
+    stats.cache.verified = e->stepper.check.verified;
+    stats.cache.differing = e->stepper.check.differing;
     stats.blocks_used = stats.blocks - prefix_cache_room(&e->cache, KV_G);
     stats.pages_used = stats.pages - prefix_cache_room(&e->cache, KV_W);
 

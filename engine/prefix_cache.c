@@ -186,7 +186,7 @@ void prefix_cache_match(struct prefix_cache *cache, const struct cache_scope *sc
                                                     .blocks = match->matched,
                                                     .tokens = tokens,
                                                     .layers = layout->layers,
-                                                    .may_replay = false,
+                                                    .may_replay = !options->cache.no_replay,
                                                     .g_bytes = layout->g_bytes,
                                                     .w_bytes = layout->w_bytes,
                                                     .rates = first_rates });
@@ -196,6 +196,12 @@ void prefix_cache_match(struct prefix_cache *cache, const struct cache_scope *sc
         match->has_w = last.w_class != W_NONE;
     }
     match->outcome = outcome_of(match, cache->block, prefix_cap(tokens));
+    for (uint32_t i = 0; i < match->plan.from; i++) match->hit_blocks[cache->block[i].g_tier]++;
+}
+
+void prefix_cache_poison(struct prefix_cache *cache, struct prefix_ref ref, enum kv_object object)
+{
+    for (int tier = KV_TIERS; tier-- > 0;) prefix_tree_drop(&cache->tree, ref, object, tier);
 }
 
 uint32_t prefix_cache_room(const struct prefix_cache *cache, enum kv_object object)

@@ -73,9 +73,13 @@ struct cache_match {
     bool goes_on;    // other prompts' blocks follow the last one matched
     bool has_w;      // a window is kept at the last one matched
     struct cache_outcome outcome;
+    uint32_t hit_blocks[KV_TIERS];  // of [0, plan.from), by the tier they are on
 };
 void prefix_cache_match(struct prefix_cache *cache, const struct cache_scope *scope,
                         const uint32_t *token, uint32_t tokens, struct cache_match *match);
+
+/* The copies of a G or a W are wrong: none is left on any tier, nor what goes on from the G. */
+void prefix_cache_poison(struct prefix_cache *cache, struct prefix_ref ref, enum kv_object object);
 
 /* Slots on the device that could be had: free ones, and those that eviction would give. */
 uint32_t prefix_cache_room(const struct prefix_cache *cache, enum kv_object object);

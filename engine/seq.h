@@ -23,6 +23,7 @@ struct seq {
     struct job *job;  // owned
     enum seq_phase phase;
     bool started;
+    bool is_check;  // of cache_check.h: nobody waits for its answer
 
     uint32_t *token;  // [room] prompt, then accepted output
     uint32_t tokens, room;
@@ -32,15 +33,17 @@ struct seq {
     uint32_t last_row;  // of its tokens in the batch being made
 
     struct cache_scope scope;
-    struct cache_outcome outcome;  // of the latest match
-    struct resume_plan plan;       // likewise
-    struct w_hints hints;          // likewise
-    struct tiers_load load;        // LOADING
-    struct prefix_ref *path;       // [plan.known] LOADING; owned
-    uint32_t load_failures;        // so many, and it does without
-    uint64_t matched_step;         // the step before which it was
-    struct lease lease;            // HELD, RUNNING
-    uint32_t state;                // RUNNING: slot
+    struct cache_outcome outcome;    // of the latest match
+    struct resume_plan plan;         // likewise
+    uint32_t tier_blocks[KV_TIERS];  // likewise: blocks not computed again, by where they were
+    struct w_hints hints;            // likewise
+    struct tiers_load load;          // LOADING
+    struct prefix_ref *path;         // [plan.known] LOADING; owned
+    uint32_t hit_blocks;             // as it started: blocks of the prompt that were known
+    uint32_t load_failures;          // so many, and it does without
+    uint64_t matched_step;           // the step before which it was
+    struct lease lease;              // HELD, RUNNING
+    uint32_t state;                  // RUNNING: slot
 
     struct token_bias *bias;  // [bias_count + stop_tokens] the job's, then every stop token banned
 

@@ -47,6 +47,7 @@ static void hold_cold(struct seq *seq, struct prefix_cache *cache, enum cache_mi
 {
     seq->plan = (struct resume_plan){ .mode = RESUME_COLD };
     seq->outcome = (struct cache_outcome){ .miss = (uint8_t)why };
+    memset(seq->tier_blocks, 0, sizeof seq->tier_blocks);
     must(hold(seq, cache, NULL));
 }
 
@@ -83,6 +84,7 @@ bool seq_match(struct seq *seq, struct prefix_cache *cache)
     prefix_cache_match(cache, &seq->scope, seq->token, seq->tokens, &match);
     seq->plan = match.plan;
     seq->outcome = match.outcome;
+    memcpy(seq->tier_blocks, match.hit_blocks, sizeof seq->tier_blocks);
     seq->hints = (struct w_hints){ .prompt_tokens = job->prompt_tokens,
                                    .stable_tokens = job->stable_tokens,
                                    .pinned_end = job->pinned_end,
@@ -145,6 +147,8 @@ bool seq_fork(struct seq *parent, struct seq *child, struct lease_copy copy[KV_O
     child->hints.pinned_end = child->job->pinned_end;
     child->lease.hints = child->hints;
     child->outcome = (struct cache_outcome){ .hit_tokens = child->tokens };
+    child->plan.known = child->plan.from = child->tokens / KV_BLOCK_TOKENS;
+    child->tier_blocks[KV_DEVICE] = child->plan.from;
     child->computed = parent->computed;
     child->phase = SEQ_HELD;
     return true;

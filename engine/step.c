@@ -2,6 +2,7 @@
 #include "engine/step.h"
 #include <string.h>
 #include "config/clock.h"
+#include "config/log.h"
 #include "config/metrics.h"
 #include "engine/sampling.h"
 
@@ -47,6 +48,10 @@ enum status stepper_init(struct stepper *stepper, const struct stepper_options *
         stepper_release(stepper);
         return NO_MEMORY;
     }
+    if (cache_check_init(&stepper->check, options->cache) != OK) {
+        stepper_release(stepper);
+        return NO_MEMORY;
+    }
     while (stepper->free_states < seqs) {
         stepper->free_state[stepper->free_states] = stepper->free_states;
         stepper->free_states++;
@@ -80,6 +85,13 @@ static void post(struct stepper *stepper, const struct event *event)
     stepper->sink.post(stepper->sink.user, event);
 }
 
+/* For whoever waits for the sequence. */
+static void tell(struct stepper *stepper, const struct seq *seq, const struct event *event)
+{
+    if (!seq->is_check) post(stepper, event);
+    else free(event->logprob);
+}
+
 /* The steps under way lose sight of it. Its blocks may be given to others all the same: what still
  * runs was queued before anything that will use them. */
 static void forget(struct stepper *stepper, const struct seq *seq)
@@ -89,26 +101,43 @@ static void forget(struct stepper *stepper, const struct seq *seq)
             if (stepper->flight[f].want[i].seq == seq) stepper->flight[f].want[i].seq = NULL;
 }
 
+static void take_out(struct stepper *stepper, uint32_t index)
+{
+    memmove(stepper->seq + index, stepper->seq + index + 1,
+            (stepper->seqs - index - 1) * sizeof(struct seq *));
+    stepper->seqs--;
+}
+
+/* What an answered sequence is still good for. */
+static void look_back(struct stepper *stepper, const struct seq *seq)
+{
+    struct err err;
+    if (!seq->is_check) cache_check_offer(&stepper->check, seq);
+    else if (cache_check_compare(&stepper->check, stepper->cache, seq, &err) != OK)
+        log_say(OPT_LOG_LEVEL_ERROR, "cache_check", "%s", err.text);
+}
+
 /* Takes the sequence out of the list, frees what it holds, and says how it ended. */
 static void end(struct stepper *stepper, uint32_t index, enum finish finish, uint32_t stop_token)
 {
     struct seq *seq = stepper->seq[index];
-    memmove(stepper->seq + index, stepper->seq + index + 1,
-            (stepper->seqs - index - 1) * sizeof(struct seq *));
-    stepper->seqs--;
+    take_out(stepper, index);
+    if (finish == FINISH_STOP || finish == FINISH_LENGTH) look_back(stepper, seq);
+    if (seq == stepper->checking) stepper->checking = NULL;
     give_back(stepper, seq, !stepper->stats.failed);
     seq_leave(seq, stepper->cache);
     forget(stepper, seq);
     if (finish == FINISH_CANCELLED) stepper->stats.cancelled++;
-    post(stepper, &(struct event){
-                      .job = seq->job->id,
-                      .kind = EVENT_END,
-                      .finish = finish,
-                      .stop_token = stop_token,
-                      .queued_ns = seq->queued_ns,
-                      .started_ns = seq->started_ns,
-                      .first_ns = seq->first_ns,
-                  });
+    tell(stepper, seq,
+         &(struct event){
+             .job = seq->job->id,
+             .kind = EVENT_END,
+             .finish = finish,
+             .stop_token = stop_token,
+             .queued_ns = seq->queued_ns,
+             .started_ns = seq->started_ns,
+             .first_ns = seq->first_ns,
+         });
     seq_close(seq);
 }
 
@@ -135,10 +164,19 @@ static bool grow_list(struct stepper *stepper)
     return true;
 }
 
+/* Takes the job over on OK. */
+static enum status put_in(struct stepper *stepper, struct job *job, struct seq **seq)
+{
+    if (!grow_list(stepper) || seq_open(seq, job) != OK) return NO_MEMORY;
+    seq_enter(*seq, stepper->cache);
+    stepper->seq[stepper->seqs++] = *seq;
+    return OK;
+}
+
 void stepper_add(struct stepper *stepper, struct job *job, uint64_t queued_ns)
 {
     struct seq *seq;
-    if (!grow_list(stepper) || seq_open(&seq, job) != OK) {
+    if (put_in(stepper, job, &seq) != OK) {
         post(stepper, &(struct event){ .job = job->id,
                                        .kind = EVENT_END,
                                        .finish = FINISH_FAILED,
@@ -147,16 +185,34 @@ void stepper_add(struct stepper *stepper, struct job *job, uint64_t queued_ns)
         return;
     }
     seq->queued_ns = queued_ns;
-    seq_enter(seq, stepper->cache);
-    stepper->seq[stepper->seqs++] = seq;
 }
 
 void stepper_cancel(struct stepper *stepper, uint64_t job)
 {
     for (uint32_t i = 0; i < stepper->seqs; i++) {
-        if (stepper->seq[i]->job->id != job) continue;
+        if (stepper->seq[i]->job->id != job || stepper->seq[i]->is_check) continue;
         end(stepper, i, FINISH_CANCELLED, NO_TOKEN);
         return;
+    }
+}
+
+/* A hit is checked while there is no job, and from the start again after one came. */
+static void tend_check(struct stepper *stepper)
+{
+    struct seq *seq = stepper->checking;
+    struct job *job;
+    if (seq && stepper->seqs > 1) {
+        take_out(stepper, index_of(stepper, seq));
+        stepper->checking = NULL;
+        give_back(stepper, seq, false);
+        seq_leave(seq, stepper->cache);
+        forget(stepper, seq);
+        cache_check_again(&stepper->check, seq->job);
+        seq->job = NULL;
+        seq_close(seq);
+    } else if (!stepper->seqs && (job = cache_check_next(&stepper->check))) {
+        if (put_in(stepper, job, &stepper->checking) == OK) stepper->checking->is_check = true;
+        else job_free(job);
     }
 }
 
@@ -177,6 +233,7 @@ static void end_all(struct stepper *stepper)
 void stepper_release(struct stepper *stepper)
 {
     end_all(stepper);
+    cache_check_release(&stepper->check);
     free(stepper->seq);
     free(stepper->plan);
     free(stepper->free_state);
@@ -272,18 +329,34 @@ static void want_rows(struct stepper *stepper, struct seq *seq, uint32_t count, 
     }
 }
 
+static void count_start(struct stepper *stepper, const struct seq *seq)
+{
+    struct cache_stats *cache = &stepper->stats.cache;
+    uint32_t known = seq->plan.known * KV_BLOCK_TOKENS, hit = seq->outcome.hit_tokens;
+    stepper->stats.prompt_tokens += seq->job->prompt_tokens;
+    stepper->stats.cached_tokens += hit;
+    cache->jobs++;
+    for (int tier = 0; tier < KV_TIERS; tier++)
+        cache->hit_tokens[tier] += (uint64_t)seq->tier_blocks[tier] * KV_BLOCK_TOKENS;
+    cache->replayed_tokens += known > hit ? known - hit : 0;
+    cache->cold_tokens += seq->job->prompt_tokens - (known > hit ? known : hit);
+    cache->plans[seq->plan.mode]++;
+    cache->miss[seq->outcome.miss]++;
+}
+
 static void start(struct stepper *stepper, struct seq *seq)
 {
     if (seq->started) return;
     seq->started = true;
     seq->started_ns = now_ns();
-    stepper->stats.prompt_tokens += seq->job->prompt_tokens;
-    stepper->stats.cached_tokens += seq->outcome.hit_tokens;
-    post(stepper, &(struct event){ .job = seq->job->id,
-                                   .kind = EVENT_STARTED,
-                                   .cache = seq->outcome,
-                                   .queued_ns = seq->queued_ns,
-                                   .started_ns = seq->started_ns });
+    seq->hit_blocks = seq->plan.known;
+    if (!seq->is_check) count_start(stepper, seq);
+    tell(stepper, seq,
+         &(struct event){ .job = seq->job->id,
+                          .kind = EVENT_STARTED,
+                          .cache = seq->outcome,
+                          .queued_ns = seq->queued_ns,
+                          .started_ns = seq->started_ns });
 }
 
 /* The pages of the next `count` tokens and of the window before them; pages from before where the
@@ -318,7 +391,8 @@ static void add(struct stepper *stepper, struct seq *seq, uint32_t count)
                                    .w_page = w_page,
                                    .w_pages = pages,
                                    .w_first = seq_window_start(seq->computed),
-                                   .state = seq->state },
+                                   .state = seq->state,
+                                   .g_from = seq->plan.known * KV_BLOCK_TOKENS },
               fed ? &not_known : seq->token + seq->computed, seq->computed, count);
     if (fed) batch_feed(maker, row, seq->drawn_at);
     want_rows(stepper, seq, count, row);
@@ -346,6 +420,7 @@ static void fork_child(struct stepper *stepper, struct seq *parent, struct seq *
     if (!seq_fork(parent, child, made->copy, &made->copies)) return;
     child->state = stepper->free_state[--stepper->free_states];
     child->phase = SEQ_RUNNING;
+    stepper->stats.cache.forked++;
     made->from_state = parent->state;
     made->to_state = child->state;
     stepper->forks++;
@@ -447,12 +522,13 @@ static void apply_drawn(struct stepper *stepper, struct seq *seq, const struct s
         end(stepper, index_of(stepper, seq), FINISH_FAILED, NO_TOKEN);
         return;
     }
-    stepper->stats.output_tokens++;
-    post(stepper, &(struct event){ .job = job->id,
-                                   .kind = EVENT_TOKENS,
-                                   .count = 1,
-                                   .token = { out->id },
-                                   .logprob = job->sampling.logprobs ? copy_out(out) : NULL });
+    stepper->stats.output_tokens += !seq->is_check;
+    tell(stepper, seq,
+         &(struct event){ .job = job->id,
+                          .kind = EVENT_TOKENS,
+                          .count = 1,
+                          .token = { out->id },
+                          .logprob = job->sampling.logprobs ? copy_out(out) : NULL });
     if (seq->tokens - job->prompt_tokens >= job->max_tokens || seq->tokens >= stepper->context)
         end(stepper, index_of(stepper, seq), FINISH_LENGTH, NO_TOKEN);
 }
@@ -464,12 +540,13 @@ static void apply(struct stepper *stepper, const struct want *want, const struct
         apply_drawn(stepper, seq, out);
         return;
     }
-    post(stepper, &(struct event){ .job = seq->job->id,
-                                   .kind = EVENT_PROMPT,
-                                   .from = want->position - 1,
-                                   .count = 1,
-                                   .token = { out->id },
-                                   .logprob = copy_out(out) });
+    tell(stepper, seq,
+         &(struct event){ .job = seq->job->id,
+                          .kind = EVENT_PROMPT,
+                          .from = want->position - 1,
+                          .count = 1,
+                          .token = { out->id },
+                          .logprob = copy_out(out) });
     seq->prompt_reported = want->position;
 }
 
@@ -574,6 +651,7 @@ static bool must_know(const struct stepper *stepper)
 
 bool stepper_idle(const struct stepper *stepper)
 {
+    if (!stepper->seqs && stepper->check.count) return false;
     if (stepper->flight[0].up || stepper->flight[1].up) return false;
     for (uint32_t i = 0; i < stepper->seqs; i++)
         if (stepper->seq[i]->phase != SEQ_LOADING) return false;
@@ -597,6 +675,7 @@ enum status stepper_step(struct stepper *stepper, struct err *err)
     struct flight *before = &stepper->flight[stepper->turn];
     enum status status = OK;
     end_late(stepper);
+    tend_check(stepper);
     if (must_know(stepper)) status = settle(stepper, before, 0, err);
     if (status != OK) return status;
     plan(stepper);

@@ -15,6 +15,7 @@
 #ifndef ENGINE_STEP_H
 #define ENGINE_STEP_H
 
+#include "engine/cache_check.h"
 #include "engine/engine.h"
 #include "engine/runner.h"
 #include "engine/sched.h"
@@ -60,6 +61,8 @@ struct stepper {
     struct seq **seq;         // [room], by arrival
     uint32_t seqs, seq_room;
     struct sched_seq *plan;  // [seq_room]
+    struct cache_check check;
+    struct seq *checking;  // in the list; NULL: none
     struct engine_stats stats;
 };
 
