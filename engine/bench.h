@@ -35,10 +35,19 @@ struct bench {
     struct model_kv kv;
     uint32_t most_seqs;
     uint32_t *table;  // [G blocks of the longest sequence], for one sequence at a time
+    void (*beside)(void *context);  // called whenever a decode step was queued; may be NULL
+    void *beside_context;
 };
 
 /* Decode at every batch and context, then prefill at every length: prints a line each. */
 CHECKED enum status bench_steps(struct bench *bench, struct err *err);
+
+/* Seconds of one of `options->steps` decode steps, without a line. */
+CHECKED enum status bench_decode(struct bench *bench, uint32_t seqs, uint32_t context,
+                                 double *seconds, struct err *err);
+
+/* Copies beside the computing: how fast, and what they cost the decode steps they run beside. */
+CHECKED enum status bench_lanes(struct bench *bench, struct err *err);
 
 /* Each operation at the shapes of this model's layers: prints a line each. */
 CHECKED enum status bench_kernels(struct bench *bench, struct err *err);

@@ -135,6 +135,7 @@ static enum status run(struct decode *d, uint32_t from, uint32_t steps, struct e
     for (uint32_t i = 0; i < steps && status == OK; i++) {
         fill(d, from + i);
         status = runner_step(&d->b->runner, &d->out, err);
+        if (d->b->beside) d->b->beside(d->b->beside_context);
         if (status == OK && i) status = runner_wait(&d->b->runner, 1, err);
     }
     return status == OK ? runner_wait(&d->b->runner, 0, err) : status;
@@ -183,28 +184,55 @@ static void report(const struct decode *d, const struct sizes *sizes, double sec
     (void)fflush(stdout);
 }
 
-static enum status decode(struct bench *b, const struct sizes *sizes, uint32_t seqs,
-                          uint32_t context, struct err *err)
+static struct decode decode_open(struct bench *b, uint32_t seqs, uint32_t context)
 {
-    uint32_t steps = b->options->steps;
     struct decode d = { .b = b,
                         .seqs = seqs,
                         .context = context,
-                        .blocks = (context + steps + WARM_STEPS) / BLOCK_TOKENS + 1,
+                        .blocks = (context + b->options->steps + WARM_STEPS) / BLOCK_TOKENS + 1,
                         .row = { .temperature = 1, .top_p = 1, .repetition = 1 } };
-    double distinct = 0;
     d.g_block = calloc((size_t)seqs * d.blocks, sizeof *d.g_block);
     d.w_page = calloc(seqs, sizeof *d.w_page);
     must(d.g_block && d.w_page);
     choose_blocks(&d);
-    enum status status = run(&d, 0, WARM_STEPS, err);
+    return d;
+}
+
+static void decode_close(struct decode *d)
+{
+    free(d->g_block);
+    free(d->w_page);
+}
+
+/* Of one step. */
+static enum status decode_time(struct decode *d, double *seconds, struct err *err)
+{
+    uint32_t steps = d->b->options->steps;
+    enum status status = run(d, 0, WARM_STEPS, err);
     uint64_t start = now_ns();
-    if (status == OK) status = run(&d, WARM_STEPS, steps, err);
-    double seconds = seconds_since(start) / steps;
+    if (status == OK) status = run(d, WARM_STEPS, steps, err);
+    *seconds = seconds_since(start) / steps;
+    return status;
+}
+
+enum status bench_decode(struct bench *b, uint32_t seqs, uint32_t context, double *seconds,
+                         struct err *err)
+{
+    struct decode d = decode_open(b, seqs, context);
+    enum status status = decode_time(&d, seconds, err);
+    decode_close(&d);
+    return status;
+}
+
+static enum status decode(struct bench *b, const struct sizes *sizes, uint32_t seqs,
+                          uint32_t context, struct err *err)
+{
+    struct decode d = decode_open(b, seqs, context);
+    double distinct = 0, seconds = 0;
+    enum status status = decode_time(&d, &seconds, err);
     if (status == OK) status = count_experts(&d, &distinct, err);
     if (status == OK) report(&d, sizes, seconds, distinct);
-    free(d.g_block);
-    free(d.w_page);
+    decode_close(&d);
     return status;
 }
 

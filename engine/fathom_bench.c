@@ -10,13 +10,14 @@
 
 static const char usage[] =
     "usage: fathom-bench cache ...  the prefix cache; by itself it says how\n"
-    "       fathom-bench kernels|step|load --model DIR [--backend auto|cpu|cuda] [--gpu N] "
+    "       fathom-bench kernels|step|lanes|load --model DIR [--backend auto|cpu|cuda] [--gpu N] "
     "[--threads "
     "N]\n"
     "                    [--weights random:SEED|checkpoint] [--batches N,...] [--contexts N,...]\n"
     "                    [--prompts N,...] [--chunk N] [--steps N] [--kv-memory MIB]\n"
     "  kernels  each operation of the forward pass at the model's shapes\n"
     "  step     decode at every batch and context, prefill at every prompt length\n"
+    "  lanes    copies between device and host, and decode steps beside them\n"
     "  load     DIR's checkpoint to the device, beside plain copies of the same bytes\n"
     "  Random weights need DIR/config.json alone. A list of 0 leaves its part out.\n";
 
@@ -182,7 +183,12 @@ static void print_head(const struct bench *b, double seconds)
                b->ceiling.read / 1e12, b->ceiling.fp8 / 1e12, b->ceiling.bf16 / 1e12);
 }
 
-static enum status bench(const struct bench_options *o, bool kernels, struct err *err)
+struct verb {
+    const char *name;
+    enum status (*measure)(struct bench *bench, struct err *err);
+};
+
+static enum status bench(const struct bench_options *o, const struct verb *verb, struct err *err)
 {
     static struct bench b;
     uint64_t start = now_ns();
@@ -193,7 +199,7 @@ static enum status bench(const struct bench_options *o, bool kernels, struct err
     if (status == OK) status = open_model(&b, err);
     if (status == OK) {
         print_head(&b, (double)(now_ns() - start) / (double)NS_PER_S);
-        status = kernels ? bench_kernels(&b, err) : bench_steps(&b, err);
+        status = verb->measure(&b, err);
     }
     close_model(&b);
     return status;
@@ -201,6 +207,9 @@ static enum status bench(const struct bench_options *o, bool kernels, struct err
 
 int main(int argc, char **argv)
 {
+    static const struct verb table[] = { { "kernels", bench_kernels },
+                                         { "step", bench_steps },
+                                         { "lanes", bench_lanes } };
     struct bench_options options = {
         .backend = "auto",
         .dev = { .numerics = NUMERICS_OFFICIAL },
@@ -214,13 +223,15 @@ int main(int argc, char **argv)
     struct err err = { "" };
     const char *what = argc > 1 ? argv[1] : "";
     if (strcmp(what, "cache") == 0) return bench_cache(argc - 1, argv + 1);
-    bool kernels = strcmp(what, "kernels") == 0, load = strcmp(what, "load") == 0;
-    if ((!kernels && !load && strcmp(what, "step") != 0) ||
-        !read_arguments(&options, argc - 1, argv + 1)) {
+    const struct verb *verb = NULL;
+    bool load = strcmp(what, "load") == 0;
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+        if (strcmp(what, table[i].name) == 0) verb = &table[i];
+    if ((!verb && !load) || !read_arguments(&options, argc - 1, argv + 1)) {
         fputs(usage, stderr);
         return 2;
     }
-    enum status status = load ? bench_load(&options, &err) : bench(&options, kernels, &err);
+    enum status status = load ? bench_load(&options, &err) : bench(&options, verb, &err);
     if (status == OK) return 0;
     fprintf(stderr, "fathom-bench: %s\n", err.text);
     return 1;
