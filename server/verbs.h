@@ -10,6 +10,7 @@ int verb_parse(int argc, char **argv);       // model output -> reasoning, conte
 int verb_golden(int argc, char **argv);      // the forward pass against golden files
 int verb_plan(int argc, char **argv);        // the memory table, from headers alone
 int verb_make_model(int argc, char **argv);  // a checkpoint of random or no data
+int verb_cache(int argc, char **argv);       // a cache directory, for its operator
 int verb_options(int argc, char **argv);     // the option table as a document
 
 #endif
