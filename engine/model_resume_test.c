@@ -1,7 +1,7 @@
 /* model_resume_test.c - a sequence that starts from images of blocks, from an exact replay, or as a
  * fork gives the same bits as one that was computed from its first token.
  *
- * On the CPU and, where there is one, on the GPU. KV memory that a sequence was not given is poison
+ * On the CPU and, where there is one, on the GPU, or on FATHOM_BACKEND alone. KV memory that a sequence was not given is poison
  * throughout, its private state too; images come and go by the device's lanes, to other numbers than
  * they were made at. Weights are random ones of a small shape with every kind of layer, or of
  * FATHOM_RESUME_MODEL.
@@ -310,6 +310,8 @@ static void open_device(struct lab *lab, const char *backend, enum numerics nume
 {
     struct err err = { "" };
     struct dev_options options = { .numerics = numerics };
+    const char *only = getenv("FATHOM_BACKEND");
+    if (only && strcmp(only, backend) != 0) skip();
     if (backend_open(backend, &options, &lab->dev, &err) == OK) return;
     assert_string_equal(backend, "cuda");
     print_message("skipped, no GPU: %s\n", err.text);
