@@ -274,6 +274,11 @@ enum status depot_init(struct depot *depot, const struct depot_options *options,
                 (unsigned long long)(options->host_bytes >> 20));
 }
 
+void depot_without_disk(struct depot *depot, const char *why)
+{
+    set_disk_state(depot, CACHE_DISK_OFF, why);
+}
+
 void depot_close(struct depot *depot, int budget_ms)
 {
     uint64_t now = now_ns(), end = now + (uint64_t)budget_ms * NS_PER_MS;

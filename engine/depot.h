@@ -86,6 +86,9 @@ void depot_close(struct depot *depot, int budget_ms);
 /* After close: flushes all tiers from the tree, releases tiers and every pool below the device. */
 void depot_release(struct depot *depot);
 
+/* A disk was asked for, and cannot be had: for status and log. */
+void depot_without_disk(struct depot *depot, const char *why);
+
 /* The tree's `freed`, for all tiers. */
 void depot_freed(struct depot *depot, enum kv_object object, enum kv_tier tier, uint32_t slot);
 

@@ -89,7 +89,7 @@ static void publish(struct model_engine *e)
     for (uint32_t i = 0; i < e->stepper.seqs; i++)
         if (!e->stepper.seq[i]->is_check)
             *(e->stepper.seq[i]->phase == SEQ_RUNNING ? &stats.running : &stats.waiting) += 1;
-    stats.cache.on = !e->cache.options.cache.off;
+    prefix_cache_stats(&e->cache, &stats.cache);
     stats.cache.verified = e->stepper.check.verified;
     stats.cache.differing = e->stepper.check.differing;
     stats.blocks_used = stats.blocks - prefix_cache_room(&e->cache, KV_G);
@@ -221,7 +221,8 @@ static void *run(void *user)
     bool well = true;
     e->dev->ops->enter(e->dev);
     for (wait_for_work(e); take_inbox(e); wait_for_work(e)) {
-        prefix_cache_step(&e->cache, e->stepper.seqs == 0);
+        prefix_cache_step(&e->cache, (struct depot_turn){ .idle = e->stepper.seqs == 0,
+                                                          .decoding = !stepper_idle(&e->stepper) });
         if (well && stepper_step(&e->stepper, &err) != OK) {
             log_say(OPT_LOG_LEVEL_ERROR, "engine", "%s", err.text);
             well = false;
@@ -456,6 +457,12 @@ static enum status open_cache(struct model_engine *e, const struct engine_option
                                                .backend = e->dev->ops->name,
                                                .numerics = e->dev->numerics };
     enum status status = cache_identity_make(&identity, &cache.identity, NULL, err);
+    if (status != OK && identity.dir &&
+        identity.dir[0]) {  // the disk is a cache: the daemon serves without it
+        cache.disk_why = *err;
+        identity.dir = NULL;
+        status = cache_identity_make(&identity, &cache.identity, NULL, err);
+    }
     return status == OK ? prefix_cache_init(&e->cache, &cache, err) : status;
 }
 

@@ -16,95 +16,7 @@ static const struct resume_rates first_rates = { .compute_tokens_s = 10e3,
                                                  .host_fixed_s = 50e-6,
                                                  .disk_fixed_s = 300e-6 };
 
-static void freed(void *user, enum kv_object object, enum kv_tier tier, uint32_t slot)
-{
-    struct prefix_cache *cache = user;
-    tiers_freed(&cache->tiers, object, tier, slot);
-}
-
-/* There is no other tier to move to. */
-static bool start(void *user, uint32_t operation, const struct tiers_move *move)
-{
-    (void)user, (void)operation, (void)move;
-    return false;
-}
-
-enum status prefix_cache_init(struct prefix_cache *cache,
-                              const struct prefix_cache_options *options, struct err *err)
-{
-    struct prefix_options tree = { .nodes = options->g_blocks,
-                                   .tenants = CACHE_TENANTS + 1,  // and one that has nothing
-                                   .ends_kept = 2,
-                                   .w_pinned = 0,
-                                   .user = cache,
-                                   .freed = freed };
-    struct tiers_options tiers = { .tree = &cache->tree, .operations = 1, .start = start };
-    uint32_t blocks = options->context / KV_BLOCK_TOKENS + 1;
-    *cache = (struct prefix_cache){ .options = *options };
-    cache->place = (struct lease_place){ .tree = &cache->tree,
-                                         .g_pool = &cache->pool[KV_G][KV_DEVICE],
-                                         .w_pool = &cache->pool[KV_W][KV_DEVICE] };
-    tiers.pool[KV_G][KV_DEVICE] = cache->place.g_pool;
-    tiers.pool[KV_W][KV_DEVICE] = cache->place.w_pool;
-
-    if (kv_pool_init(cache->place.g_pool, options->g_blocks) != OK) goto nothing;
-    if (kv_pool_init(cache->place.w_pool, options->w_pages) != OK) goto g_pool;
-    if (prefix_tree_init(&cache->tree, &tree) != OK) goto w_pool;
-    if (tiers_init(&cache->tiers, &tiers) != OK) goto tree;
-    cache->tenant = calloc(CACHE_TENANTS, sizeof *cache->tenant);
-    cache->path = calloc(blocks, sizeof *cache->path);
-    cache->block = calloc(blocks, sizeof *cache->block);
-    if (cache->tenant && cache->path && cache->block) return OK;
-
-    free(cache->tenant);
-    free(cache->path);
-    free(cache->block);
-    tiers_release(&cache->tiers);
-tree:
-    prefix_tree_release(&cache->tree);
-w_pool:
-    kv_pool_release(cache->place.w_pool);
-g_pool:
-    kv_pool_release(cache->place.g_pool);
-nothing:
-    *cache = (struct prefix_cache){ 0 };
-    return fail(err, NO_MEMORY, "no memory to keep track of %u blocks", options->g_blocks);
-}
-
-void prefix_cache_release(struct prefix_cache *cache)
-{
-    prefix_tree_flush(&cache->tree, KV_DEVICE);
-    while (prefix_tree_reap(&cache->tree, UINT32_MAX)) continue;
-    tiers_release(&cache->tiers);
-    prefix_tree_release(&cache->tree);
-    kv_pool_release(cache->place.w_pool);
-    kv_pool_release(cache->place.g_pool);
-    free(cache->tenant);
-    free(cache->path);
-    free(cache->block);
-    *cache = (struct prefix_cache){ 0 };
-}
-
-enum { REAPED_A_STEP = 64 };
-
-void prefix_cache_step(struct prefix_cache *cache, bool idle)
-{
-    (void)idle;
-    prefix_tree_clock(&cache->tree, (uint32_t)(now_ns() / 1000000000u));
-    prefix_tree_reap(&cache->tree, REAPED_A_STEP);
-}
-
-int prefix_cache_fd(const struct prefix_cache *cache)
-{
-    (void)cache;
-    return -1;
-}
-
-int prefix_cache_wait_ms(const struct prefix_cache *cache)
-{
-    (void)cache;
-    return -1;
-}
+enum { REAPED_A_STEP = 64, CLOSE_MS = 5000, RATE_TOKENS = 64, RATE_PARTS = 8 };
 
 /* ---- tenants -------------------------------------------------------------------------------- */
 
@@ -125,6 +37,147 @@ static uint32_t tenant_of(struct prefix_cache *cache, const uint8_t tag[RECORD_T
     }
     return unused;
 }
+
+static uint32_t found_tenant(void *user, const uint8_t tag[RECORD_TAG])
+{
+    uint32_t number = tenant_of(user, tag);
+    return number < CACHE_TENANTS ? number : UINT32_MAX;
+}
+
+static void tag_of(void *user, uint32_t tenant, uint8_t tag[RECORD_TAG])
+{
+    const struct prefix_cache *cache = user;
+    must(tenant < CACHE_TENANTS);
+    memcpy(tag, cache->tenant[tenant].tag, RECORD_TAG);
+}
+
+/* ---- init and release ----------------------------------------------------------------------- */
+
+static void freed(void *user, enum kv_object object, enum kv_tier tier, uint32_t slot)
+{
+    struct prefix_cache *cache = user;
+    depot_freed(&cache->depot, object, tier, slot);
+}
+
+static void sealed(void *user, struct prefix_ref ref, enum kv_object object)
+{
+    struct prefix_cache *cache = user;
+    depot_sealed(&cache->depot, ref, object);
+}
+
+static struct depot_options depot_options(struct prefix_cache *cache)
+{
+    const struct engine_cache *from = &cache->options.cache;
+    struct model *model = cache->options.model;
+    bool is_gpu = model->dev->ops->capture_begin;
+    struct depot_options options = {
+        .dev = model->dev,
+        .tree = &cache->tree,
+        .tiers = &cache->tiers,
+        .pool = cache->pool,
+        .device = { model->g, model->w },
+        .stride = { model->layout.g_bytes, model->layout.w_bytes },
+        .image_bytes = { model->layout.g_bytes, model->layout.w_image_bytes },
+        .limits = { .disk_after_s = (uint32_t)(from->disk_after_ns / NS_PER_S),
+                    .w_ttl_s = (uint32_t)(from->window_ttl_ns / NS_PER_S) },
+        .user = cache,
+        .tenant_of = found_tenant,
+        .tag_of = tag_of,
+    };
+    if (from->off) return options;
+    options.host_bytes = is_gpu ? from->host_bytes_gpu : from->host_bytes;
+    struct store_config *store = &options.disk.store;
+    store->dir = cache->options.disk_why.text[0] ? NULL : from->dir;
+    store->bytes = from->disk_bytes;
+    store->write_bytes_s = from->write_bytes_s;
+    store->write_bytes_day = from->write_bytes_day;
+    cache_identity_for_store(&cache->options.identity, store->format, store->key);
+    return options;
+}
+
+enum status prefix_cache_init(struct prefix_cache *cache,
+                              const struct prefix_cache_options *options, struct err *err)
+{
+    uint32_t blocks = options->context / KV_BLOCK_TOKENS + 1;
+    *cache = (struct prefix_cache){ .options = *options, .rates = first_rates };
+    struct depot_options depot = depot_options(cache);
+    struct prefix_options tree = { .nodes = options->g_blocks + depot_blocks(&depot),
+                                   .tenants = CACHE_TENANTS + 1,  // and one that has nothing
+                                   .ends_kept = 2,
+                                   .w_pinned = 0,
+                                   .user = cache,
+                                   .freed = freed };
+    cache->place = (struct lease_place){ .tree = &cache->tree,
+                                         .g_pool = &cache->pool[KV_G][KV_DEVICE],
+                                         .w_pool = &cache->pool[KV_W][KV_DEVICE],
+                                         .sealed = sealed,
+                                         .user = cache };
+    cache->tenant = calloc(CACHE_TENANTS, sizeof *cache->tenant);
+    cache->path = calloc(blocks, sizeof *cache->path);
+    cache->block = calloc(blocks, sizeof *cache->block);
+    if (!cache->tenant || !cache->path || !cache->block) goto arrays;
+    if (kv_pool_init(cache->place.g_pool, options->g_blocks) != OK) goto arrays;
+    if (kv_pool_init(cache->place.w_pool, options->w_pages) != OK) goto g_pool;
+    if (prefix_tree_init(&cache->tree, &tree) != OK) goto w_pool;
+    prefix_tree_clock(&cache->tree, (uint32_t)(now_ns() / NS_PER_S));
+    if (depot_init(&cache->depot, &depot, err) != OK) goto tree;
+    if (options->disk_why.text[0]) depot_without_disk(&cache->depot, options->disk_why.text);
+    return OK;
+
+tree:
+    prefix_tree_release(&cache->tree);
+w_pool:
+    kv_pool_release(cache->place.w_pool);
+g_pool:
+    kv_pool_release(cache->place.g_pool);
+arrays:
+    free(cache->tenant);
+    free(cache->path);
+    free(cache->block);
+    *cache = (struct prefix_cache){ 0 };
+    return fail(err, NO_MEMORY, "no memory to keep track of %u blocks", options->g_blocks);
+}
+
+void prefix_cache_release(struct prefix_cache *cache)
+{
+    depot_close(&cache->depot, CLOSE_MS);
+    depot_release(&cache->depot);
+    prefix_tree_release(&cache->tree);
+    kv_pool_release(cache->place.w_pool);
+    kv_pool_release(cache->place.g_pool);
+    free(cache->tenant);
+    free(cache->path);
+    free(cache->block);
+    *cache = (struct prefix_cache){ 0 };
+}
+
+/* ---- each step ------------------------------------------------------------------------------ */
+
+void prefix_cache_step(struct prefix_cache *cache, struct depot_turn turn)
+{
+    prefix_tree_clock(&cache->tree, (uint32_t)(now_ns() / NS_PER_S));
+    prefix_tree_reap(&cache->tree, REAPED_A_STEP);
+    depot_step(&cache->depot, turn);
+}
+
+int prefix_cache_fd(const struct prefix_cache *cache)
+{
+    return depot_fd(&cache->depot);
+}
+
+int prefix_cache_wait_ms(const struct prefix_cache *cache)
+{
+    return cache->tree.reap_node ? 0 : depot_wait_ms(&cache->depot);
+}
+
+void prefix_cache_computed(struct prefix_cache *cache, uint32_t tokens, uint64_t took_ns)
+{
+    double *rate = &cache->rates.compute_tokens_s;
+    if (tokens < RATE_TOKENS || !took_ns) return;
+    *rate += ((double)tokens * 1e9 / (double)took_ns - *rate) / RATE_PARTS;
+}
+
+/* ---- whose ---------------------------------------------------------------------------------- */
 
 struct cache_scope prefix_cache_enter(struct prefix_cache *cache, const struct job *job)
 {
@@ -182,14 +235,17 @@ void prefix_cache_match(struct prefix_cache *cache, const struct cache_scope *sc
     }
     match->matched = prefix_tree_match(&cache->tree, &scope->root, token, tokens, cache->path);
     match->matched = resume_blocks(&cache->tree, cache->path, match->matched, cache->block);
+    uint32_t known = match->matched;
+    match->matched = depot_limit(&cache->depot, cache->block, known);
+    depot_rates(&cache->depot, &cache->rates);
     match->plan = resume_plan(&(struct resume_ask){ .block = cache->block,
                                                     .blocks = match->matched,
                                                     .tokens = tokens,
                                                     .layers = layout->layers,
                                                     .may_replay = !options->cache.no_replay,
                                                     .g_bytes = layout->g_bytes,
-                                                    .w_bytes = layout->w_bytes,
-                                                    .rates = first_rates });
+                                                    .w_bytes = layout->w_image_bytes,
+                                                    .rates = cache->rates });
     match->must_load = match->plan.host_bytes > 0;
     if (match->matched && prefix_tree_look(&cache->tree, cache->path[match->matched - 1], &last)) {
         match->goes_on = !last.is_leaf;

@@ -16,6 +16,7 @@
 #include "cache/lease.h"
 #include "cache/tiers.h"
 #include "engine/cache_identity.h"
+#include "engine/depot.h"
 #include "engine/engine.h"
 #include "engine/model.h"
 
@@ -25,6 +26,7 @@ struct prefix_cache_options {
     uint32_t context;            // tokens of the longest sequence
     struct engine_cache cache;
     struct model *model;  // its device memory and layout; not owned
+    struct err disk_why;  // the identity could not be kept on disk, so there is none; else empty
 };
 
 struct prefix_cache {
@@ -32,7 +34,9 @@ struct prefix_cache {
     struct prefix_tree tree;
     struct kv_pool pool[KV_OBJECTS][KV_TIERS];
     struct tiers tiers;
+    struct depot depot;
     struct lease_place place;
+    struct resume_rates rates;
     struct cache_tenant *tenant;  // [CACHE_TENANTS] owned; the tree's numbers
     struct prefix_ref *path;      // [context / 128] of the latest match
     struct resume_block *block;   // likewise
@@ -43,11 +47,12 @@ enum { CACHE_TENANTS = 256 };
 /* NO_MEMORY leaves nothing to release. Release wants every lease and scope given back. */
 CHECKED enum status prefix_cache_init(struct prefix_cache *cache,
                                       const struct prefix_cache_options *options, struct err *err);
+/* Writes what is worth keeping to the disk first, for some seconds at most. */
 void prefix_cache_release(struct prefix_cache *cache);
 
 /* Moves on what is under way; to be called before each step, and when the descriptor is readable or the
- * time is over. idle: no job is running or waiting. */
-void prefix_cache_step(struct prefix_cache *cache, bool idle);
+ * time is over. */
+void prefix_cache_step(struct prefix_cache *cache, struct depot_turn turn);
 
 /* What wakes it while nothing is computed: a descriptor, or -1; milliseconds, or -1 for ever. */
 int prefix_cache_fd(const struct prefix_cache *cache);
@@ -80,6 +85,17 @@ void prefix_cache_match(struct prefix_cache *cache, const struct cache_scope *sc
 
 /* The copies of a G or a W are wrong: none is left on any tier, nor what goes on from the G. */
 void prefix_cache_poison(struct prefix_cache *cache, struct prefix_ref ref, enum kv_object object);
+
+/* A job goes on from there: path[0, plan.known), on the device now. */
+void prefix_cache_hit(struct prefix_cache *cache, const struct prefix_ref *path,
+                      const struct resume_plan *plan);
+
+/* So many prompt tokens were computed in so long, and hardly anything else: what a plan weighs loads
+ * against. */
+void prefix_cache_computed(struct prefix_cache *cache, uint32_t tokens, uint64_t took_ns);
+
+/* Of struct cache_stats, what is about copies, transfers and the disk. */
+void prefix_cache_stats(const struct prefix_cache *cache, struct cache_stats *stats);
 
 /* Slots on the device that could be had: free ones, and those that eviction would give. */
 uint32_t prefix_cache_room(const struct prefix_cache *cache, enum kv_object object);

@@ -37,6 +37,7 @@ static bool hold(struct seq *seq, struct prefix_cache *cache, const struct prefi
         lease_release(&seq->lease);
         return false;
     }
+    if (seq->plan.known) prefix_cache_hit(cache, path, &seq->plan);
     seq->computed = seq->plan.from * KV_BLOCK_TOKENS;
     seq->phase = SEQ_HELD;
     return true;
