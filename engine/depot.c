@@ -495,18 +495,16 @@ void depot_purge(struct depot *depot, uint32_t tenant)
     if (depot->disk && kv_mover_purge(&depot->mover, tag) != OK) depot->mover.purges_failed++;
 }
 
-void depot_erase(struct depot *depot, struct prefix_ref ref)
+void depot_erase(struct depot *depot, struct prefix_ref ref, enum kv_object object)
 {
     struct prefix_tree *tree = depot->options.tree;
     struct prefix_block look;
-    for (int object = KV_OBJECTS; object-- > 0;) {
-        if (!prefix_tree_look(tree, ref, &look)) return;
-        if (depot->disk && look.state[object][KV_DISK] == COPY_VALID) {
-            uint32_t slot = look.slot[object][KV_DISK];
-            disk_erase(depot->disk, kv_mover_disk_slot(&depot->mover, object, slot));
-        }
-        for (int tier = 0; tier < KV_TIERS; tier++) prefix_tree_drop(tree, ref, object, tier);
+    if (!prefix_tree_look(tree, ref, &look)) return;
+    if (depot->disk && look.state[object][KV_DISK] == COPY_VALID) {
+        uint32_t slot = look.slot[object][KV_DISK];
+        disk_erase(depot->disk, kv_mover_disk_slot(&depot->mover, object, slot));
     }
+    for (int tier = KV_TIERS; tier-- > 0;) prefix_tree_drop(tree, ref, object, tier);
 }
 
 /* ---- numbers -------------------------------------------------------------------------------- */

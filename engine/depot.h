@@ -132,8 +132,8 @@ void depot_fetch_end(struct depot *depot, struct depot_fetch *fetch);
 /* Nothing of this tenant may be read any more, in memory or on disk, where that takes a while. */
 void depot_purge(struct depot *depot, uint32_t tenant);
 
-/* A block that computing failed after: its record is not to be believed after a restart either. */
-void depot_erase(struct depot *depot, struct prefix_ref ref);
+/* What was found wrong: gone from all tiers, and not to be believed after a restart either. */
+void depot_erase(struct depot *depot, struct prefix_ref ref, enum kv_object object);
 
 /* Measured rates in place of those not measured yet. */
 void depot_rates(const struct depot *depot, struct resume_rates *rates);

@@ -593,7 +593,8 @@ static void walk(struct bed *bed, uint32_t steps, uint32_t *hits)
             if (rand() % 40 == 0) depot_purge(&bed->depot, path % TENANTS);
             break;
         case 8:
-            if (find(bed, path) && rand() % 20 == 0) depot_erase(&bed->depot, bed->ref[0]);
+            if (find(bed, path) && rand() % 20 == 0)
+                depot_erase(&bed->depot, bed->ref[0], rand() % 2);
             break;
         case 9:
             if (rand() % 20 == 0) prefix_tree_flush(&bed->tree, (enum kv_tier)(rand() % 2));

@@ -252,12 +252,35 @@ void prefix_cache_match(struct prefix_cache *cache, const struct cache_scope *sc
         match->has_w = last.w_class != W_NONE;
     }
     match->outcome = outcome_of(match, cache->block, prefix_cap(tokens));
+    if (match->outcome.miss == CACHE_MISS_UNKNOWN && match->matched < known)
+        match->outcome.miss = CACHE_MISS_FAILED;
     for (uint32_t i = 0; i < match->plan.from; i++) match->hit_blocks[cache->block[i].g_tier]++;
 }
 
 void prefix_cache_poison(struct prefix_cache *cache, struct prefix_ref ref, enum kv_object object)
 {
-    for (int tier = KV_TIERS; tier-- > 0;) prefix_tree_drop(&cache->tree, ref, object, tier);
+    depot_erase(&cache->depot, ref, object);
+}
+
+void prefix_cache_hit(struct prefix_cache *cache, const struct prefix_ref *path,
+                      const struct resume_plan *plan)
+{
+    bool restores = plan->mode == RESUME_RESTORE;
+    depot_hit(&cache->depot, path, plan->known, restores ? &path[plan->from - 1] : NULL);
+}
+
+void prefix_cache_stats(const struct prefix_cache *cache, struct cache_stats *stats)
+{
+    const struct prefix_tree *tree = &cache->tree;
+    const struct depot_options *depot = &cache->depot.options;
+    stats->on = !cache->options.cache.off;
+    stats->blocks = tree->live;
+    for (int object = 0; object < KV_OBJECTS; object++) {
+        uint64_t bytes = depot->stride[object];
+        stats->used_bytes[object][KV_DEVICE] = tree->used[object][KV_DEVICE] * bytes;
+        stats->room_bytes[object][KV_DEVICE] = cache->pool[object][KV_DEVICE].block_count * bytes;
+    }
+    depot_stats(&cache->depot, stats);
 }
 
 uint32_t prefix_cache_room(const struct prefix_cache *cache, enum kv_object object)
