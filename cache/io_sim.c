@@ -41,6 +41,14 @@ static struct io_sim_page *page_at(struct io_sim *sim, int fd, uint64_t offset)
     return NULL;
 }
 
+/* A file system knows of a page before the device's cache is flushed: it is no hole any more. */
+static void allocate(int fd, uint64_t offset)
+{
+    _Alignas(IO_ALIGN) static const uint8_t ZERO[IO_ALIGN];
+    if (lseek(fd, (off_t)offset, SEEK_DATA) != (off_t)offset)
+        must(pwrite(fd, ZERO, IO_ALIGN, (off_t)offset) == IO_ALIGN);
+}
+
 static void remember(struct io_sim *sim, int fd, uint64_t offset, const uint8_t *data)
 {
     struct io_sim_page *page = page_at(sim, fd, offset);
@@ -53,6 +61,7 @@ static void remember(struct io_sim *sim, int fd, uint64_t offset, const uint8_t 
         page = &sim->page[sim->pages++];
         page->fd = fd;
         page->offset = offset;
+        allocate(fd, offset);
     }
     memcpy(page->byte, data, IO_ALIGN);
 }

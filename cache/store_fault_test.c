@@ -138,6 +138,30 @@ static void a_purge_that_cannot_overwrite_turns_the_tier_off_and_goes_on_later(v
     fixture_close_and_remove(&f);
 }
 
+static void two_purges_that_failed_are_both_done_by_the_next_opening(void **unused)
+{
+    (void)unused;
+    struct fixture f;
+    uint8_t scope[2][RECORD_TAG];
+    fixture_open_new(&f, 31);
+    fixture_fill(&f, 0, 20);
+    f.fault.rate[FAULT_EIO] = FAULT_ALWAYS;
+    f.fault.only_writes = true;
+    for (uint32_t i = 0; i < 2; i++) {
+        fixture_scope((1 + i) * CHAIN, scope[i]);
+        assert_int_equal(store_purge(f.store, scope[i]), IO_FAILED);
+    }
+    assert_true(store_close(f.store, 10000));
+    f.fault.rate[FAULT_EIO] = 0;
+    assert_int_equal(fixture_open(&f), OK);
+    for (uint32_t i = 0; i < 2; i++) assert_int_equal(fixture_marks(&f, scope[i][0]), 0);
+    fixture_reopen(&f);
+    assert_int_equal(fixture_read_all(&f), f.found);
+    fixture_fill(&f, 40, 4);  // and it goes on
+    fixture_compare(&f);
+    fixture_close_and_remove(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -146,6 +170,7 @@ int main(void)
         cmocka_unit_test(a_stalled_device_refuses_and_comes_back),
         cmocka_unit_test(a_purge_leaves_no_byte_of_its_scope_and_all_others),
         cmocka_unit_test(a_purge_that_cannot_overwrite_turns_the_tier_off_and_goes_on_later),
+        cmocka_unit_test(two_purges_that_failed_are_both_done_by_the_next_opening),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

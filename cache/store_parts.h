@@ -51,6 +51,8 @@ struct table_head {
     uint64_t sum;  // of all bytes before it
 };
 
+enum { PURGE_SCOPE = 1, PURGE_ALL };
+
 struct super {  // padded with zeros to 4 KiB
     uint32_t magic, version;
     uint64_t sequence;  // the higher of two valid ones counts
@@ -59,7 +61,7 @@ struct super {  // padded with zeros to 4 KiB
     uint64_t opened;  // how often; the upper half of generations
     uint32_t image_bytes[RECORD_OBJECTS], table_bytes[RECORD_OBJECTS];
     uint32_t segment_bytes;
-    uint32_t purging;  // 1: records of this scope may still be on disk
+    uint32_t purging;  // records of this scope may still be on disk, or of several: then all go
     uint8_t purge_scope[RECORD_TAG];
     uint64_t sum;  // of all bytes before it
 };

@@ -3,7 +3,8 @@
  * A sealed segment holds what its table lists, and zeros. So where the table names the scope, all
  * that is not another scope's live record is overwritten with zeros, and the table is written anew
  * without what went. Segments without a table, and free ones, are overwritten whole. A mark in the
- * super makes a purge that was cut short go on at the next opening.
+ * super makes a purge that was cut short go on at the next opening. It has room for one scope: when
+ * a second one could not be purged either, everything goes.
  */
 #include <errno.h>
 #include <string.h>
@@ -171,7 +172,8 @@ static bool drain(struct store *store)
     }
 }
 
-static int purge_all(struct store *store, const uint8_t scope[RECORD_TAG])
+/* scope NULL: of everybody. */
+static int purge_all(struct store *store, const uint8_t *scope)
 {
     struct by_segment by = { 0 };
     uint32_t most = store->super.table_bytes[RECORD_G];
@@ -181,7 +183,8 @@ static int purge_all(struct store *store, const uint8_t scope[RECORD_TAG])
 
     for (uint32_t at = 0; at < store->segments && !error; at++) {
         const struct segment *segment = &store->segment[at];
-        if (segment->state == SEGMENT_SEALED) error = purge_sealed(store, at, &by, scope, memory);
+        if (segment->state == SEGMENT_SEALED && scope)
+            error = purge_sealed(store, at, &by, scope, memory);
         else if (segment->state != SEGMENT_FREE || segment->dirty)
             error = clear_segment(store, at, &by);
     }
@@ -193,10 +196,11 @@ static int purge_all(struct store *store, const uint8_t scope[RECORD_TAG])
 
 enum status purge_segments(struct store *store, const uint8_t scope[RECORD_TAG])
 {
+    bool other = store->super.purging && memcmp(store->super.purge_scope, scope, RECORD_TAG) != 0;
     memcpy(store->super.purge_scope, scope, RECORD_TAG);
-    store->super.purging = 1;
+    if (store->super.purging != PURGE_ALL) store->super.purging = other ? PURGE_ALL : PURGE_SCOPE;
     if (dir_write_super(store) != OK || store->base == STORE_OFF || !drain(store)) goto failed;
-    if (purge_all(store, scope) != 0) goto failed;
+    if (purge_all(store, store->super.purging == PURGE_ALL ? NULL : scope) != 0) goto failed;
     store->super.purging = 0;
     memset(store->super.purge_scope, 0, RECORD_TAG);
     if (dir_write_super(store) == OK) return OK;

@@ -231,8 +231,9 @@ static enum status collect(struct scan *scan)
         for (uint32_t i = 0; i < scan->count[at]; i++) {
             const struct table_entry *entry = &scan->table[at][i];
             if (i + AHEAD < scan->count[at]) __builtin_prefetch(first_spot(scan, &entry[AHEAD].id));
-            if (store->super.purging &&
-                memcmp(entry->id.scope, store->super.purge_scope, RECORD_TAG) == 0)
+            if (store->super.purging == PURGE_ALL ||
+                (store->super.purging &&
+                 memcmp(entry->id.scope, store->super.purge_scope, RECORD_TAG) == 0))
                 continue;
             uint32_t *known = spot(scan, &entry->id.key, entry->id.object);
             struct found new = { .entry = entry, .segment = at };
