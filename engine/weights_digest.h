@@ -47,7 +47,7 @@ CHECKED enum status weights_digest(const struct weights_digest_options *options,
 #define WEIGHTS_MODELS_MOST 16u
 
 /* Digests of the models that the memory knows, newest first; returns how many. */
-uint32_t weights_digest_known(const struct private_file *memory,
+uint32_t weights_digest_known(const struct private_file *file,
                               uint8_t model[WEIGHTS_MODELS_MOST][SHA256_BYTES]);
 
 #endif
