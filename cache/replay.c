@@ -1,6 +1,8 @@
 /* replay.c - match, resume, compute, keep, end: an engine's calls without an engine. */
 #include "cache/replay.h"
+#include "cache/replay_log.h"
 #include "cache/resume.h"
+#include "cache/spill.h"
 #include "cache/w_policy.h"
 
 struct replay {
@@ -8,6 +10,8 @@ struct replay {
     const struct replay_options *options;
     struct replay_result *result;
     struct prefix_tree tree;
+    struct replay_log log;
+    enum kv_tier home;  // of new blocks
     struct prefix_key root;
     uint64_t salt;
     uint32_t ids_block, block_tokens;  // ids and trace tokens that a block stands for
@@ -16,6 +20,7 @@ struct replay {
     uint32_t *token;              // [most + 1][KV_BLOCK_TOKENS] of the request at hand
     struct prefix_ref *path;      // [most + 1]
     struct prefix_pin *pin;       // [most + 1]
+    struct prefix_ref *chain;     // [most + 1] on its way to disk
     struct resume_block *resume;  // [most + 1]
     uint32_t most;                // blocks of a request
 };
@@ -23,7 +28,7 @@ struct replay {
 static void slot_freed(void *user, enum kv_object object, enum kv_tier tier, uint32_t slot)
 {
     struct replay *replay = user;
-    (void)tier, (void)slot;
+    if (tier == KV_DISK && object == KV_G) replay_log_freed(&replay->log, slot);
     replay->result->windows_last -= object == KV_W;
 }
 
@@ -67,8 +72,68 @@ static enum status make_rooms(struct replay *replay)
     replay->token = calloc(room, KV_BLOCK_TOKENS * sizeof *replay->token);
     replay->path = calloc(room, sizeof *replay->path);
     replay->pin = calloc(room, sizeof *replay->pin);
+    replay->chain = calloc(room, sizeof *replay->chain);
     replay->resume = calloc(room, sizeof *replay->resume);
-    return replay->token && replay->path && replay->pin && replay->resume ? OK : NO_MEMORY;
+    return replay->token && replay->path && replay->pin && replay->chain && replay->resume
+               ? OK
+               : NO_MEMORY;
+}
+
+/* ---- room ----------------------------------------------------------------------------------- */
+
+static void write_to_disk(struct replay *replay, struct prefix_ref ref)
+{
+    struct prefix_pin pin;
+    uint32_t slot = replay_log_take(&replay->log);
+    if (slot == UINT32_MAX) return;
+    if (!prefix_tree_begin(&replay->tree, ref, KV_G, KV_DISK, slot, &pin)) {
+        replay_log_freed(&replay->log, slot);
+        return;
+    }
+    replay_log_written(&replay->log, slot, ref);
+    prefix_tree_land(&replay->tree, &pin);
+    prefix_tree_unpin(&replay->tree, &pin);
+}
+
+/* The victim and all before it, where it is worth it. */
+static void spill(struct replay *replay, struct prefix_ref ref)
+{
+    static const struct spill_limits limits = { .disk_after_s = 60 };
+    struct prefix_block look;
+    must(prefix_tree_look(&replay->tree, ref, &look));
+    if (look.state[KV_G][KV_DISK] != COPY_NONE) return;
+    struct spill_ask ask = { .reason = SPILL_VICTIM,
+                             .object = KV_G,
+                             .in_session = !look.is_leaf,
+                             .hits = look.hits,
+                             .idle_s = replay->tree.now_s - look.last_use_s };
+    if (!(replay->options->kinds & REPLAY_SPILL_ALL) && spill_verdict(&limits, &ask) != SPILL_WRITE)
+        return;
+    uint32_t count = spill_chain(&replay->tree, ref, replay->chain, replay->most + 1);
+    for (uint32_t i = 0; i < count; i++) write_to_disk(replay, replay->chain[i]);
+}
+
+/* For one more block on the host; false: all of it is in use. */
+static bool make_host_room(struct replay *replay)
+{
+    struct prefix_tree *tree = &replay->tree;
+    struct prefix_evict evict = { .object = KV_G, .tier = KV_HOST };
+    if (!replay->options->blocks) return true;
+    while (tree->used[KV_G][KV_HOST] >= replay->options->blocks) {
+        struct prefix_ref victim = prefix_tree_coldest(tree, &evict);
+        if (prefix_is_none(victim)) return false;
+        if (replay->options->disk_blocks) spill(replay, victim);
+        prefix_tree_drop(tree, victim, KV_G, KV_HOST);
+        replay->result->evicted++;
+    }
+    return true;
+}
+
+/* A slot where new blocks go, or UINT32_MAX. */
+static uint32_t take_slot(struct replay *replay)
+{
+    if (replay->home == KV_DISK) return replay_log_take(&replay->log);
+    return make_host_room(replay) ? replay->next_slot[KV_G]++ : UINT32_MAX;
 }
 
 /* ---- what an engine does -------------------------------------------------------------------- */
@@ -77,21 +142,22 @@ static enum status make_rooms(struct replay *replay)
 static uint32_t seal(struct replay *replay, uint32_t from, uint32_t to)
 {
     struct prefix_tree *tree = &replay->tree;
-    struct prefix_evict evict = { .object = KV_G, .tier = KV_HOST };
     struct prefix_block last = { .key = replay->root };
     if (from) must(prefix_tree_look(tree, replay->path[from - 1], &last));
     for (uint32_t i = from; i < to; i++) {
-        if (replay->options->blocks && tree->used[KV_G][KV_HOST] >= replay->options->blocks) {
-            if (!prefix_tree_evict(tree, &evict, 1)) return i;
-            replay->result->evicted++;
-        }
+        uint32_t slot = take_slot(replay);
+        if (slot == UINT32_MAX) return i;
         last.key =
             prefix_key_next(&last.key, SLICE(""), replay->token + (size_t)i * KV_BLOCK_TOKENS);
         struct prefix_add add = { .before = i ? replay->path[i - 1] : PREFIX_ROOT,
                                   .key = last.key,
-                                  .tier = KV_HOST,
-                                  .slot = replay->next_slot[KV_G]++ };
+                                  .tier = replay->home,
+                                  .slot = slot };
         enum prefix_added added = prefix_tree_add(tree, &add, &replay->path[i], &replay->pin[i]);
+        bool on_disk = replay->home == KV_DISK;
+        if (on_disk && added == PREFIX_ADOPTED)
+            replay_log_written(&replay->log, slot, replay->path[i]);
+        else if (on_disk) replay_log_freed(&replay->log, slot);
         if (added == PREFIX_PRIVATE) return i;
         replay->result->blocks += added == PREFIX_ADOPTED;
     }
@@ -109,11 +175,26 @@ static void keep(struct replay *replay, uint32_t boundary, enum w_class w_class)
     else replay->result->windows_last--;
 }
 
-static void pin_path(struct replay *replay, uint32_t from, uint32_t to)
+/* Pins the path's first blocks where they are, then brings up to the host what is not there. */
+static void pin_path(struct replay *replay, uint32_t count)
 {
-    for (uint32_t i = from; i < to; i++)
-        must(prefix_tree_pin(&replay->tree, replay->path[i], KV_G, KV_HOST, &replay->pin[i]) ==
-             COPY_VALID);
+    struct prefix_tree *tree = &replay->tree;
+    for (uint32_t i = 0; i < count; i++) {
+        struct prefix_ref ref = replay->path[i];
+        if (prefix_tree_pin(tree, ref, KV_G, KV_HOST, &replay->pin[i]) == COPY_NONE)
+            must(prefix_tree_pin(tree, ref, KV_G, KV_DISK, &replay->pin[i]) == COPY_VALID);
+    }
+    for (uint32_t i = 0; i < count && replay->home == KV_HOST; i++) {
+        struct prefix_pin pin;
+        if (replay->pin[i].tier == KV_HOST) continue;
+        if (!make_host_room(replay)) return;
+        if (!prefix_tree_begin(tree, replay->path[i], KV_G, KV_HOST, replay->next_slot[KV_G]++,
+                               &pin))
+            return;
+        prefix_tree_land(tree, &pin);
+        prefix_tree_unpin(tree, &replay->pin[i]);
+        replay->pin[i] = pin;
+    }
 }
 
 static void unpin_path(struct replay *replay, uint32_t count)
@@ -132,7 +213,7 @@ static void learn_output(struct replay *replay, const struct trace_request *befo
 
     uint32_t known = prefix_tree_match(&replay->tree, &replay->root, replay->token,
                                        end * KV_BLOCK_TOKENS + 1, replay->path);
-    pin_path(replay, 0, known);
+    pin_path(replay, known);
     uint32_t sealed = seal(replay, known, end);
     if (sealed == end && end && replay->options->kinds & REPLAY_OUTPUT_END)
         keep(replay, end, W_END);
@@ -159,6 +240,21 @@ static void keep_windows(struct replay *replay, const struct w_hints *hints, uin
     }
 }
 
+/* Who has hit a block keeps all before it on disk. Returns how many of the first `from` come from
+ * there. */
+static uint32_t touch_disk(struct replay *replay, uint32_t known, uint32_t from)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < known; i++) {
+        struct prefix_block look;
+        must(prefix_tree_look(&replay->tree, replay->path[i], &look));
+        if (look.state[KV_G][KV_DISK] != COPY_VALID) continue;
+        replay_log_touch(&replay->log, look.slot[KV_G][KV_DISK]);
+        count += i < from && look.state[KV_G][KV_HOST] != COPY_VALID;
+    }
+    return count;
+}
+
 static void replay_request(struct replay *replay, const struct trace_request *request)
 {
     struct replay_result *result = replay->result;
@@ -177,6 +273,8 @@ static void replay_request(struct replay *replay, const struct trace_request *re
     result->input_tokens += request->input_tokens;
     result->known_tokens += known * block < most ? known * block : most;
     result->hit_tokens += from * block < most ? from * block : most;
+    if (replay->options->disk_blocks)
+        result->disk_hit_tokens += touch_disk(replay, known, from) * block;
 
     struct prefix_block end = { 0 };
     if (known) must(prefix_tree_look(&replay->tree, replay->path[known - 1], &end));
@@ -189,7 +287,7 @@ static void replay_request(struct replay *replay, const struct trace_request *re
                              .known_goes_on = kinds & REPLAY_BRANCH && known && !end.is_leaf };
     prefix_tree_touch(&replay->tree, replay->path, known, true);
     if (from) prefix_tree_touch_w(&replay->tree, replay->path[from - 1]);
-    pin_path(replay, 0, known);
+    pin_path(replay, known);
     uint32_t sealed = seal(replay, known, whole);
     if (!(kinds & REPLAY_NO_WINDOWS)) keep_windows(replay, &hints, from, sealed);
     prefix_tree_touch(&replay->tree, replay->path, sealed, false);
@@ -214,8 +312,12 @@ static void replay_all(struct replay *replay)
 enum status replay_trace(const struct trace *trace, uint64_t salt,
                          const struct replay_options *options, struct replay_result *result)
 {
-    struct replay replay = { .trace = trace, .options = options, .result = result, .salt = salt };
+    struct replay replay = {
+        .trace = trace, .options = options, .result = result, .home = KV_HOST, .salt = salt
+    };
     uint32_t room = options->blocks ? options->blocks + 1 : trace->ids + 1;
+    if (options->kinds & REPLAY_NO_HOST) room = 1, replay.home = KV_DISK;
+    if (options->disk_blocks) room += options->disk_blocks + 2 * options->segment_blocks;
     replay.ids_block = trace->id_tokens < KV_BLOCK_TOKENS ? KV_BLOCK_TOKENS / trace->id_tokens : 1;
     replay.block_tokens = replay.ids_block * trace->id_tokens;
     struct prefix_options tree = { .nodes = room,
@@ -227,9 +329,18 @@ enum status replay_trace(const struct trace *trace, uint64_t salt,
     enum status status = make_rooms(&replay);
     if (status == OK) status = prefix_tree_init(&replay.tree, &tree);
     if (status == OK) {
-        replay_all(&replay);
+        struct replay_log_options log = { .tree = &replay.tree,
+                                          .blocks = options->disk_blocks,
+                                          .segment_blocks = options->segment_blocks,
+                                          .forward_percent = options->forward_percent };
+        if (options->disk_blocks) status = replay_log_init(&replay.log, &log);
+        if (status == OK) replay_all(&replay);
+        result->disk_writes += replay.log.written;
+        result->disk_forwards += replay.log.forwarded;
+        replay_log_release(&replay.log);
         prefix_tree_release(&replay.tree);
     }
+    free(replay.chain);
     free(replay.resume);
     free(replay.pin);
     free(replay.path);

@@ -17,8 +17,8 @@
  *             OPEN, CLOSING --a write fails--> RETIRED: read, never written again before its turn
  *             SEALED, RETIRED --the oldest, when room is needed--> EVICTING --> FREE
  *
- * EVICTING writes those records again that were touched since they were written (at most 3/4 of the
- * segment); the others are lost.
+ * EVICTING writes those records again that were touched since they were written (3/4 of a
+ * segment in the long run); the others are lost.
  *
  *   slot      the caller numbers blocks on disk, below store_slots(). A number is the caller's from
  *             store_write, or `found` at opening, until store_forget: also when the write fails or

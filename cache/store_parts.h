@@ -154,7 +154,6 @@ struct eviction {      // of one class
     uint32_t segment;  // NONE: none under way
     uint32_t *slot;    // [count]; owned
     uint32_t count, next, outstanding;
-    uint32_t pages_left;  // that may still be forwarded
 };
 
 struct bucket {
@@ -178,7 +177,8 @@ struct store {
     uint32_t found_slots[RECORD_OBJECTS];     // given to what a restart found
     uint32_t closing;                         // list
     struct eviction eviction[RECORD_OBJECTS];
-    uint64_t generation, sequence;  // last used
+    uint32_t forward_pages[RECORD_OBJECTS];  // that may be written again
+    uint64_t generation, sequence;           // last used
 
     struct op op[DEPTH];
     uint32_t free_op;
