@@ -77,7 +77,8 @@ int bench_cache(int argc, char **argv)
         return 2;
     }
     enum status status = OK;
-    if (options.store) status = bench_cache_store(&options, &err);
+    if (options.traces) status = bench_cache_traces(&options, &err);
+    if (status == OK && options.store) status = bench_cache_store(&options, &err);
     if (status == OK) return 0;
     fprintf(stderr, "fathom-bench: %s\n", err.text);
     return 1;
