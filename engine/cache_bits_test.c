@@ -11,6 +11,7 @@
 #include <poll.h>
 #include <string.h>
 #include <unistd.h>
+#include "config/clock.h"
 #include "engine/engine.h"
 
 enum { TALKS = 40, TOGETHER = 6, MOST_TOKENS = 1000, ANSWER = 24, VOCAB = 256, SYSTEMS = 4 };
@@ -97,18 +98,18 @@ static struct engine *open_engine(const struct engine_cache *cache, uint64_t kv_
     return engine;
 }
 
-static void add_tokens(struct talk *talk, uint32_t count)
+static void add_tokens(struct talk *one, uint32_t count)
 {
-    while (count-- && talk->tokens < MOST_TOKENS) talk->token[talk->tokens++] = dice(VOCAB);
+    while (count-- && one->tokens < MOST_TOKENS) one->token[one->tokens++] = dice(VOCAB);
 }
 
 /* A new conversation: a system prompt that others have too, or the beginning of another one. */
-static void begin(struct talk *talk, uint32_t index)
+static void begin(struct talk *all, uint32_t index)
 {
     static const uint32_t length[] = {
         1, 60, 126, 127, 128, 129, 130, 255, 256, 257, 300, 384, 400
     };
-    struct talk *other = &talk[dice(TALKS)], *mine = &talk[index];
+    struct talk *other = &all[dice(TALKS)], *mine = &all[index];
     if (other != mine && other->tokens > 1 && dice(3) == 0) {
         uint32_t cut = 1 + dice(other->tokens - 1);
         if (dice(2)) cut = (cut + 127) / 128 * 128 < other->tokens ? (cut + 127) / 128 * 128 : cut;
@@ -183,7 +184,7 @@ static void ask(struct engine *engine, const struct talk *const *talk, const uin
 }
 
 struct tally {
-    uint64_t turns, hits, hit_tokens, prompt_tokens, tier[KV_TIERS], miss[CACHE_MISS_OFF + 1];
+    uint64_t turns, hits, hit_tokens, prompt_tokens, tier[KV_TIERS];
 };
 
 static void compare(const struct answer *cold, const struct answer *warm, uint32_t tokens,
@@ -196,17 +197,15 @@ static void compare(const struct answer *cold, const struct answer *warm, uint32
     tally->prompt_tokens += tokens;
     tally->hit_tokens += warm->cache.hit_tokens;
     tally->hits += warm->cache.hit_tokens > 0;
-    tally->miss[warm->cache.miss]++;
     if (warm->cache.hit_tokens) tally->tier[warm->cache.tier]++;
 }
 
-static void random_conversations(struct engine *cold, struct engine *warm, uint32_t turns,
-                                 struct tally *tally)
+static struct talk talk[TALKS];
+
+/* The next turns of the conversations; both engines are asked the same. */
+static void go_on(struct engine *cold, struct engine *warm, uint32_t turns, struct tally *tally)
 {
-    static struct talk talk[TALKS];
     static struct answer answers[2][TOGETHER];
-    memset(talk, 0, sizeof talk);
-    dice_state = 1;
     while (turns) {
         const struct talk *chosen[TOGETHER];
         uint32_t length[TOGETHER], count = 1 + dice(TOGETHER);
@@ -231,22 +230,30 @@ static void random_conversations(struct engine *cold, struct engine *warm, uint3
     }
 }
 
+static void start_talks(void)
+{
+    memset(talk, 0, sizeof talk);
+    dice_state = 1;
+}
+
 static uint32_t turns_wanted(void)
 {
     const char *text = getenv("FATHOM_TALKS");
     return text ? (uint32_t)atoi(text) : 120;
 }
 
-static void say(const char *what, const struct tally *tally)
+static void say(const char *what, const struct tally *tally, struct engine *engine)
 {
+    struct engine_stats stats;
+    engine_stats(engine, &stats);
     print_message("%s: %llu turns, %llu hits, %.1f %% of the tokens; from device %llu, host %llu, "
-                  "disk %llu; no window %llu times\n",
+                  "disk %llu; %llu replays\n",
                   what, (unsigned long long)tally->turns, (unsigned long long)tally->hits,
                   100.0 * (double)tally->hit_tokens / (double)tally->prompt_tokens,
                   (unsigned long long)tally->tier[KV_DEVICE],
                   (unsigned long long)tally->tier[KV_HOST],
                   (unsigned long long)tally->tier[KV_DISK],
-                  (unsigned long long)tally->miss[CACHE_MISS_NO_WINDOW]);
+                  (unsigned long long)stats.cache.plans[RESUME_REPLAY]);
 }
 
 /* Choices of one prompt share it, and each is what it would be alone. */
@@ -262,12 +269,12 @@ static void forks_equal_computing_bit_for_bit(void **unused)
     for (int off = 0; off < 2; off++) {
         struct engine *warm = open_engine(&(struct engine_cache){ .off = off }, 24u << 20);
         for (size_t l = 0; l < sizeof lengths / sizeof *lengths; l++) {
-            struct talk talk = { .tokens = 0 };
-            add_tokens(&talk, lengths[l]);
+            struct talk one = { .tokens = 0 };
+            add_tokens(&one, lengths[l]);
             memset(alone, 0, sizeof alone);
             memset(both, 0, sizeof both);
             for (uint32_t i = 0; i < CHOICES; i++) {
-                struct job *job = make_job(&talk, i, ANSWER), *same = make_job(&talk, i, ANSWER);
+                struct job *job = make_job(&one, i, ANSWER), *same = make_job(&one, i, ANSWER);
                 job->sampling.seed = same->sampling.seed = i;
                 same->id = i + CHOICES;
                 if (i) same->fork_of = CHOICES;
@@ -296,11 +303,42 @@ static void hits_on_the_device_equal_computing_bit_for_bit(void **unused)
     struct tally tally = { 0 };
     struct engine *cold = open_engine(&(struct engine_cache){ .off = true }, 0);
     struct engine *warm = open_engine(&(struct engine_cache){ .off = false }, 24u << 20);
-    random_conversations(cold, warm, turns_wanted(), &tally);
-    say("device", &tally);
+    start_talks();
+    go_on(cold, warm, turns_wanted(), &tally);
+    say("device", &tally, warm);
     assert_true(tally.hits > tally.turns / 5);
     engine_close(warm);
     engine_close(cold);
+}
+
+/* With little memory on the device and in the host, and the disk beneath, through restarts. */
+static void hits_from_every_tier_equal_computing_bit_for_bit(void **unused)
+{
+    (void)unused;
+    enum { LIVES = 3 };
+    char dir[] = "/tmp/fathom-cache-XXXXXX", command[sizeof dir + 16];
+    assert_non_null(mkdtemp(dir));
+    struct engine_cache cache = { .host_bytes = 4u << 20,
+                                  .host_bytes_gpu = 4u << 20,
+                                  .dir = dir,
+                                  .disk_bytes = 256u << 20,
+                                  .window_ttl_ns = 3600 * NS_PER_S };
+    struct engine *cold = open_engine(&(struct engine_cache){ .off = true }, 0);
+    struct tally total = { 0 };
+    start_talks();
+    for (int life = 0; life < LIVES; life++) {
+        struct tally tally = { 0 };
+        struct engine *warm = open_engine(&cache, 19u << 20);
+        go_on(cold, warm, turns_wanted() / LIVES, &tally);
+        say(life ? "after a restart" : "all tiers", &tally, warm);
+        if (life) assert_true(tally.tier[KV_DISK] > 0);
+        for (int tier = 0; tier < KV_TIERS; tier++) total.tier[tier] += tally.tier[tier];
+        engine_close(warm);
+    }
+    assert_true(total.tier[KV_DEVICE] && total.tier[KV_HOST] && total.tier[KV_DISK]);
+    engine_close(cold);
+    snprintf(command, sizeof command, "rm -rf %s", dir);
+    assert_int_equal(system(command), 0);
 }
 
 /* Waits until so many hits were checked. */
@@ -318,15 +356,15 @@ static void hits_are_checked_in_idle_time_and_wrong_blocks_dropped(void **unused
 {
     (void)unused;
     static struct answer first, again, healed;
-    struct talk talk = { .tokens = 0 };
-    const struct talk *asked = &talk;
+    struct talk one = { .tokens = 0 };
+    const struct talk *asked = &one;
     uint32_t length = ANSWER;
     struct engine_stats stats;
     if (strcmp(backend(), "cpu") != 0) skip();
     spy = true;
     struct engine *engine = open_engine(&(struct engine_cache){ .verify = 1 }, 24u << 20);
     spy = false;
-    add_tokens(&talk, 700);
+    add_tokens(&one, 700);
     ask(engine, &asked, &length, 1, &first);
     ask(engine, &asked, &length, 1, &again);
     assert_int_equal(again.cache.hit_tokens, 640);
@@ -350,6 +388,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(forks_equal_computing_bit_for_bit),
         cmocka_unit_test(hits_on_the_device_equal_computing_bit_for_bit),
+        cmocka_unit_test(hits_from_every_tier_equal_computing_bit_for_bit),
         cmocka_unit_test(hits_are_checked_in_idle_time_and_wrong_blocks_dropped),
     };
     return cmocka_run_group_tests_name("cache bits", tests, NULL, NULL);
