@@ -195,9 +195,10 @@ struct thinking_said {
     int object, template, effort, name;
 };
 
-static enum status read_effort(struct openai_reader *r, const struct fields *at, int *thinking)
+enum status openai_read_effort(struct openai_reader *r, const struct fields *at, const char *key,
+                               int *said)
 {
-    const struct json *node = js_get(at->object, "reasoning_effort");
+    const struct json *node = js_get(at->object, key);
     const char *words[sizeof efforts / sizeof *efforts + 1] = { NULL };
     struct chat *chat = &r->out->chat;
     int64_t score = 0;
@@ -206,20 +207,19 @@ static enum status read_effort(struct openai_reader *r, const struct fields *at,
 
     if (node && (js_kind(node) == JS_INT || js_kind(node) == JS_REAL)) {
         if (!r->service->format->dialect->effort_scores)
-            return refuse_field(at, "reasoning_effort",
+            return refuse_field(at, key,
                                 "found a number, wanted a word: this "
                                 "model's prompts know no scores");
-        status = field_int(at, "reasoning_effort", (struct int_range){ 1, 100 }, &score);
+        status = field_int(at, key, (struct int_range){ 1, 100 }, &score);
         chat->effort = CHAT_EFFORT_SCORE;
         chat->effort_score = (uint32_t)score;
-        *thinking = 1;
+        *said = 1;
         return status;
     }
     for (size_t i = 0; i < sizeof efforts / sizeof *efforts; i++) words[i] = efforts[i].word;
-    if ((status = field_word(at, "reasoning_effort", words, &index)) != OK || index < 0)
-        return status;
+    if ((status = field_word(at, key, words, &index)) != OK || index < 0) return status;
     chat->effort = efforts[index].effort;
-    *thinking = efforts[index].thinking;
+    *said = efforts[index].thinking;
     return OK;
 }
 
@@ -241,11 +241,11 @@ static enum status read_template(struct openai_reader *r, struct thinking_said *
     }
     if ((status = field_bool(&at, "drop_thinking", &drop)) != OK) return status;
     r->out->chat.keep_reasoning = !drop;
-    return read_effort(r, &at, &said->effort);
+    return openai_read_effort(r, &at, "reasoning_effort", &said->effort);
 }
 
 /* An object, or a boolean as published examples have it. */
-static enum status read_thinking_field(struct openai_reader *r, struct thinking_said *said)
+enum status openai_read_thinking_field(struct openai_reader *r, int *said)
 {
     static const char *const types[] = { "disabled", "enabled", "adaptive", NULL };
     const struct json *node = js_get(r->top.object, "thinking");
@@ -255,7 +255,7 @@ static enum status read_thinking_field(struct openai_reader *r, struct thinking_
 
     if (!node || js_kind(node) == JS_NULL) return OK;
     if (js_kind(node) == JS_BOOL) {
-        said->object = js_bool(node);
+        *said = js_bool(node);
         return OK;
     }
     if (js_kind(node) != JS_OBJECT)
@@ -263,34 +263,18 @@ static enum status read_thinking_field(struct openai_reader *r, struct thinking_
                             js_kind_name(js_kind(node)));
     struct fields at = { node, "thinking.", r->top.refused };
     if ((status = field_word(&at, "type", types, &type)) != OK) return status;
-    said->object = type > 0;
+    *said = type > 0;
     status = field_int(&at, "budget_tokens", (struct int_range){ 1, INT32_MAX }, &budget);
     r->out->sampling.think_budget = (uint32_t)budget;
     return status;
 }
 
-static enum status read_thinking(struct openai_reader *r)
+void openai_settle_thinking(struct openai_reader *r, int said)
 {
-    struct thinking_said said = { -1, -1, -1, -1 };
-    struct slice model = r->out->answer.model;
     struct chat *chat = &r->out->chat;
-    bool show = true, apart = true;
-    enum status status;
 
-    if (slice_equal(model, SLICE("deepseek-chat"))) said.name = 0;
-    if (slice_equal(model, SLICE("deepseek-reasoner"))) said.name = 1;
-    if ((status = read_template(r, &said)) != OK) return status;
-    if ((status = read_effort(r, &r->top, &said.effort)) != OK) return status;
-    if ((status = read_thinking_field(r, &said)) != OK) return status;
-    if ((status = field_bool(&r->top, "include_reasoning", &show)) != OK) return status;
-    if ((status = field_bool(&r->top, "separate_reasoning", &apart)) != OK) return status;
-
-    int verdict = said.object >= 0     ? said.object
-                  : said.template >= 0 ? said.template
-                  : said.effort >= 0   ? said.effort
-                                       : said.name;
-    r->asked_to_think = verdict > 0;
-    chat->thinking = verdict != 0;
+    r->asked_to_think = said > 0;
+    r->out->answer.thinking = chat->thinking = said != 0;
     if (!chat->thinking) r->out->sampling.think_budget = 0;
     if (chat->effort == CHAT_EFFORT_MAX && r->service->context_tokens < MAX_EFFORT_CONTEXT) {
         chat->effort = CHAT_EFFORT_HIGH;  // such reasoning would not fit
@@ -298,7 +282,28 @@ static enum status read_thinking(struct openai_reader *r)
             log_say(OPT_LOG_LEVEL_INFO, "effort", "max is served as high: the context is below %u",
                     MAX_EFFORT_CONTEXT);
     }
-    r->out->answer.thinking = chat->thinking;
+}
+
+static enum status read_thinking(struct openai_reader *r)
+{
+    struct thinking_said said = { -1, -1, -1, -1 };
+    struct slice model = r->out->answer.model;
+    bool show = true, apart = true;
+    enum status status;
+
+    if (slice_equal(model, SLICE("deepseek-chat"))) said.name = 0;
+    if (slice_equal(model, SLICE("deepseek-reasoner"))) said.name = 1;
+    if ((status = read_template(r, &said)) != OK) return status;
+    if ((status = openai_read_effort(r, &r->top, "reasoning_effort", &said.effort)) != OK)
+        return status;
+    if ((status = openai_read_thinking_field(r, &said.object)) != OK) return status;
+    if ((status = field_bool(&r->top, "include_reasoning", &show)) != OK) return status;
+    if ((status = field_bool(&r->top, "separate_reasoning", &apart)) != OK) return status;
+
+    openai_settle_thinking(r, said.object >= 0     ? said.object
+                              : said.template >= 0 ? said.template
+                              : said.effort >= 0   ? said.effort
+                                                   : said.name);
     r->out->answer.hide_reasoning = !show;
     r->out->answer.join_reasoning = show && !apart;
     return OK;
@@ -383,7 +388,10 @@ enum status openai_read_tenant(struct openai_reader *r)
     if ((status = read_cache_use(r)) != OK) return status;
     pthread_once(&tenant_key_once, make_tenant_key);
     buf_init(&bytes, 0);
-    struct slice user = part[0].size ? part[0] : part[1].size ? part[1] : part[2];
+    struct slice user = r->user_id.size ? r->user_id
+                        : part[0].size  ? part[0]
+                        : part[1].size  ? part[1]
+                                        : part[2];
     buf_addf(&bytes, "user %zu ", user.size);
     buf_add_slice(&bytes, user);
     for (size_t i = 3; i < 5; i++) {

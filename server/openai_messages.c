@@ -16,7 +16,7 @@ struct reading {
     struct fields at;                   // the message being read
 };
 
-static enum status check_text(const struct fields *at, const char *key, struct slice text)
+enum status openai_check_text(const struct fields *at, const char *key, struct slice text)
 {
     if (!text.size || !memmem(text.data, text.size, IMAGE_TEXT, sizeof IMAGE_TEXT - 1)) return OK;
     return refuse_field(at, key, "found an image place holder, wanted text: this model reads none");
@@ -80,7 +80,7 @@ static enum status read_content(struct reading *m, struct slice *text)
     else
         return refuse_field(&m->at, "content", "found %s, wanted a string or an array of parts",
                             js_kind_name(js_kind(node)));
-    return status == OK ? check_text(&m->at, "content", *text) : status;
+    return status == OK ? openai_check_text(&m->at, "content", *text) : status;
 }
 
 static enum status read_call(struct reading *m, const struct json *node, size_t index,
@@ -107,7 +107,7 @@ static enum status read_call(struct reading *m, const struct json *node, size_t 
     if ((status = field_text(&body, "name", 0, &call->name)) != OK) return status;
     if (!call->name.size) return refuse_field(&body, "name", "found nothing, wanted a name");
     if ((status = field_text(&body, "arguments", 0, &call->arguments)) != OK) return status;
-    return check_text(&body, "arguments", call->arguments);
+    return openai_check_text(&body, "arguments", call->arguments);
 }
 
 static enum status read_calls(struct reading *m, struct chat_message *message)
@@ -142,7 +142,8 @@ static enum status read_assistant(struct reading *m, struct chat_message *messag
     if ((status = field_text(&m->at, "reasoning", 0, &message->reasoning)) != OK) return status;
     if ((status = field_text(&m->at, "reasoning_content", 0, &message->reasoning)) != OK)
         return status;
-    if ((status = check_text(&m->at, "reasoning_content", message->reasoning)) != OK) return status;
+    if ((status = openai_check_text(&m->at, "reasoning_content", message->reasoning)) != OK)
+        return status;
     if ((status = read_calls(m, message)) != OK) return status;
     if ((status = field_bool(&m->at, "prefix", &message->prefix)) != OK) return status;
     if (message->prefix && !last)
@@ -299,7 +300,7 @@ static enum status check_end(struct reading *m, const struct chat *chat)
 }
 
 /* Agents often drop the reasoning of their calls, and break where that is refused. */
-static enum status check_reasoning(const struct openai_reader *r)
+enum status openai_check_reasoning(const struct openai_reader *r, const char *key)
 {
     const struct chat *chat = &r->out->chat;
 
@@ -308,7 +309,7 @@ static enum status check_reasoning(const struct openai_reader *r)
         if (!chat->message[i].call_count || chat->message[i].reasoning.size) continue;
         metric_add(METRIC_reasoning_missing, 1);
         if (!r->service->options->require_reasoning_history) return OK;
-        return refuse_field(&r->top, "messages",
+        return refuse_field(&r->top, key,
                             "found tool_calls without reasoning_content, wanted it passed back "
                             "with them while thinking");
     }
@@ -339,5 +340,5 @@ enum status openai_read_messages(struct openai_reader *r)
     }
     if ((status = check_end(&m, chat)) != OK) return status;
     if ((status = merge_assistants(&m, chat)) != OK) return status;
-    return check_reasoning(r);
+    return openai_check_reasoning(r, "messages");
 }

@@ -41,7 +41,8 @@ struct openai_reader {
     bool no_header;                  // add_generation_prompt: false
     bool asked_to_think;             // by a field or by the model's name, not by default
     const struct js_limits *limits;  // NULL: js_request_limits
-    bool completion;                 // POST /v1/completions: logprobs is a number there
+    bool completion;                 // logprobs is no switch here: not read with the sampling
+    struct slice user_id;            // who asks, where it stood in no field of the top
 };
 
 CHECKED enum status refuse_memory(struct refused *refused);
@@ -56,12 +57,38 @@ CHECKED enum status openai_read_model(struct openai_reader *r);
 CHECKED enum status openai_read_stream(struct openai_reader *r);
 CHECKED enum status openai_read_tenant(struct openai_reader *r);
 
+/* openai_in.c: thinking, for the endpoints that ask for it under other names. *said stays as it is
+ * when the field is absent, else 1: think, 0: do not. */
+CHECKED enum status openai_read_effort(struct openai_reader *r, const struct fields *at,
+                                       const char *key, int *said);
+CHECKED enum status openai_read_thinking_field(struct openai_reader *r, int *said);
+void openai_settle_thinking(struct openai_reader *r, int said);  // -1 = unsaid
+
 /* openai_messages.c: messages, with prefix and continue_final_message. */
 CHECKED enum status openai_read_messages(struct openai_reader *r);
+
+/* No text may hold the image place holder. */
+CHECKED enum status openai_check_text(const struct fields *at, const char *key, struct slice text);
+
+/* Calls in the history without their reasoning: counted, and refused under `key` where an option says
+ * so. */
+CHECKED enum status openai_check_reasoning(const struct openai_reader *r, const char *key);
 
 /* openai_tools.c: tools, tool_choice and response_format. Thinking must be known by then. */
 CHECKED enum status openai_read_tools(struct openai_reader *r);
 CHECKED enum status openai_read_format(struct openai_reader *r);
+
+/* {name, description, strict, SCHEMA_KEY} without `function`, and the name not yet checked against
+ * other tools'. */
+CHECKED enum status openai_read_function(struct openai_reader *r, const struct fields *at,
+                                         const char *schema_key, struct chat_tool *tool);
+
+/* What a demanded call asks of tools and thinking, once tool_choice, tools and thinking are known. */
+CHECKED enum status openai_settle_choice(struct openai_reader *r);
+
+/* The format object `at`. `flat`: a schema stands in it, not in a json_schema of its own. */
+CHECKED enum status openai_read_format_object(struct openai_reader *r, const struct fields *at,
+                                              bool flat);
 
 /* openai_sampling.c: every number that steers sampling, stop, logit_bias, logprobs, n, limits. */
 CHECKED enum status openai_read_sampling(struct openai_reader *r);

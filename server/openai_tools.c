@@ -27,23 +27,23 @@ static bool is_tool_name(struct slice name)
 
 /* An empty schema means no arguments; anything else must describe an object. */
 static enum status read_parameters(struct openai_reader *r, const struct fields *at,
-                                   struct chat_tool *tool)
+                                   const char *key, struct chat_tool *tool)
 {
     const struct json *schema, *type;
-    enum status status = field_get(at, "parameters", JS_OBJECT, &schema);
+    enum status status = field_get(at, key, JS_OBJECT, &schema);
 
     if (status != OK || !schema) return status;
     type = js_get(schema, "type");
     if (js_count(schema) &&
         (!type || js_kind(type) != JS_STRING || !slice_equal(js_string(type), SLICE("object"))))
-        return refuse_field(at, "parameters",
+        return refuse_field(at, key,
                             "found a schema of another type, wanted a JSON "
                             "Schema with \"type\": \"object\"");
     return spell(r, schema, &tool->parameters);
 }
 
-static enum status read_function(struct openai_reader *r, const struct fields *at,
-                                 struct chat_tool *tool)
+enum status openai_read_function(struct openai_reader *r, const struct fields *at,
+                                 const char *schema_key, struct chat_tool *tool)
 {
     enum status status;
 
@@ -56,8 +56,7 @@ static enum status read_function(struct openai_reader *r, const struct fields *a
     if (tool->strict && r->base == BASE_BETA)
         return refuse_field_as(at, REFUSE_UNSUPPORTED, "strict",
                                "found true, wanted false: constrained decoding is not there yet");
-    if ((status = read_parameters(r, at, tool)) != OK) return status;
-    return spell(r, at->object, &tool->function);
+    return read_parameters(r, at, schema_key, tool);
 }
 
 static enum status read_tool(struct openai_reader *r, const struct json *node, size_t index)
@@ -82,7 +81,8 @@ static enum status read_tool(struct openai_reader *r, const struct json *node, s
 
     struct fields body = { function, inner, r->top.refused };
     struct chat_tool *tool = &chat->tool[index];
-    if ((status = read_function(r, &body, tool)) != OK) return status;
+    if ((status = openai_read_function(r, &body, "parameters", tool)) != OK) return status;
+    if ((status = spell(r, function, &tool->function)) != OK) return status;
     for (size_t i = 0; i < index; i++)
         if (slice_equal(chat->tool[i].name, tool->name))
             return refuse_field(&body, "name",
@@ -130,7 +130,14 @@ static enum status read_choice(struct openai_reader *r)
         status = field_word(&r->top, "tool_choice", words, &word);
         chat->tool_choice = choice_of[word];
     }
-    if (status != OK || chat->tool_choice < CHAT_TOOLS_REQUIRED) return status;
+    return status == OK ? openai_settle_choice(r) : status;
+}
+
+enum status openai_settle_choice(struct openai_reader *r)
+{
+    struct chat *chat = &r->out->chat;
+
+    if (chat->tool_choice < CHAT_TOOLS_REQUIRED) return OK;
     if (!chat->tool_count)
         return refuse_field(&r->top, "tool_choice", "found required without tools, wanted tools");
     if (!chat->thinking) return OK;
@@ -169,22 +176,30 @@ enum status openai_read_tools(struct openai_reader *r)
 
 /* Until decoding can be constrained, a schema is shown to the model and the answer cut to its JSON;
  * a strict one would be a promise that nobody keeps. */
-static enum status read_schema(struct openai_reader *r, const struct fields *format)
+static enum status read_schema(struct openai_reader *r, const struct fields *at)
 {
-    const struct json *wrapper, *schema;
+    const struct json *schema;
     bool strict = false;
+    enum status status = field_bool(at, "strict", &strict);
+
+    if (status != OK) return status;
+    if (strict)
+        return refuse_field_as(at, REFUSE_UNSUPPORTED, "strict",
+                               "found true, wanted false: constrained decoding is not there yet");
+    if ((status = field_get(at, "schema", JS_OBJECT, &schema)) != OK) return status;
+    if (!schema) return refuse_field(at, "schema", "found nothing, wanted an object");
+    return spell(r, schema, &r->out->chat.response_format);
+}
+
+static enum status read_wrapped_schema(struct openai_reader *r, const struct fields *format)
+{
+    const struct json *wrapper;
     enum status status = field_get(format, "json_schema", JS_OBJECT, &wrapper);
 
     if (status != OK) return status;
     if (!wrapper) return refuse_field(format, "json_schema", "found nothing, wanted an object");
     struct fields at = { wrapper, "response_format.json_schema.", r->top.refused };
-    if ((status = field_bool(&at, "strict", &strict)) != OK) return status;
-    if (strict)
-        return refuse_field_as(&at, REFUSE_UNSUPPORTED, "strict",
-                               "found true, wanted false: constrained decoding is not there yet");
-    if ((status = field_get(&at, "schema", JS_OBJECT, &schema)) != OK) return status;
-    if (!schema) return refuse_field(&at, "schema", "found nothing, wanted an object");
-    return spell(r, schema, &r->out->chat.response_format);
+    return read_schema(r, &at);
 }
 
 static bool mentions_json(const struct chat *chat)
@@ -197,26 +212,36 @@ static bool mentions_json(const struct chat *chat)
     return false;
 }
 
-enum status openai_read_format(struct openai_reader *r)
+enum status openai_read_format_object(struct openai_reader *r, const struct fields *at, bool flat)
 {
     enum { TEXT, JSON_OBJECT, JSON_SCHEMA };
     static const char *const types[] = { "text", "json_object", "json_schema", NULL };
-    const struct json *node;
     int type = -1;
-    enum status status = field_get(&r->top, "response_format", JS_OBJECT, &node);
+    enum status status = field_word(at, "type", types, &type);
 
-    if (status != OK || !node) return status;
-    struct fields at = { node, "response_format.", r->top.refused };
-    if ((status = field_word(&at, "type", types, &type)) != OK) return status;
-    if (type < 0) return refuse_field(&at, "type", "found nothing, wanted text or json_object");
+    if (status != OK) return status;
+    if (type < 0) return refuse_field(at, "type", "found nothing, wanted text or json_object");
     if (type == TEXT) return OK;
-    if (type == JSON_SCHEMA && (status = read_schema(r, &at)) != OK) return status;
+    if (type == JSON_SCHEMA) {
+        status = flat ? read_schema(r, at) : read_wrapped_schema(r, at);
+        if (status != OK) return status;
+    }
     if (type == JSON_OBJECT) {
         r->out->chat.response_format = SLICE("{\"type\": \"json_object\"}");
         if (r->service->options->strict_json_word && !mentions_json(&r->out->chat))
-            return refuse_field(&r->top, "response_format",
+            return refuse_field(at, NULL,
                                 "found json_object, wanted the word json in the messages");
     }
     r->out->answer.json = true;
     return OK;
+}
+
+enum status openai_read_format(struct openai_reader *r)
+{
+    const struct json *node;
+    enum status status = field_get(&r->top, "response_format", JS_OBJECT, &node);
+
+    if (status != OK || !node) return status;
+    struct fields at = { node, "response_format.", r->top.refused };
+    return openai_read_format_object(r, &at, false);
 }

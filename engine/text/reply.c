@@ -401,6 +401,11 @@ uint32_t reply_calls(const struct reply *reply)
     return reply->calls;
 }
 
+uint32_t reply_stop(const struct reply *reply)
+{
+    return reply->stop.found;
+}
+
 bool reply_in_reasoning(const struct reply *reply)
 {
     return reply->state == IN_REASONING;

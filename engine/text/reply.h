@@ -21,6 +21,7 @@
 #include "config/slice.h"
 #include "config/status.h"
 #include "engine/text/reply_tools.h"
+#include "engine/text/stop_match.h"
 
 enum reply_part_kind {
     REPLY_REASONING,   // text
@@ -94,6 +95,9 @@ CHECKED enum status reply_finish(struct reply *reply, bool by_length, enum reply
 struct slice reply_block(const struct reply *reply);
 
 uint32_t reply_calls(const struct reply *reply);  // calls announced so far
+
+/* Which of options.stop ended the reply; STOP_NONE: none did. */
+uint32_t reply_stop(const struct reply *reply);
 
 /* Still in reasoning (at the end: it was never closed). */
 bool reply_in_reasoning(const struct reply *reply);

@@ -34,11 +34,10 @@ static bool says_string(const struct json *schema)
     return type && slice_equal(js_string(type), SLICE("string"));
 }
 
-static enum status read_properties(struct reply_tool *tool, const struct json *function,
+static enum status read_properties(struct reply_tool *tool, const struct json *schema,
                                    struct arena *arena)
 {
-    const struct json *properties =
-        member(member(function, "parameters", JS_OBJECT), "properties", JS_OBJECT);
+    const struct json *properties = member(schema, "properties", JS_OBJECT);
     size_t count = properties ? js_count(properties) : 0;
     if (count == 0) return OK;
 
@@ -56,27 +55,42 @@ static enum status read_properties(struct reply_tool *tool, const struct json *f
     return OK;
 }
 
+enum status reply_tools_make(struct reply_tools *tools, const struct reply_function *function,
+                             uint32_t count, struct arena *arena)
+{
+    *tools = (struct reply_tools){ 0 };
+    if (count == 0) return OK;
+    struct reply_tool *tool = arena_array(arena, count, sizeof *tool);
+    if (!tool) return NO_MEMORY;
+    for (uint32_t i = 0; i < count; i++) {
+        tool[i].name = arena_copy(arena, function[i].name);
+        if (!tool[i].name.data) return NO_MEMORY;
+        if (read_properties(&tool[i], function[i].schema, arena) != OK) return NO_MEMORY;
+    }
+    *tools = (struct reply_tools){ .tool = tool, .count = count };
+    return OK;
+}
+
 enum status reply_tools_init(struct reply_tools *tools, const struct json *array,
                              struct arena *arena)
 {
     *tools = (struct reply_tools){ 0 };
     size_t most = js_kind(array) == JS_ARRAY ? js_count(array) : 0;
     if (most == 0) return OK;
-    struct reply_tool *tool = arena_array(arena, most, sizeof *tool);
-    if (!tool) return NO_MEMORY;
+    struct reply_function *function = arena_array(arena, most, sizeof *function);
+    if (!function) return NO_MEMORY;
 
     uint32_t count = 0;
     for (size_t i = 0; i < most; i++) {
-        const struct json *function = function_of(js_at(array, i));
-        const struct json *name = member(function, "name", JS_STRING);
+        const struct json *object = function_of(js_at(array, i));
+        const struct json *name = member(object, "name", JS_STRING);
         if (!name) continue;
-        tool[count].name = arena_copy(arena, js_string(name));
-        if (!tool[count].name.data) return NO_MEMORY;
-        if (read_properties(&tool[count], function, arena) != OK) return NO_MEMORY;
-        count++;
+        function[count++] = (struct reply_function){
+            .name = js_string(name),
+            .schema = member(object, "parameters", JS_OBJECT),
+        };
     }
-    *tools = (struct reply_tools){ .tool = tool, .count = count };
-    return OK;
+    return reply_tools_make(tools, function, count, arena);
 }
 
 const struct reply_tool *reply_tools_find(const struct reply_tools *tools, struct slice name)

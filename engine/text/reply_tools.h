@@ -35,6 +35,15 @@ struct reply_tools {
 CHECKED enum status reply_tools_init(struct reply_tools *tools, const struct json *array,
                                      struct arena *arena);
 
+/* The same of functions that were read elsewhere. */
+struct reply_function {
+    struct slice name;
+    const struct json *schema;  // of the parameters; NULL: none
+};
+CHECKED enum status reply_tools_make(struct reply_tools *tools,
+                                     const struct reply_function *function, uint32_t count,
+                                     struct arena *arena);
+
 const struct reply_tool *reply_tools_find(const struct reply_tools *tools, struct slice name);
 const struct reply_property *reply_tool_property(const struct reply_tool *tool, struct slice name);
 

@@ -7,6 +7,7 @@ struct stop_string {
     uint32_t *back;  // [size]; back[i]: the longest proper prefix that ends at text[i]; owned
     size_t size;     // bytes
     size_t matched;  // the last so many bytes seen are its beginning
+    uint32_t index;  // its place among those that init was given
 };
 
 static enum status string_init(struct stop_string *string, struct slice text)
@@ -28,7 +29,7 @@ static enum status string_init(struct stop_string *string, struct slice text)
 
 enum status stop_match_init(struct stop_match *match, const struct slice *stop, uint32_t count)
 {
-    *match = (struct stop_match){ 0 };
+    *match = (struct stop_match){ .found = STOP_NONE };
     if (count == 0) return OK;
     match->string = calloc(count, sizeof *match->string);
     if (!match->string) return NO_MEMORY;
@@ -36,10 +37,12 @@ enum status stop_match_init(struct stop_match *match, const struct slice *stop, 
     for (uint32_t i = 0; i < count; i++) {
         if (stop[i].size == 0) continue;
         must(stop[i].size < UINT32_MAX);
-        if (string_init(&match->string[match->count++], stop[i]) != OK) {
+        struct stop_string *string = &match->string[match->count++];
+        if (string_init(string, stop[i]) != OK) {
             stop_match_release(match);
             return NO_MEMORY;
         }
+        string->index = i;
     }
     return OK;
 }
@@ -93,8 +96,10 @@ bool stop_match_feed(struct stop_match *match, struct slice text, struct buf *ou
     for (size_t i = 0; i < text.size; i++) {
         size_t longest = 0;
         for (uint32_t s = 0; s < match->count; s++)
-            if (string_step(&match->string[s], text.data[i]) && match->string[s].size > longest)
+            if (string_step(&match->string[s], text.data[i]) && match->string[s].size > longest) {
                 longest = match->string[s].size;
+                match->found = match->string[s].index;
+            }
         if (!longest) continue;
         add_front(out, before, text, before.size + i + 1 - longest);
         for (uint32_t s = 0; s < match->count; s++) match->string[s].matched = 0;

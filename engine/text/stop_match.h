@@ -14,9 +14,12 @@
 
 struct stop_string;
 
+#define STOP_NONE UINT32_MAX
+
 struct stop_match {
     struct stop_string *string;  // [count]; owned
     uint32_t count;
+    uint32_t found;  // which of the strings it was given was complete; STOP_NONE: none yet
 };
 
 /* Copies the strings that are not empty. NO_MEMORY leaves nothing to release. */
