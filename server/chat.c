@@ -1,4 +1,4 @@
-/* chat.c - POST /v1/chat/completions: bytes to a conversation, to a prompt, to tokens, to jobs.
+/* chat.c - a conversation to a prompt, to tokens, to jobs; and POST /v1/chat/completions.
  *
  *     body -> openai_in -> chat -> prompt -> ids -> jobs, and stream.c for the way back
  */
@@ -131,7 +131,7 @@ static struct slice opener_of(const struct prompt *prompt)
 
 static enum status open_stream(struct request *request, const struct chat_request *chat,
                                const struct prompt *prompt, const struct id_list *ids,
-                               struct refused *refused)
+                               enum stream_kind kind, struct refused *refused)
 {
     static const enum reply_start start[] = { [PROMPT_IN_CONTENT] = REPLY_IN_CONTENT,
                                               [PROMPT_IN_REASONING] = REPLY_IN_REASONING,
@@ -147,13 +147,14 @@ static enum status open_stream(struct request *request, const struct chat_reques
     *origin = (struct stream_prompt){ .tokens = (uint32_t)ids->count, .first_id = ids->id[0] };
     *tools = answer->tools;
     struct stream_setup setup = {
-        .kind = STREAM_CHAT,
+        .kind = kind,
         .include_usage = answer->include_usage,
         .deepseek_usage = answer->usage_on_finish,
         .thinking = answer->thinking,
         .hide_reasoning = answer->hide_reasoning,
         .join_reasoning = answer->join_reasoning,
-        .unclosed_is_content = options->unclosed_reasoning == OPT_UNCLOSED_REASONING_CONTENT,
+        .unclosed_is_content =
+            kind == STREAM_CHAT && options->unclosed_reasoning == OPT_UNCLOSED_REASONING_CONTENT,
         .reasoning_both = options->reasoning_field == OPT_REASONING_FIELD_BOTH,
         .service_tier = answer->service_tier,
         .logprobs = answer->logprobs,
@@ -181,24 +182,32 @@ static enum status open_stream(struct request *request, const struct chat_reques
     return stream_open(request, &setup) == OK ? OK : no_memory(refused);
 }
 
+enum status chat_begin(struct request *request, struct chat_request *chat, enum stream_kind kind,
+                       struct refused *refused)
+{
+    struct prompt prompt;
+    struct id_list ids;
+    struct prompt_ends ends;
+
+    id_list_init(&ids, jobs_prompt_most(request->service));
+    enum status status = chat_tokens(request, chat, &prompt, &ids, &ends, refused);
+    if (status == OK) status = make_jobs(request, chat, &prompt, &ids, &ends, refused);
+    if (status == OK) status = open_stream(request, chat, &prompt, &ids, kind, refused);
+    id_list_release(&ids);
+    prompt_release(&prompt);
+    return status;
+}
+
 static void prep(struct request *request)
 {
     struct slice body = { request->body, request->body_size };
     struct chat_request chat;
-    struct prompt prompt;
     struct refused refused;
-    struct id_list ids;
-    struct prompt_ends ends;
 
     enum status status =
         openai_chat_read(request->service, request->base, body, &request->arena, &chat, &refused);
     if (status == OK) {
-        id_list_init(&ids, jobs_prompt_most(request->service));
-        status = chat_tokens(request, &chat, &prompt, &ids, &ends, &refused);
-        if (status == OK) status = make_jobs(request, &chat, &prompt, &ids, &ends, &refused);
-        if (status == OK) status = open_stream(request, &chat, &prompt, &ids, &refused);
-        id_list_release(&ids);
-        prompt_release(&prompt);
+        status = chat_begin(request, &chat, STREAM_CHAT, &refused);
         openai_chat_release(&chat);
     }
     if (status == OK) return;

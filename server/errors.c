@@ -1,6 +1,7 @@
 /* errors.c - the table of refusals, and the one place that writes an error object. */
 #include "server/errors.h"
 #include "config/json.h"
+#include "server/anthropic_error.h"
 
 static const struct refusal_row {
     uint16_t http_status;
@@ -78,8 +79,10 @@ void request_refuse(struct request *request, enum refusal refusal, const char *p
     const struct refusal_row *row = &rows[refusal];
 
     buf_clear(&request->out);
-    error_add(&request->out, refusal, param, message);
     request->http_status = row->http_status;
+    if (request_manners(request) == MANNERS_ANTHROPIC)
+        request->http_status = anthropic_error_add(&request->out, refusal, message, request->id);
+    else error_add(&request->out, refusal, param, message);
     request->content_type = NULL;
     request->retry_after_s = row->retry_after_s;
     request->no_retry = row->no_retry;

@@ -4,15 +4,17 @@
 
 #include "server/request.h"
 
-extern const struct handler health_handler;       // health.c
-extern const struct handler ready_handler;        // health.c
-extern const struct handler version_handler;      // health.c
-extern const struct handler metrics_handler;      // metrics_page.c
-extern const struct handler chat_handler;         // chat.c
-extern const struct handler completions_handler;  // completions.c
-extern const struct handler models_handler;       // models.c
-extern const struct handler model_handler;        // models.c
-extern const struct handler tokenize_handler;     // tokenize.c
-extern const struct handler detokenize_handler;   // tokenize.c
+extern const struct handler health_handler;        // health.c
+extern const struct handler ready_handler;         // health.c
+extern const struct handler version_handler;       // health.c
+extern const struct handler metrics_handler;       // metrics_page.c
+extern const struct handler chat_handler;          // chat.c
+extern const struct handler completions_handler;   // completions.c
+extern const struct handler messages_handler;      // messages.c
+extern const struct handler count_tokens_handler;  // messages.c
+extern const struct handler models_handler;        // models.c
+extern const struct handler model_handler;         // models.c
+extern const struct handler tokenize_handler;      // tokenize.c
+extern const struct handler detokenize_handler;    // tokenize.c
 
 #endif

@@ -278,6 +278,8 @@ static void add_headers(struct exchange *x, struct MHD_Response *response)
 
     add_header(response, "Content-Type", request->content_type ? request->content_type : json_type);
     add_header(response, "X-Request-Id", request->id);
+    if (request_manners(request) == MANNERS_ANTHROPIC)
+        add_header(response, "Request-Id", request->id);
     if (x->timed) {
         uint64_t spent_ns = loop_now_ns(x->http->setup.loop) - request->arrived_ns;
         add_number(response, "openai-processing-ms", spent_ns / NS_PER_MS);

@@ -51,6 +51,9 @@ enum outcome {
     OUTCOME_COUNT,
 };
 
+/* Whose clients these are: the shape of error bodies, and what the request id's header is called. */
+enum manners { MANNERS_OPENAI, MANNERS_ANTHROPIC };
+
 struct handler {
     /* On the loop thread, for what takes under 0.1 ms and needs no engine: fills http_status and
      * out. A handler has either this or prep. */
@@ -80,6 +83,8 @@ struct handler {
     void (*release)(struct request *request);
 
     struct slice keep_alive;  // sent on a silent stream; empty = ": keep-alive\n\n"
+
+    enum manners manners;  // of refusals and headers
 };
 
 struct request {
@@ -137,6 +142,13 @@ struct request {
 
     struct exchange *exchange;
 };
+
+/* Before a handler is found, the path tells. */
+static inline enum manners request_manners(const struct request *request)
+{
+    if (request->handler) return request->handler->manners;
+    return request->base == BASE_ANTHROPIC ? MANNERS_ANTHROPIC : MANNERS_OPENAI;
+}
 
 /* The choice has all it needs (a stop string, a finished tool call): the engine is told to end the
  * job, and no further event of it will arrive. Callable from start and event. */

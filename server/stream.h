@@ -26,7 +26,7 @@
 
 struct tool_memory;
 
-enum stream_kind { STREAM_CHAT, STREAM_COMPLETION };
+enum stream_kind { STREAM_CHAT, STREAM_COMPLETION, STREAM_MESSAGES };
 
 struct stream_prompt {
     uint32_t tokens;    // of the prompt
