@@ -441,6 +441,18 @@ static enum status choose_limits(const struct engine_options *options, const str
     return OK;
 }
 
+/* Only a first start takes this long. */
+static void log_digest(const struct cache_identity_cost *cost)
+{
+    struct log_line line;
+    log_begin(&line, OPT_LOG_LEVEL_INFO, "weights_digest");
+    log_int(&line, "files", cost->files);
+    log_int(&line, "bytes", (int64_t)cost->bytes);
+    log_int(&line, "read", (int64_t)cost->hashed_bytes);
+    log_ms(&line, "ms", cost->took_ns);
+    log_end(&line);
+}
+
 static enum status open_cache(struct model_engine *e, const struct engine_options *options,
                               const struct room *room, struct err *err)
 {
@@ -455,14 +467,17 @@ static enum status open_cache(struct model_engine *e, const struct engine_option
                                                .random_seed = options->random_seed,
                                                .shape = &e->shape,
                                                .backend = e->dev->ops->name,
-                                               .numerics = e->dev->numerics };
-    enum status status = cache_identity_make(&identity, &cache.identity, NULL, err);
-    if (status != OK && identity.dir &&
-        identity.dir[0]) {  // the disk is a cache: the daemon serves without it
-        cache.disk_why = *err;
+                                               .numerics = e->dev->numerics,
+                                               .progress = options->progress,
+                                               .user = options->user };
+    struct cache_identity_cost cost;
+    enum status status = cache_identity_make(&identity, &cache.identity, &cost, err);
+    if (status != OK && identity.dir && identity.dir[0]) {
+        cache.disk_why = *err;  // the disk is a cache: the daemon serves without it
         identity.dir = NULL;
-        status = cache_identity_make(&identity, &cache.identity, NULL, err);
+        status = cache_identity_make(&identity, &cache.identity, &cost, err);
     }
+    if (status == OK && cost.hashed_bytes) log_digest(&cost);
     return status == OK ? prefix_cache_init(&e->cache, &cache, err) : status;
 }
 
