@@ -37,13 +37,15 @@ struct seq {
     struct resume_plan plan;         // likewise
     uint32_t tier_blocks[KV_TIERS];  // likewise: blocks not computed again, by where they were
     struct w_hints hints;            // likewise
-    struct tiers_load load;          // LOADING
-    struct prefix_ref *path;         // [plan.known] LOADING; owned
-    uint32_t hit_blocks;             // as it started: blocks of the prompt that were known
-    uint32_t load_failures;          // so many, and it does without
-    uint64_t matched_step;           // the step before which it was
-    struct lease lease;              // HELD, RUNNING
-    uint32_t state;                  // RUNNING: slot
+    struct depot_fetch fetch;        // WAITING, while `fetching`
+    bool fetching;
+    struct tiers_load load;   // LOADING
+    struct prefix_ref *path;  // [plan.known] LOADING; owned
+    uint32_t hit_blocks;      // as it started: blocks of the prompt that were known
+    uint32_t load_failures;   // so many, and it does without
+    uint64_t matched_step;    // the step before which it was
+    struct lease lease;       // HELD, RUNNING
+    uint32_t state;           // RUNNING: slot
 
     struct token_bias *bias;  // [bias_count + stop_tokens] the job's, then every stop token banned
 

@@ -12,8 +12,24 @@ void seq_enter(struct seq *seq, struct prefix_cache *cache)
     seq->scope = prefix_cache_enter(cache, seq->job);
 }
 
+void seq_fetch(struct seq *seq, struct prefix_cache *cache)
+{
+    struct cache_match match;
+    must(seq->phase == SEQ_WAITING && !seq->fetching);
+    prefix_cache_match(cache, &seq->scope, seq->token, seq->tokens, &match);
+    seq->fetching = match.plan.disk_bytes > 0 &&
+                    depot_fetch_begin(&cache->depot, &seq->fetch, match.path, &match.plan) == OK;
+}
+
+static void end_fetch(struct seq *seq, struct prefix_cache *cache)
+{
+    if (seq->fetching) depot_fetch_end(&cache->depot, &seq->fetch);
+    seq->fetching = false;
+}
+
 void seq_leave(struct seq *seq, struct prefix_cache *cache)
 {
+    end_fetch(seq, cache);
     must(seq->phase == SEQ_WAITING);
     prefix_cache_leave(cache, &seq->scope);
 }
@@ -82,6 +98,7 @@ bool seq_match(struct seq *seq, struct prefix_cache *cache)
     const struct job *job = seq->job;
     struct cache_match match;
     must(seq->phase == SEQ_WAITING && seq->pending == 0);
+    end_fetch(seq, cache);
     prefix_cache_match(cache, &seq->scope, seq->token, seq->tokens, &match);
     seq->plan = match.plan;
     seq->outcome = match.outcome;

@@ -11,6 +11,9 @@
 void seq_enter(struct seq *seq, struct prefix_cache *cache);
 void seq_leave(struct seq *seq, struct prefix_cache *cache);
 
+/* A sequence that will wait for a while has what it needs from the disk brought up to the host. */
+void seq_fetch(struct seq *seq, struct prefix_cache *cache);
+
 /* A WAITING sequence looks its tokens up: HELD with what the device has, LOADING when something has
  * to come up first. False: it stays WAITING, since there is no room to load into as yet. */
 bool seq_match(struct seq *seq, struct prefix_cache *cache);

@@ -185,6 +185,7 @@ void stepper_add(struct stepper *stepper, struct job *job, uint64_t queued_ns)
         return;
     }
     seq->queued_ns = queued_ns;
+    if (stepper->seqs > stepper->limits.most_seqs) seq_fetch(seq, stepper->cache);
 }
 
 void stepper_cancel(struct stepper *stepper, uint64_t job)
