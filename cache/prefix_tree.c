@@ -649,6 +649,7 @@ uint32_t prefix_tree_evict(struct prefix_tree *tree, const struct prefix_evict *
     uint32_t count = 0, id;
     for (; count < want && (id = coldest(tree, evict)); count++)
         drop_copy(tree, id, evict->object, evict->tier);
+    tree->evicted[evict->object][evict->tier] += count;
     return count;
 }
 

@@ -80,6 +80,7 @@ struct prefix_tree {
     uint32_t used[KV_OBJECTS][KV_TIERS];  // copies in any state but NONE
     uint32_t held[KV_OBJECTS][KV_TIERS];  // of these, copies that somebody pins
     uint64_t pins;
+    uint64_t evicted[KV_OBJECTS][KV_TIERS];  // copies, so far
     uint32_t now_s;
 };
 

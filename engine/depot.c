@@ -125,14 +125,9 @@ static enum status number_disk(struct depot *depot)
 
 static void set_disk_state(struct depot *depot, enum cache_disk_state state, const char *why)
 {
-    if (state == depot->disk_state) return;
-    bool well = state == CACHE_DISK_ON;
-    if (well && depot->disk_state != CACHE_DISK_NONE)
-        log_say(OPT_LOG_LEVEL_INFO, "cache_disk", "the cache on disk is in use again");
-    else if (!well) log_say(OPT_LOG_LEVEL_WARN, "cache_disk", "%s", why);
     depot->disk_state = state;
     snprintf(depot->disk_why, sizeof depot->disk_why, "%.*s", (int)sizeof depot->disk_why - 1,
-             well ? "" : why);
+             state == CACHE_DISK_ON ? "" : why);
 }
 
 static void log_opened(const struct depot *depot)
@@ -504,6 +499,7 @@ void depot_erase(struct depot *depot, struct prefix_ref ref, enum kv_object obje
         uint32_t slot = look.slot[object][KV_DISK];
         disk_erase(depot->disk, kv_mover_disk_slot(&depot->mover, object, slot));
     }
+    kv_mover_erase(&depot->mover, ref, object);
     for (int tier = KV_TIERS; tier-- > 0;) prefix_tree_drop(tree, ref, object, tier);
 }
 

@@ -199,8 +199,10 @@ static bool let_go(struct depot *depot, struct prefix_ref ref, enum kv_object ob
         if (depot->spill.count == 0) return true;
     }
     if (writes && !pressed) return false;
-    if (prefix_tree_look(tree, ref, &look) && !look.pins[object][KV_HOST])
+    if (prefix_tree_look(tree, ref, &look) && !look.pins[object][KV_HOST]) {
         prefix_tree_drop(tree, ref, object, KV_HOST);
+        tree->evicted[object][KV_HOST]++;
+    }
     return true;
 }
 

@@ -11,7 +11,7 @@ enum way { WAY_NONE, WAY_OUT, WAY_IN, WAY_DISK };
 
 struct kv_mover_op {
     uint8_t way;  // enum way; NONE: it rests
-    bool given_up;
+    bool given_up, erases;
     struct tiers_move move;
     uint64_t place;  // of its lane, once marked
     uint64_t since_ns;
@@ -196,6 +196,7 @@ static void end_disk(struct kv_mover *mover, struct kv_mover_op *op, bool ok)
         gauge_end(&mover->up, ok ? bytes : 0, op->since_ns + op->disk.took_ns);
         mover->reading--;
     } else {
+        if (ok && op->erases) disk_erase(mover->options.disk, op->disk.slot);
         mover->writing--;
     }
     end_operation(mover, (uint32_t)(op - mover->op), ok);
@@ -274,6 +275,16 @@ enum status kv_mover_purge(struct kv_mover *mover, const uint8_t scope[RECORD_TA
     mover->purge = purge;
     disk_submit(mover->options.disk, &purge->op);
     return OK;
+}
+
+void kv_mover_erase(struct kv_mover *mover, struct prefix_ref ref, enum kv_object object)
+{
+    for (uint32_t i = 0; mover->writing && i < mover->options.operations; i++) {
+        struct kv_mover_op *op = &mover->op[i];
+        bool is_it = op->way == WAY_DISK && op->move.to == KV_DISK && op->move.object == object &&
+                     kv_mover_owner(op->move.ref) == kv_mover_owner(ref);
+        if (is_it) op->erases = true;
+    }
 }
 
 void kv_mover_end_copies(struct kv_mover *mover)

@@ -77,6 +77,9 @@ uint32_t kv_mover_give_up(struct kv_mover *mover, uint64_t patience_ns);
 /* Nothing of this scope may be read from the disk any more (disk.h: DISK_PURGE). NO_MEMORY. */
 CHECKED enum status kv_mover_purge(struct kv_mover *mover, const uint8_t scope[RECORD_TAG]);
 
+/* What is being written of this block must not be believed after a restart. */
+void kv_mover_erase(struct kv_mover *mover, struct prefix_ref ref, enum kv_object object);
+
 /* The disk is closed, or the device has failed: what was under way with it has failed. */
 void kv_mover_end_disk(struct kv_mover *mover);
 void kv_mover_end_copies(struct kv_mover *mover);

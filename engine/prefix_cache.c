@@ -275,6 +275,7 @@ void prefix_cache_stats(const struct prefix_cache *cache, struct cache_stats *st
     const struct depot_options *depot = &cache->depot.options;
     stats->on = !cache->options.cache.off;
     stats->blocks = tree->live;
+    memcpy(stats->evicted, tree->evicted, sizeof stats->evicted);
     for (int object = 0; object < KV_OBJECTS; object++) {
         uint64_t bytes = depot->stride[object];
         stats->used_bytes[object][KV_DEVICE] = tree->used[object][KV_DEVICE] * bytes;

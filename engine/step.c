@@ -568,6 +568,7 @@ static void count_step(struct stepper *stepper, const struct flight *flight)
     stepper->settled_ns = stepper->stats.last_step_ns = now;
     stepper->stats.steps++;
     metric_observe(METRIC_step_seconds, now - from);
+    prefix_cache_computed(stepper->cache, flight->tokens, now - from);
 }
 
 /* Waits for a step and applies what it drew; `later`: steps queued behind it. */
@@ -629,6 +630,7 @@ static enum status queue(struct stepper *stepper, struct err *err)
 {
     struct flight *flight = &stepper->flight[stepper->turn];
     flight->rows = stepper->runner->maker.rows;
+    flight->tokens = stepper->runner->maker.tokens;
     set_rows(stepper, 0, flight->rows);
     enum status status = runner_step(stepper->runner, &flight->out, err);
     if (status != OK) return failed(stepper, status);

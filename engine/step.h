@@ -31,7 +31,7 @@ struct event_sink {
 struct flight {
     bool up;
     struct want *want;  // [most rows of a step]
-    uint32_t rows;
+    uint32_t rows, tokens;
     const struct sample_out *out;  // of the rows, once the device is done
     uint64_t from_ns;
 };
