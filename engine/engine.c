@@ -520,8 +520,8 @@ static enum status load(struct model_engine *e, const struct engine_options *opt
                                        .sink = { post_event, e } };
     if (stepper_init(&e->stepper, &stepper) != OK)
         return fail(err, NO_MEMORY, "no memory for the scheduler");
-    e->stats = e->stepper.stats;
     e->context = room.context;
+    publish(e);  // a disk that could not be had is known before the first step
     return OK;
 }
 
