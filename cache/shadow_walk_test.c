@@ -20,6 +20,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "cache/shadow.h"
+#include "cache/spill.h"
 
 enum { STEPS = 1500, SEQS = 7, TRIES = 300, DEEP_EVERY = 40, PATIENCE_S = 60 };
 
@@ -219,6 +220,16 @@ static void walk_spill(struct walk *walk)
                                 !walk->lossless && below(walk, 2)));
 }
 
+/* A whole path goes down, first to last, as the engine's spilling does. */
+static void walk_spill_path(struct walk *walk)
+{
+    struct prefix_ref chain[SHADOW_BLOCKS], ref = any_block(walk);
+    uint32_t count = spill_chain(&walk->shadow.tree, ref, chain, SHADOW_BLOCKS);
+    for (uint32_t i = 0; i < count; i++)
+        check_moved(tiers_spill(&walk->shadow.tiers, chain[i], KV_G, false));
+    if (count) check_moved(tiers_spill(&walk->shadow.tiers, ref, KV_W, below(walk, 2)));
+}
+
 static void walk_fetch(struct walk *walk)
 {
     for (uint32_t i = 1 + below(walk, 3); i > 0; i--)
@@ -274,7 +285,8 @@ static void walk_purge(struct walk *walk)
 
 static void walk_flush(struct walk *walk)
 {
-    if (!walk->lossless) prefix_tree_flush(&walk->shadow.tree, below(walk, KV_TIERS));
+    if (walk->lossless) return;
+    prefix_tree_flush(&walk->shadow.tree, below(walk, 8) ? below(walk, KV_DISK) : KV_DISK);
 }
 
 static void walk_clock(struct walk *walk)
@@ -339,15 +351,15 @@ static const struct {
     const char *name;
     uint32_t weight;
 } operation[] = {
-    OPERATION(begin, 130),     OPERATION(poll, 220),       OPERATION(step, 330),
-    OPERATION(speculate, 70),  OPERATION(preempt, 25),     OPERATION(fork, 35),
-    OPERATION(finish, 15),     OPERATION(abort, 20),       OPERATION(poison, 4),
-    OPERATION(pump, 250),      OPERATION(pump_all, 12),    OPERATION(save, 40),
-    OPERATION(save_path, 60),  OPERATION(spill, 90),       OPERATION(fetch, 10),
-    OPERATION(drop, 6),        OPERATION(evict, 15),       OPERATION(reap, 25),
-    OPERATION(quota, 4),       OPERATION(purge, 2),        OPERATION(flush, 1),
-    OPERATION(clock, 40),      OPERATION(faults, 6),       OPERATION(restart, 3),
-    OPERATION(new_weights, 1), OPERATION(new_geometry, 1),
+    OPERATION(begin, 130),    OPERATION(poll, 220),      OPERATION(step, 330),
+    OPERATION(speculate, 70), OPERATION(preempt, 25),    OPERATION(fork, 35),
+    OPERATION(finish, 15),    OPERATION(abort, 20),      OPERATION(poison, 4),
+    OPERATION(pump, 250),     OPERATION(pump_all, 12),   OPERATION(save, 40),
+    OPERATION(save_path, 60), OPERATION(spill, 90),      OPERATION(fetch, 10),
+    OPERATION(drop, 6),       OPERATION(evict, 15),      OPERATION(reap, 25),
+    OPERATION(quota, 4),      OPERATION(purge, 2),       OPERATION(spill_path, 50),
+    OPERATION(flush, 7),      OPERATION(clock, 40),      OPERATION(faults, 6),
+    OPERATION(restart, 3),    OPERATION(new_weights, 1), OPERATION(new_geometry, 1),
 };
 enum { OPERATIONS = sizeof operation / sizeof *operation };
 
