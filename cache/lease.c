@@ -73,8 +73,10 @@ static enum status take(struct lease *lease, enum kv_object object, uint32_t cou
 {
     struct kv_pool *pool = object == KV_G ? lease->place->g_pool : lease->place->w_pool;
     struct prefix_evict evict = { .object = object, .tier = KV_DEVICE, .tenant = lease->tenant };
-    if (count > pool->free_count)
-        prefix_tree_evict(lease->place->tree, &evict, count - pool->free_count);
+    /* A victim's slot is not free yet where a fork has the same page beside the tree. */
+    while (count > pool->free_count &&
+           prefix_tree_evict(lease->place->tree, &evict, count - pool->free_count))
+        ;
     return kv_pool_take(pool, count, slot);
 }
 

@@ -136,6 +136,7 @@ void submit_op(struct store *store, struct op *op, const struct io_request *requ
 static void give_op(struct store *store, struct op *op)
 {
     if (op->owned) free(op->memory);
+    op->kind = OP_PLAIN;  // whoever looks for one under way passes it by
     op->next = store->free_op;
     store->free_op = (uint32_t)(op - store->op);
 }
@@ -203,7 +204,10 @@ static enum status finish_write(struct store *store, const struct op *op, int er
         return IO_FAILED;
     }
     store->stats.write_bytes += bytes;
-    if (!wanted) return IO_FAILED;  // forgotten meanwhile
+    if (!wanted) {  // forgotten meanwhile
+        if (op->erase) zero_head(store, op->new_place);
+        return IO_FAILED;
+    }
     extent->place = op->new_place;
     store->stats.records++;
     store->stats.bytes_used += bytes;
@@ -497,21 +501,34 @@ void store_forget(struct store *store, uint32_t slot)
     *extent = (struct extent){ 0 };
 }
 
+void zero_head(struct store *store, uint64_t place)
+{
+    if (store->base == STORE_OFF || io_room(store->io) == 0 || store->free_op == NONE) return;
+    struct op *op = take_op(store, OP_CLOSE);
+    op->segment = place_segment(place);
+    store->segment[op->segment].writes++;
+    submit_op(store, op,
+              &(struct io_request){ .op = IO_WRITE,
+                                    .file = op->segment,
+                                    .offset = (uint64_t)place_page(place) * RECORD_PAGE,
+                                    .data = store->zero,
+                                    .bytes = RECORD_PAGE });
+}
+
 void store_erase(struct store *store, uint32_t slot)
 {
     must(slot < store->slots);
     uint64_t place = store->extent[slot].place;
 
-    if ((place & PLACE_VALID) && store->base != STORE_OFF && io_room(store->io)) {
-        struct op *op = take_op(store, OP_CLOSE);
-        op->segment = place_segment(place);
-        store->segment[op->segment].writes++;
-        submit_op(store, op,
-                  &(struct io_request){ .op = IO_WRITE,
-                                        .file = op->segment,
-                                        .offset = (uint64_t)place_page(place) * RECORD_PAGE,
-                                        .data = store->zero,
-                                        .bytes = RECORD_PAGE });
+    if (place & PLACE_VALID) {
+        zero_head(store, place);
+        for (uint32_t i = 0; i < DEPTH; i++) {  // and where it is on its way to
+            struct op *op = &store->op[i];
+            if (op->kind == OP_FORWARD_WRITE && op->slot == slot && same_place(op->place, place))
+                op->erase = true;
+        }
+    } else if (place & PLACE_WRITING) {
+        store->op[(uint32_t)place].erase = true;
     }
     store_forget(store, slot);
 }

@@ -197,6 +197,8 @@ void finish_forward(struct store *store, struct op *op, int error)
             lose_if_there(store, op);
         } else if (same_place(store->extent[op->slot].place, op->place)) {
             store->extent[op->slot].place = op->new_place;  // untouched: it must earn the next time
+        } else if (op->erase) {
+            zero_head(store, op->new_place);
         }
         end_forward(store, op, object);
         return;

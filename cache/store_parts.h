@@ -146,6 +146,7 @@ struct op {
     struct prefix_key key;
     uint8_t *memory;  // owned for HEAD and CLOSE's table; a stage when forwarding
     bool owned;
+    bool erase;      // WRITE, FORWARD_WRITE: what arrives must not be believed
     bool *finished;  // PLAIN
     int *error;
 };
@@ -212,6 +213,8 @@ void submit_op(struct store *store, struct op *op, const struct io_request *requ
  * tier off, and then the memory is still in use. */
 int store_do(struct store *store, const struct io_request *request);
 void store_pump(struct store *store);
+/* Zeros over a record's head, where there is room for one more request. */
+void zero_head(struct store *store, uint64_t place);
 bool can_write(const struct store *store);
 
 /* ---- store_log.c */

@@ -109,8 +109,10 @@ static enum status take(struct tiers *tiers, enum kv_object object, enum kv_tier
     struct prefix_evict evict = { .object = object, .tier = tier, .tenant = tenant };
     if (!pool) return BUSY;
     bool evicts = tier == KV_DEVICE || (tier == KV_HOST && !tiers->options.host_waits);
-    if (evicts && count > pool->free_count)
-        prefix_tree_evict(tiers->options.tree, &evict, count - pool->free_count);
+    /* A victim's slot is not free yet where a fork has the same page beside the tree. */
+    while (evicts && count > pool->free_count &&
+           prefix_tree_evict(tiers->options.tree, &evict, count - pool->free_count))
+        ;
     return kv_pool_take(pool, count, slot);
 }
 
