@@ -131,7 +131,19 @@ static void read_segment(struct look *look, int fd)
     if (fstat(fd, &s) == 0) look->written_s = s.st_mtim.tv_sec;
 }
 
-/* Head and table alone; false when there is no table to believe. */
+/* By its head alone; the rest is then nobody's, and not read. */
+static bool is_unused(struct look *look, uint32_t at, int fd)
+{
+    uint64_t generation;
+    read_part(look, fd, 0, RECORD_PAGE);
+    if (is_segment_head(&look->store, at, look->memory, &generation)) return false;
+    look->audit->segments++;
+    look->audit->of_class[class_of(&look->store, at)]++;
+    look->audit->unused++;
+    return true;
+}
+
+/* Head, which is in memory, and table alone; false when there is no table to believe. */
 static bool list_segment(struct look *look, uint32_t at, int fd)
 {
     struct store *store = &look->store;
@@ -140,13 +152,7 @@ static bool list_segment(struct look *look, uint32_t at, int fd)
     uint64_t generation;
     struct stat s;
 
-    read_part(look, fd, 0, RECORD_PAGE);
-    if (!is_segment_head(store, at, look->memory, &generation)) {
-        look->audit->segments++;
-        look->audit->of_class[object]++;
-        look->audit->unused++;
-        return true;
-    }
+    if (!is_segment_head(store, at, look->memory, &generation)) return false;
     read_part(look, fd, from, store->super.segment_bytes);
     const struct table_entry *entry =
         read_table(store, at, generation, look->memory + from, &entries);
@@ -197,7 +203,8 @@ static enum status look_at_files(struct look *look, uint32_t object, struct err 
         if (fd < 0 && errno == ENOENT) return OK;
         if (fd < 0)
             return fail(err, IO_FAILED, "%s/%s: %s", look->options->dir, name, strerror(errno));
-        if (!look->options->lists_only || !list_segment(look, at, fd)) {
+        if (!is_unused(look, at, fd) &&
+            !(look->options->lists_only && list_segment(look, at, fd))) {
             read_segment(look, fd);
             if (look->options->used_too) wait_until_it_stands_still(look, at, fd);
             look_at_segment(look, at);
