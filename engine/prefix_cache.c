@@ -1,6 +1,7 @@
 /* prefix_cache.c - tenants by their scope, matches and plans; the device tier's pools. */
 #include "engine/prefix_cache.h"
 #include <string.h>
+#include <unistd.h>
 #include "config/clock.h"
 
 struct cache_tenant {
@@ -16,7 +17,7 @@ static const struct resume_rates first_rates = { .compute_tokens_s = 10e3,
                                                  .host_fixed_s = 50e-6,
                                                  .disk_fixed_s = 300e-6 };
 
-enum { REAPED_A_STEP = 64, CLOSE_MS = 5000, RATE_TOKENS = 64, RATE_PARTS = 8 };
+enum { REAPED_A_STEP = 64, CLOSE_MS = 5000, RATE_TOKENS = 64, RATE_PARTS = 8, CODERS_MOST = 4 };
 
 /* ---- tenants -------------------------------------------------------------------------------- */
 
@@ -65,6 +66,13 @@ static void sealed(void *user, struct prefix_ref ref, enum kv_object object)
     depot_sealed(&cache->depot, ref, object);
 }
 
+/* A quarter of the cores; a machine that has none to spare lets the disk's thread do it. */
+static uint32_t codec_threads(void)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN) / 4;
+    return cores < 1 ? 0 : cores < CODERS_MOST ? (uint32_t)cores : CODERS_MOST;
+}
+
 static struct depot_options depot_options(struct prefix_cache *cache)
 {
     const struct engine_cache *from = &cache->options.cache;
@@ -92,6 +100,8 @@ static struct depot_options depot_options(struct prefix_cache *cache)
     store->write_bytes_s = from->write_bytes_s;
     store->write_bytes_day = from->write_bytes_day;
     cache_identity_for_store(&cache->options.identity, store->format, store->key);
+    options.disk.map[KV_G] = &cache->g_map;
+    options.disk.codec_threads = codec_threads();
     return options;
 }
 
@@ -116,6 +126,9 @@ enum status prefix_cache_init(struct prefix_cache *cache,
     cache->path = calloc(blocks, sizeof *cache->path);
     cache->block = calloc(blocks, sizeof *cache->block);
     if (!cache->tenant || !cache->path || !cache->block) goto arrays;
+    struct kv_rows rows = { options->model->dev->numerics, options->model->entry_bytes,
+                            options->model->index_bytes };
+    if (kv_codec_map(&options->model->layout, &rows, &cache->g_map) != OK) goto arrays;
     if (kv_pool_init(cache->place.g_pool, options->g_blocks) != OK) goto arrays;
     if (kv_pool_init(cache->place.w_pool, options->w_pages) != OK) goto g_pool;
     if (prefix_tree_init(&cache->tree, &tree) != OK) goto w_pool;
@@ -131,6 +144,7 @@ w_pool:
 g_pool:
     kv_pool_release(cache->place.g_pool);
 arrays:
+    codec_map_release(&cache->g_map);
     free(cache->tenant);
     free(cache->path);
     free(cache->block);
@@ -145,6 +159,7 @@ void prefix_cache_release(struct prefix_cache *cache)
     prefix_tree_release(&cache->tree);
     kv_pool_release(cache->place.w_pool);
     kv_pool_release(cache->place.g_pool);
+    codec_map_release(&cache->g_map);
     free(cache->tenant);
     free(cache->path);
     free(cache->block);

@@ -18,6 +18,7 @@
 #include "engine/cache_identity.h"
 #include "engine/depot.h"
 #include "engine/engine.h"
+#include "engine/kv_codec.h"
 #include "engine/model.h"
 
 struct prefix_cache_options {
@@ -37,6 +38,7 @@ struct prefix_cache {
     struct depot depot;
     struct lease_place place;
     struct resume_rates rates;
+    struct codec_map g_map;       // how a G is encoded on disk
     struct cache_tenant *tenant;  // [CACHE_TENANTS] owned; the tree's numbers
     struct prefix_ref *path;      // [context / 128] of the latest match
     struct resume_block *block;   // likewise
