@@ -93,6 +93,10 @@ $(BUILD)/%.cu.o: %.cu
 $(BUILD)/%_test: $(BUILD)/%_test.o $(BUILD)/libfathom.a
 	$(CC) $(LDFLAGS) -o $@ $^ -lcmocka $(LDLIBS)
 
+# Where tests say which allocations fail (cache/scarce.h).
+$(BUILD)/cache/shadow_walk_test $(BUILD)/cache/no_memory_test: \
+  LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc
+
 $(BUILD)/%_bench: $(BUILD)/%_bench.o $(BUILD)/libfathom.a
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 

@@ -128,7 +128,10 @@ static const struct io_driver_ops THREADS_OPS = {
 struct io_driver *io_threads_driver(const struct io_config *config, struct err *err)
 {
     struct threads_driver *t = calloc(1, sizeof *t);
-    if (!t) return NULL;
+    if (!t) {
+        (void)fail(err, NO_MEMORY, "no memory for the threads of the disk cache");
+        return NULL;
+    }
 
     t->depth = config->depth;
     t->todo = calloc(t->depth, sizeof *t->todo);

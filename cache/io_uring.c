@@ -133,7 +133,10 @@ static int open_ring(struct ring_driver *ring, uint32_t depth)
 struct io_driver *io_uring_driver(const struct io_config *config, struct err *err)
 {
     struct ring_driver *ring = calloc(1, sizeof *ring);
-    if (!ring) return NULL;
+    if (!ring) {
+        (void)fail(err, NO_MEMORY, "no memory for the ring of the disk cache");
+        return NULL;
+    }
 
     int result = open_ring(ring, config->depth);
     if (result < 0) {

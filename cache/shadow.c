@@ -15,6 +15,8 @@ struct shadow_note {
     uint64_t owner;
 };
 
+uint32_t shadow_scarce;
+
 uint32_t shadow_below(struct shadow *shadow, uint32_t n)
 {
     uint64_t x = shadow->random += 0x9e3779b97f4a7c15u;
@@ -152,9 +154,8 @@ static bool read_in(struct shadow *shadow, uint32_t operation, const struct tier
     return status != BUSY;
 }
 
-static bool start_move(void *user, uint32_t operation, const struct tiers_move *move)
+static bool start_one(struct shadow *shadow, uint32_t operation, const struct tiers_move *move)
 {
-    struct shadow *shadow = user;
     struct shadow_move *own = &shadow->move[operation];
     must(!own->busy);
     if (shadow->refusals && shadow_below(shadow, 1000) < shadow->refusals) return false;
@@ -164,6 +165,15 @@ static bool start_move(void *user, uint32_t operation, const struct tiers_move *
     own->busy = true;
     own->move = *move;
     return true;
+}
+
+static bool start_move(void *user, uint32_t operation, const struct tiers_move *move)
+{
+    uint32_t scarce = shadow_scarce;
+    shadow_scarce = 0;  // the simulated device has all the memory it wants
+    bool started = start_one(user, operation, move);
+    shadow_scarce = scarce;
+    return started;
 }
 
 static void end_move(struct shadow *shadow, uint32_t operation, bool ok)

@@ -107,6 +107,9 @@ struct shadow {
     uint64_t hits, misses, resumed, computed, replays, restores, forks, found, busy, landed, failed;
 };
 
+/* Not 0 while the cache's own code runs on behalf of a sequence: its allocations may fail then. */
+extern uint32_t shadow_scarce;
+
 /* Opens everything. The directory of the store may hold an earlier one. */
 void shadow_init(struct shadow *shadow, const struct shadow_options *options);
 /* Wants every sequence ended. Checks that nothing is left over. */

@@ -90,7 +90,10 @@ void shadow_sealed(void *user, struct prefix_ref ref, enum kv_object object)
     const struct shadow_seq *seq = shadow->sealing;
     struct prefix_block look;
     must(prefix_tree_look(&shadow->tree, ref, &look));
+    uint32_t scarce = shadow_scarce;
+    shadow_scarce = 0;
     grow(shadow);
+    shadow_scarce = scarce;
     uint64_t past = seq->past[look.depth * KV_BLOCK_TOKENS];
     uint32_t way = seq->way[look.depth], *at = place_of(shadow, &look.key);
     if (!*at) {

@@ -37,7 +37,7 @@ static void check_match(struct shadow *shadow, const struct shadow_seq *seq)
         if (!known || !known->live[KV_G]) break;
         must(known->past == seq->past[most * KV_BLOCK_TOKENS] && known->tenant == seq->tenant);
     }
-    must(seq->matched <= most);
+    must(seq->matched <= most && seq->matched * KV_BLOCK_TOKENS < seq->tokens);
     if (shadow->lossless) must(seq->matched == most);
 }
 
@@ -55,7 +55,9 @@ static void run_from(struct shadow *shadow, struct shadow_seq *seq)
                                          .known = seq->matched,
                                          .known_has_w = last.w_class != W_NONE,
                                          .known_goes_on = known && !last.is_leaf };
+    shadow_scarce = 1;
     enum status status = lease_resume(&seq->lease, seq->path, &seq->plan);
+    shadow_scarce = 0;
     if (status == NO_MEMORY) {
         seq->plan = (struct resume_plan){ .mode = RESUME_COLD };
         status = lease_resume(&seq->lease, seq->path, &seq->plan);
@@ -94,8 +96,10 @@ void shadow_begin(struct shadow *shadow, struct shadow_seq *seq)
     match_and_plan(shadow, seq);
     enum status status = BUSY;
     uint64_t pins = shadow->tree.pins;
+    shadow_scarce = 1;
     if (seq->plan.mode != RESUME_COLD)
         status = tiers_load_begin(&shadow->tiers, &seq->load, seq->path, &seq->plan, seq->tenant);
+    shadow_scarce = 0;
     if (status == OK) {
         seq->state = SEQ_LOADING;
         return;
@@ -108,7 +112,9 @@ void shadow_begin(struct shadow *shadow, struct shadow_seq *seq)
 void shadow_poll(struct shadow *shadow, struct shadow_seq *seq)
 {
     must(seq->state == SEQ_LOADING);
+    shadow_scarce = 1;
     enum load_state state = tiers_load_poll(&shadow->tiers, &seq->load);
+    shadow_scarce = 0;
     if (state == LOAD_WAIT) return;
     if (state == LOAD_READY) run_from(shadow, seq);
     tiers_load_end(&shadow->tiers, &seq->load);
@@ -256,7 +262,9 @@ enum status shadow_step(struct shadow *shadow, struct shadow_seq *seq, uint32_t 
     uint32_t soon = end + drafts, all = soon < seq->tokens && shadow_below(shadow, 2)
                                             ? seq->tokens  // blocks for the whole prompt at once
                                             : soon;
+    shadow_scarce = 1;
     enum status status = lease_reserve(&seq->lease, all, soon);
+    shadow_scarce = 0;
     if (status != OK) {
         shadow->busy++;
         return status;
@@ -268,7 +276,9 @@ enum status shadow_step(struct shadow *shadow, struct shadow_seq *seq, uint32_t 
     compute_drafts(shadow, seq, drafts);
     shadow->computed += count;
     shadow->sealing = seq;
+    shadow_scarce = 1;
     lease_commit(&seq->lease, seq->token, seq->computed);
+    shadow_scarce = 0;
     shadow->sealing = NULL;
     return OK;
 }
@@ -292,7 +302,9 @@ enum status shadow_fork(struct shadow *shadow, const struct shadow_seq *parent,
     uint32_t copies;
     uint64_t pins = shadow->tree.pins;
     must(parent->state == SEQ_RUNNING && child->state == SEQ_UNUSED);
+    shadow_scarce = 1;
     enum status status = lease_fork(&parent->lease, parent->computed, &lease, copy, &copies);
+    shadow_scarce = 0;
     if (status != OK) {
         must(shadow->tree.pins == pins);  // I19
         return status;
@@ -314,7 +326,9 @@ void shadow_stop(struct shadow *shadow, struct shadow_seq *seq, bool complete)
         tiers_load_end(&shadow->tiers, &seq->load);
     } else if (seq->state == SEQ_RUNNING) {
         shadow->sealing = seq;
+        shadow_scarce = 1;
         if (complete) lease_end(&seq->lease, seq->computed);
+        shadow_scarce = 0;
         shadow->sealing = NULL;
         lease_release(&seq->lease);
     }

@@ -19,6 +19,7 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "cache/scarce.h"
 #include "cache/shadow.h"
 #include "cache/spill.h"
 
@@ -308,6 +309,7 @@ static void walk_faults(struct walk *walk)
     shadow->fault.hold = below(walk, 5) == 0;
     shadow->copy_faults = below(walk, 2) ? 0 : below(walk, 300);
     shadow->refusals = below(walk, 2) ? 0 : below(walk, 500);
+    scarce.rate = below(walk, 3) ? 0 : below(walk, 200);
 }
 
 static void end_all(struct walk *walk)
@@ -410,12 +412,13 @@ static void run_walk(uint64_t seed, const bool *leave_out, bool loud, const char
     struct shadow_options options = options_for(walk, dir);
     shadow_init(&walk->shadow, &options);
     walk->shadow.lossless = walk->lossless;
+    scarce.armed = &shadow_scarce;
     for (int i = 0; i < OPERATIONS; i++) weights += operation[i].weight;
 
     for (uint32_t step = 0; step < STEPS; step++) {
         told->step = step;
         if (leave_out[step]) continue;
-        walk->shadow.random = scramble(seed * STEPS + step);
+        walk->shadow.random = scarce.random = scramble(seed * STEPS + step);
         uint32_t draw = below(walk, weights), i = 0;
         while (draw >= operation[i].weight) draw -= operation[i++].weight;
         if (loud) fprintf(stderr, "%u %s\n", step, operation[i].name);
