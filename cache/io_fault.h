@@ -30,11 +30,12 @@ enum fault_kind {
 
 struct io_fault {
     uint64_t seed;
-    uint32_t rate[FAULT_KINDS];  // of FAULT_ALWAYS; the first kind that strikes wins
-    uint32_t most;               // faults in all; 0: no end
-    bool hold;                   // the device stalls: requests are taken, answers never come
-    bool shuffle;                // answers come in any order
-    bool only_reads, only_writes;
+    /* Also while a disk's thread looks at them. */
+    _Atomic uint32_t rate[FAULT_KINDS];  // of FAULT_ALWAYS; the first kind that strikes wins
+    _Atomic uint32_t most;               // faults in all; 0: no end
+    _Atomic bool hold;  // the device stalls: requests are taken, answers never come
+    _Atomic bool only_reads, only_writes;
+    bool shuffle;                        // answers come in any order
     uint64_t seen, struck[FAULT_KINDS];  // pieces; faults
 };
 

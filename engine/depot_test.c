@@ -569,6 +569,11 @@ static void a_waiting_job_s_blocks_come_up_within_a_tenth_of_the_host(void **unu
 
 /* ---- everything at once --------------------------------------------------------------------- */
 
+static void set_faults(struct bed *bed, uint32_t rate)
+{
+    for (int kind = 0; kind < FAULT_KINDS; kind++) bed->fault.rate[kind] = rate;
+}
+
 static void walk(struct bed *bed, uint32_t steps, uint32_t *hits)
 {
     struct err err;
@@ -616,10 +621,9 @@ static void random_days_with_faults_and_restarts_serve_no_wrong_byte(void **unus
     srand(23);
     make(&bed, 24);
     for (uint32_t day = 0; day < 12; day++) {
-        for (int kind = 0; kind < FAULT_KINDS; kind++)
-            bed.fault.rate[kind] = day % 3 ? FAULT_ALWAYS / 200 : 0;
+        set_faults(&bed, day % 3 ? FAULT_ALWAYS / 200 : 0);
         walk(&bed, 250, &hits);
-        memset(bed.fault.rate, 0, sizeof bed.fault.rate);
+        set_faults(&bed, 0);
         stop(&bed, day % 2 ? 2000 : 0);
         start(&bed);
     }
