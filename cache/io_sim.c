@@ -135,6 +135,8 @@ static void sim_submit(struct io_driver *driver, const struct io_piece *piece, u
     memcpy(s->piece + s->count, piece, count * sizeof *piece);
     s->count += count;
     s->sim->submitted += count;
+    if (s->sim->off_at && s->sim->submitted >= s->sim->off_at && !s->sim->off)
+        io_sim_power_off(s->sim);
     ring(s);
 }
 

@@ -18,6 +18,7 @@
 struct io_sim {
     uint64_t seed;
     bool caches_writes;
+    uint64_t off_at;         // the power goes with this piece; 0: never
     bool off;                // no power: whatever is asked for fails, and nothing changes
     struct io_fault *fault;  // around the device, too; or NULL
     uint64_t submitted;      // pieces
