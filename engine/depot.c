@@ -15,9 +15,10 @@ enum {
     REAPED_A_STEP = 64,
     STAGING_G = 64,
     STAGING_W = 4,
+    STEP_SHARE = 100,  // of the time, since a step that computes much seals much
 };
 
-static const uint64_t STEP_NS = 100 * 1000, IDLE_STEP_NS = 2 * NS_PER_MS;
+static const uint64_t STEP_NS = 100 * 1000, STEP_MOST_NS = 5 * NS_PER_MS;
 static const uint64_t LOOK_NS = 100 * NS_PER_MS;
 static const uint64_t PATIENCE_NS = 10 * NS_PER_S, STALLED_PATIENCE_NS = 2 * NS_PER_S;
 static const double LINK_SHARE = 0.25, LINK_BYTES_S = 25e9;
@@ -378,7 +379,9 @@ static void fetch_some(struct depot *depot, uint64_t until_ns)
 
 void depot_step(struct depot *depot, struct depot_turn turn)
 {
-    uint64_t now = now_ns(), time = turn.idle ? IDLE_STEP_NS : STEP_NS;
+    uint64_t now = now_ns(), time = (now - depot->stepped_ns) / STEP_SHARE;
+    if (time < STEP_NS) time = STEP_NS;
+    if (time > STEP_MOST_NS || turn.idle) time = STEP_MOST_NS;
     allow(depot, turn.decoding, now);
     kv_mover_step(&depot->mover);
     take_lost(depot);

@@ -1,5 +1,5 @@
 /* kv_mover_test.c - bytes go from the device to the disk and back, and what goes wrong on the way is
- * not there.
+ * not there. On the CPU and, where there is one, on the GPU.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -51,18 +51,30 @@ static void name(void *user, const struct prefix_block *block, struct record_id 
     memset(id->scope, 7, sizeof id->scope);
 }
 
-static void open_bed(struct bed *bed)
+static void open_device(struct bed *bed, const char *backend)
+{
+    struct err err = { "" };
+    struct dev_options options = { .numerics = NUMERICS_OFFICIAL };
+    memset(bed, 0, sizeof *bed);
+    if (backend_open(backend, &options, &bed->dev, &err) == OK) return;
+    assert_string_equal(backend, "cuda");
+    print_message("skipped, no GPU: %s\n", err.text);
+    skip();
+}
+
+static void open_bed(struct bed *bed, void **backend)
 {
     static const uint32_t HOST[KV_OBJECTS] = { HOST_SLOTS, HOST_SLOTS };
     struct err err;
-    memset(bed, 0, sizeof *bed);
+    open_device(bed, *backend);
     strcpy(bed->dir, "/tmp/fathom-mover-XXXXXX");
     assert_non_null(mkdtemp(bed->dir));
     bed->fault.seed = 3;
-    struct dev_options dev = { .threads = 1 };
-    assert_int_equal(backend_open("cpu", &dev, &bed->dev, &err), OK);
     assert_int_equal(host_arena_init(&bed->arena, HOST, IMAGE), OK);
     bed->arena.spoils = true;
+    for (uint32_t i = 0; i < bed->arena.ranges; i++)
+        assert_true(bed->dev->ops->host_pin(bed->dev, bed->arena.range[i].iov_base,
+                                            bed->arena.range[i].iov_len));
     struct disk_config config = { .store = {
                                       .dir = bed->dir,
                                       .bytes = 8 << 20,
@@ -162,6 +174,9 @@ static void close_bed(struct bed *bed)
         for (int tier = 0; tier < KV_TIERS; tier++) kv_pool_release(&bed->pool[object][tier]);
         bed->dev->ops->free(bed->dev, bed->device[object], BLOCKS * IMAGE[object]);
     }
+    for (uint32_t i = 0; i < bed->arena.ranges; i++)
+        bed->dev->ops->host_unpin(bed->dev, bed->arena.range[i].iov_base,
+                                  bed->arena.range[i].iov_len);
     host_arena_release(&bed->arena);
     bed->dev->ops->close(bed->dev);
     nftw(bed->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
@@ -171,7 +186,12 @@ static uint32_t take(struct bed *bed, enum kv_object object, uint32_t block)
 {
     uint32_t slot;
     assert_int_equal(kv_pool_take(&bed->pool[object][KV_DEVICE], 1, &slot), OK);
-    fill(block, object, (void *)(bed->device[object] + slot * IMAGE[object]));
+    static uint64_t image[20032 / 8];
+    struct err err;
+    fill(block, object, image);
+    bed->dev->ops->copy_in(bed->dev, bed->device[object] + slot * IMAGE[object], image,
+                           IMAGE[object]);
+    assert_int_equal(bed->dev->ops->finish(bed->dev, &err), OK);
     return slot;
 }
 
@@ -201,13 +221,16 @@ static uint8_t state_of(struct bed *bed, uint32_t block, enum kv_object object, 
 
 static void assert_image(struct bed *bed, uint32_t block, enum kv_object object)
 {
-    static uint64_t want[20032 / 8];
+    static uint64_t want[20032 / 8], image[20032 / 8];
     struct prefix_block look;
+    struct err err;
     fill(block, object, want);
     assert_true(prefix_tree_look(&bed->tree, bed->ref[block], &look));
     assert_int_equal(look.state[object][KV_DEVICE], COPY_VALID);
-    assert_memory_equal(bed->device[object] + look.slot[object][KV_DEVICE] * IMAGE[object], want,
-                        IMAGE[object]);
+    const char *slot = bed->device[object] + look.slot[object][KV_DEVICE] * IMAGE[object];
+    bed->dev->ops->copy_out(bed->dev, image, slot, IMAGE[object]);
+    assert_int_equal(bed->dev->ops->finish(bed->dev, &err), OK);
+    assert_memory_equal(image, want, IMAGE[object]);
 }
 
 /* The same path, on disk alone. */
@@ -246,12 +269,11 @@ static enum load_state finish_load(struct bed *bed, struct tiers_load *load)
 
 /* ---- promises ------------------------------------------------------------------------------- */
 
-static void a_prefix_goes_down_to_the_disk_and_comes_up_byte_for_byte(void **unused)
+static void a_prefix_goes_down_to_the_disk_and_comes_up_byte_for_byte(void **backend)
 {
     static struct bed bed;
     struct tiers_load load;
-    (void)unused;
-    open_bed(&bed);
+    open_bed(&bed, backend);
     put_on_disk(&bed, BLOCKS);  // more blocks than host slots
     assert_int_equal(begin_load(&bed, &load, BLOCKS), OK);
     assert_int_equal(finish_load(&bed, &load), LOAD_READY);
@@ -264,14 +286,13 @@ static void a_prefix_goes_down_to_the_disk_and_comes_up_byte_for_byte(void **unu
     close_bed(&bed);
 }
 
-static void what_the_device_gets_wrong_is_a_miss_and_the_rest_goes_on(void **unused)  // I27
+static void what_the_device_gets_wrong_is_a_miss_and_the_rest_goes_on(void **backend)  // I27
 {
     static const enum fault_kind KIND[] = { FAULT_EIO, FAULT_FLIP, FAULT_ZERO, FAULT_STALE };
     static struct bed bed;
     struct tiers_load load;
-    (void)unused;
     for (uint32_t k = 0; k < sizeof KIND / sizeof *KIND; k++) {
-        open_bed(&bed);
+        open_bed(&bed, backend);
         put_on_disk(&bed, 6);
         bed.fault.only_reads = true;
         bed.fault.most = 1;
@@ -291,12 +312,11 @@ static void what_the_device_gets_wrong_is_a_miss_and_the_rest_goes_on(void **unu
     }
 }
 
-static void a_short_transfer_is_finished_and_a_full_disk_keeps_the_block_above(void **unused)
+static void a_short_transfer_is_finished_and_a_full_disk_keeps_the_block_above(void **backend)
 {
     static struct bed bed;
     struct tiers_load load;
-    (void)unused;
-    open_bed(&bed);
+    open_bed(&bed, backend);
     bed.fault.rate[FAULT_SHORT] = FAULT_ALWAYS / 3;
     bed.fault.most = 1;
     put_on_disk(&bed, 4);
@@ -319,12 +339,11 @@ static void a_short_transfer_is_finished_and_a_full_disk_keeps_the_block_above(v
     close_bed(&bed);
 }
 
-static void slots_of_an_aborted_load_wait_for_the_device(void **unused)  // B8, I18
+static void slots_of_an_aborted_load_wait_for_the_device(void **backend)  // B8, I18
 {
     static struct bed bed;
     struct tiers_load load;
-    (void)unused;
-    open_bed(&bed);
+    open_bed(&bed, backend);
     put_on_disk(&bed, 6);
     bed.fault.hold = true;
     assert_int_equal(begin_load(&bed, &load, 6), OK);
@@ -344,12 +363,11 @@ static void slots_of_an_aborted_load_wait_for_the_device(void **unused)  // B8, 
     close_bed(&bed);
 }
 
-static void nobody_waits_for_a_read_that_hangs(void **unused)
+static void nobody_waits_for_a_read_that_hangs(void **backend)
 {
     static struct bed bed;
     struct tiers_load load;
-    (void)unused;
-    open_bed(&bed);
+    open_bed(&bed, backend);
     put_on_disk(&bed, 3);
     bed.fault.hold = true;
     assert_int_equal(begin_load(&bed, &load, 3), OK);
@@ -364,12 +382,11 @@ static void nobody_waits_for_a_read_that_hangs(void **unused)
     close_bed(&bed);
 }
 
-static void the_way_in_keeps_to_its_allowance(void **unused)
+static void the_way_in_keeps_to_its_allowance(void **backend)
 {
     static struct bed bed;
     struct tiers_load load;
-    (void)unused;
-    open_bed(&bed);
+    open_bed(&bed, backend);
     compute(&bed, 8);
     for (uint32_t i = 0; i < 8; i++) assert_int_equal(tiers_save(&bed.tiers, bed.ref[i], KV_G), OK);
     settle(&bed);
@@ -378,7 +395,7 @@ static void the_way_in_keeps_to_its_allowance(void **unused)
     kv_mover_allow(&bed.mover, 3 * IMAGE[KV_G]);
     assert_int_equal(tiers_load_begin(&bed.tiers, &load, bed.ref, &plan, 0), OK);
     assert_int_equal(bed.tiers.in_flight, 3);
-    kv_mover_step(&bed.mover);
+    settle(&bed);
     kv_mover_allow(&bed.mover, 0);
     assert_int_equal(tiers_load_poll(&bed.tiers, &load), LOAD_WAIT);
     assert_int_equal(bed.tiers.in_flight, 1);  // it never stops altogether
@@ -388,15 +405,23 @@ static void the_way_in_keeps_to_its_allowance(void **unused)
     close_bed(&bed);
 }
 
+#define ON(name, backend) cmocka_unit_test_prestate(name, (char[]){ backend })
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_prefix_goes_down_to_the_disk_and_comes_up_byte_for_byte),
-        cmocka_unit_test(what_the_device_gets_wrong_is_a_miss_and_the_rest_goes_on),
-        cmocka_unit_test(a_short_transfer_is_finished_and_a_full_disk_keeps_the_block_above),
-        cmocka_unit_test(slots_of_an_aborted_load_wait_for_the_device),
-        cmocka_unit_test(nobody_waits_for_a_read_that_hangs),
-        cmocka_unit_test(the_way_in_keeps_to_its_allowance),
+        ON(a_prefix_goes_down_to_the_disk_and_comes_up_byte_for_byte, "cpu"),
+        ON(what_the_device_gets_wrong_is_a_miss_and_the_rest_goes_on, "cpu"),
+        ON(a_short_transfer_is_finished_and_a_full_disk_keeps_the_block_above, "cpu"),
+        ON(slots_of_an_aborted_load_wait_for_the_device, "cpu"),
+        ON(nobody_waits_for_a_read_that_hangs, "cpu"),
+        ON(the_way_in_keeps_to_its_allowance, "cpu"),
+        ON(a_prefix_goes_down_to_the_disk_and_comes_up_byte_for_byte, "cuda"),
+        ON(what_the_device_gets_wrong_is_a_miss_and_the_rest_goes_on, "cuda"),
+        ON(a_short_transfer_is_finished_and_a_full_disk_keeps_the_block_above, "cuda"),
+        ON(slots_of_an_aborted_load_wait_for_the_device, "cuda"),
+        ON(nobody_waits_for_a_read_that_hangs, "cuda"),
+        ON(the_way_in_keeps_to_its_allowance, "cuda"),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
