@@ -29,6 +29,15 @@ CHATS = [
     {"thinking": False, "stop": ["Oslo"]}, {"response_format": {"type": "json_object"}},
     {"service_tier": "auto", "model": "deepseek-chat"},
 ]
+FUNCTION = {"type": "function", **WEATHER["function"]}
+PATCH = {"type": "custom", "name": "apply_patch", "description": "Changes files"}
+RESPONSES = [
+    {}, {"reasoning": {"effort": "none"}}, {"max_output_tokens": 2}, {"tools": [FUNCTION]},
+    {"tools": [FUNCTION], "reasoning": {"effort": "none"}, "tool_choice": "required"},
+    {"tools": [PATCH], "reasoning": {"effort": "none"}, "tool_choice": {"type": "custom", "name": "apply_patch"}},
+    {"include": ["message.output_text.logprobs", "reasoning.encrypted_content"], "top_logprobs": 2},
+    {"instructions": "Be brief.", "metadata": {"a": "b"}, "text": {"format": {"type": "json_object"}}},
+]
 COMPLETIONS = [{}, {"logprobs": 2}, {"echo": True}, {"prompt": ["a", "b"]}, {"suffix": "end"}]
 
 
@@ -74,6 +83,18 @@ def test_chat_chunks(pilot, check, more):
     for chunk in chunks:
         check("CreateChatCompletionStreamResponse", chunk)
     assert chunks[-1]["choices"] == [] and chunks[-1]["usage"]["total_tokens"] > 0
+
+
+@pytest.mark.parametrize("more", RESPONSES)
+def test_responses(pilot, check, more):
+    body = {"input": "What is the weather in Oslo?", "max_output_tokens": 120, "temperature": 0, **more}
+    check("Response", pilot.post("/v1/responses", body))
+    data = json.dumps({**body, "stream": True}).encode()
+    request = urllib.request.Request(pilot.url + "/v1/responses", data, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        frames = [f for f in answer.read().decode().split("\n\n") if f and not f.startswith(":")]
+    for frame in frames:
+        check("ResponseStreamEvent", json.loads(frame.split("\ndata: ")[1]))
 
 
 @pytest.mark.parametrize("more", COMPLETIONS)

@@ -1,5 +1,4 @@
 /* anthropic_tools.c - {name, description, input_schema} and tool_choice. */
-#include "engine/text/py_json.h"
 #include "server/anthropic_parts.h"
 
 /* Tools that Anthropic runs itself, by the beginning of their type. */
@@ -10,26 +9,6 @@ static bool is_server_tool(struct slice type)
     for (const char *const *name = family; *name; name++)
         if (slice_starts(type, slice_of(*name))) return true;
     return false;
-}
-
-/* What the reference prompt shows of a function, in the order that chat clients write it. */
-static enum status compose(struct openai_reader *r, struct chat_tool *tool)
-{
-    struct buf out;
-
-    buf_init(&out, 0);
-    buf_add_string(&out, "{\"name\": ");
-    js_add_string(&out, tool->name);
-    if (tool->description.data) {
-        buf_add_string(&out, ", \"description\": ");
-        js_add_string(&out, tool->description);
-    }
-    buf_add_string(&out, ", \"parameters\": ");
-    buf_add_slice(&out, tool->parameters.data ? tool->parameters : SLICE("{}"));
-    buf_add_byte(&out, '}');
-    if (buf_status(&out) == OK) tool->function = arena_copy(r->arena, buf_slice(&out));
-    buf_release(&out);
-    return tool->function.data ? OK : refuse_memory(r->top.refused);
 }
 
 /* *dropped: the client has it, and the model is not to know. */
@@ -58,7 +37,7 @@ static enum status read_tool(struct openai_reader *r, const struct json *node, s
     for (size_t i = 0; i < r->out->chat.tool_count; i++)
         if (slice_equal(r->out->chat.tool[i].name, tool->name))
             return refuse_field(&at, "name", "found the name of another tool, wanted each once");
-    return compose(r, tool);
+    return openai_compose_function(r, tool);
 }
 
 static enum status read_list(struct openai_reader *r, const struct json *list)

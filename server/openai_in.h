@@ -45,6 +45,7 @@ struct answer_options {
     bool json;                 // JSON mode: only the first object or array of the content
     const struct slice *stop;  // [stop_count]
     uint32_t stop_count;
+    const struct responses_answer *responses;  // POST /v1/responses (responses_in.h); else NULL
 };
 
 /* Sampling as the request has it; NAN and the like never occur. */

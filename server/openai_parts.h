@@ -83,6 +83,10 @@ CHECKED enum status openai_read_format(struct openai_reader *r);
 CHECKED enum status openai_read_function(struct openai_reader *r, const struct fields *at,
                                          const char *schema_key, struct chat_tool *tool);
 
+/* `function` of a tool that was no chat function: what the reference prompt shows of it. */
+CHECKED enum status openai_compose_function(struct openai_reader *r, struct chat_tool *tool);
+bool openai_is_tool_name(struct slice name);
+
 /* What a demanded call asks of tools and thinking, once tool_choice, tools and thinking are known. */
 CHECKED enum status openai_settle_choice(struct openai_reader *r);
 

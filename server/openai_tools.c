@@ -13,7 +13,7 @@ static enum status spell(struct openai_reader *r, const struct json *node, struc
     return text->data ? OK : refuse_memory(r->top.refused);
 }
 
-static bool is_tool_name(struct slice name)
+bool openai_is_tool_name(struct slice name)
 {
     if (name.size < 1 || name.size > TOOL_NAME_MOST) return false;
     for (size_t i = 0; i < name.size; i++) {
@@ -48,7 +48,7 @@ enum status openai_read_function(struct openai_reader *r, const struct fields *a
     enum status status;
 
     if ((status = field_text(at, "name", 0, &tool->name)) != OK) return status;
-    if (!is_tool_name(tool->name))
+    if (!openai_is_tool_name(tool->name))
         return refuse_field(at, "name", "found another name, wanted 1 to %d of A-Z a-z 0-9 _ -",
                             TOOL_NAME_MOST);
     if ((status = field_text(at, "description", 0, &tool->description)) != OK) return status;
@@ -57,6 +57,25 @@ enum status openai_read_function(struct openai_reader *r, const struct fields *a
         return refuse_field_as(at, REFUSE_UNSUPPORTED, "strict",
                                "found true, wanted false: constrained decoding is not there yet");
     return read_parameters(r, at, schema_key, tool);
+}
+
+enum status openai_compose_function(struct openai_reader *r, struct chat_tool *tool)
+{
+    struct buf out;
+
+    buf_init(&out, 0);
+    buf_add_string(&out, "{\"name\": ");
+    js_add_string(&out, tool->name);
+    if (tool->description.data) {
+        buf_add_string(&out, ", \"description\": ");
+        js_add_string(&out, tool->description);
+    }
+    buf_add_string(&out, ", \"parameters\": ");
+    buf_add_slice(&out, tool->parameters.data ? tool->parameters : SLICE("{}"));
+    buf_add_byte(&out, '}');
+    if (buf_status(&out) == OK) tool->function = arena_copy(r->arena, buf_slice(&out));
+    buf_release(&out);
+    return tool->function.data ? OK : refuse_memory(r->top.refused);
 }
 
 static enum status read_tool(struct openai_reader *r, const struct json *node, size_t index)

@@ -12,6 +12,7 @@ const struct route routes[] = {
     { "/metrics", METHOD_GET, SCOPE_METRICS, &metrics_handler, false },
     { "/chat/completions", METHOD_POST, SCOPE_API, &chat_handler, true },
     { "/completions", METHOD_POST, SCOPE_API, &completions_handler, true },
+    { "/responses", METHOD_POST, SCOPE_API, &responses_handler, true },
     { "/messages", METHOD_POST, SCOPE_API, &messages_handler, true },
     { "/messages/count_tokens", METHOD_POST, SCOPE_API, &count_tokens_handler, true },
     { "/tokenize", METHOD_POST, SCOPE_API, &tokenize_handler, true },

@@ -9,6 +9,7 @@ static const struct stream_writer *const writers[] = {
     [STREAM_CHAT] = &chat_writer,
     [STREAM_COMPLETION] = &completion_writer,
     [STREAM_MESSAGES] = &messages_writer,
+    [STREAM_RESPONSES] = &responses_writer,
 };
 
 static const struct stream_writer *writer_of(const struct choice *choice)

@@ -26,7 +26,7 @@
 
 struct tool_memory;
 
-enum stream_kind { STREAM_CHAT, STREAM_COMPLETION, STREAM_MESSAGES };
+enum stream_kind { STREAM_CHAT, STREAM_COMPLETION, STREAM_MESSAGES, STREAM_RESPONSES };
 
 struct stream_prompt {
     uint32_t tokens;    // of the prompt
@@ -48,9 +48,10 @@ struct stream_setup {
     uint32_t choices;                    // n, of each prompt
     const struct stream_prompt *prompt;  // [prompts]; in the arena
     uint32_t prompts;
-    bool service_tier;   // answered as "default"
-    struct slice model;  // the name to answer with; in the arena or static
-    uint64_t tenant;     // whose tool calls these are
+    bool service_tier;                         // answered as "default"
+    struct slice model;                        // the name to answer with; in the arena or static
+    uint64_t tenant;                           // whose tool calls these are
+    const struct responses_answer *responses;  // RESPONSES (responses_in.h)
 
     /* What reply_open is to know; its sink is set here. Tools and strings live in the arena or for
      * ever; stop strings are copied. COMPLETION wants start = REPLY_IN_RAW. */

@@ -98,5 +98,6 @@ struct stream_writer {
 extern const struct stream_writer chat_writer;        // stream_write.c
 extern const struct stream_writer completion_writer;  // stream_write.c
 extern const struct stream_writer messages_writer;    // anthropic_write.c
+extern const struct stream_writer responses_writer;   // responses_write.c
 
 #endif

@@ -55,6 +55,16 @@ static enum status read_properties(struct reply_tool *tool, const struct json *s
     return OK;
 }
 
+static enum status one_property(struct reply_tool *tool, struct slice name, struct arena *arena)
+{
+    struct reply_property *property = arena_take(arena, sizeof *property);
+    if (!property) return NO_MEMORY;
+    *property = (struct reply_property){ .name = arena_copy(arena, name), .is_string = true };
+    tool->property = property;
+    tool->property_count = 1;
+    return property->name.data ? OK : NO_MEMORY;
+}
+
 enum status reply_tools_make(struct reply_tools *tools, const struct reply_function *function,
                              uint32_t count, struct arena *arena)
 {
@@ -65,7 +75,10 @@ enum status reply_tools_make(struct reply_tools *tools, const struct reply_funct
     for (uint32_t i = 0; i < count; i++) {
         tool[i].name = arena_copy(arena, function[i].name);
         if (!tool[i].name.data) return NO_MEMORY;
-        if (read_properties(&tool[i], function[i].schema, arena) != OK) return NO_MEMORY;
+        enum status status = function[i].text.size
+                                 ? one_property(&tool[i], function[i].text, arena)
+                                 : read_properties(&tool[i], function[i].schema, arena);
+        if (status != OK) return status;
     }
     *tools = (struct reply_tools){ .tool = tool, .count = count };
     return OK;

@@ -39,6 +39,7 @@ CHECKED enum status reply_tools_init(struct reply_tools *tools, const struct jso
 struct reply_function {
     struct slice name;
     const struct json *schema;  // of the parameters; NULL: none
+    struct slice text;  // without a schema: the name of the one parameter, a string; or empty
 };
 CHECKED enum status reply_tools_make(struct reply_tools *tools,
                                      const struct reply_function *function, uint32_t count,

@@ -1,0 +1,56 @@
+/* responses_fuzz.c - whatever bytes a model says, the events of a streamed response are well formed
+ * and in order, and joined they are the response in one piece. The first bytes choose the shape. */
+#include "server/responses_in.h"
+#include "server/stream_run.h"
+#include "server/responses_join.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static const struct reply_tool tool[] = { { .name = { "f", 1 } }, { .name = { "n::g", 4 } } };
+    static const struct reply_tools tools = { tool, 2 };
+    static const struct stream_prompt prompt = { .tokens = 9, .first_id = 'P' };
+    static const struct slice custom = { "f", 1 };
+    static const enum finish finish[] = { FINISH_STOP, FINISH_LENGTH, FINISH_CANCELLED,
+                                          FINISH_STOP };
+    struct buf out, whole, streamed;
+
+    if (size < 2) return 0;
+    uint8_t flags = data[0];
+    struct responses_answer answer = { .echo = SLICE(",\"tools\":[]"),
+                                       .custom = &custom,
+                                       .customs = flags >> 3 & 1,
+                                       .seal = flags & 16 };
+    struct stream_setup setup = {
+        .kind = STREAM_RESPONSES,
+        .thinking = flags & 1,
+        .choices = 1,
+        .prompt = &prompt,
+        .prompts = 1,
+        .model = SLICE("m\n\"\\"),
+        .responses = &answer,
+        .reply = { .start = flags & 1 ? REPLY_IN_REASONING : REPLY_IN_CONTENT,
+                   .tools = flags & 2 ? &tools : NULL,
+                   .one_call = flags & 4,
+                   .json = flags & 128 },
+    };
+    struct run run = { .finish = finish[flags >> 5 & 3], .seed = data[1], .cached = 4 };
+    struct slice text = { (const char *)data + 2, size - 2 };
+
+    buf_init(&out, 0);
+    buf_init(&whole, 0);
+    buf_init(&streamed, 0);
+    run_reply(run, &setup, text, &out);
+    join_whole(&whole, buf_slice(&out));
+    buf_clear(&out);
+    run.stream = true;
+    run.seed ^= flags;
+    run_reply(run, &setup, text, &out);
+    join_events(&streamed, buf_slice(&out));
+    must(slice_equal(buf_slice(&whole), buf_slice(&streamed)));
+    buf_release(&out);
+    buf_release(&whole);
+    buf_release(&streamed);
+    return 0;
+}
