@@ -98,7 +98,7 @@ static void write_to_disk(struct replay *replay, struct prefix_ref ref)
 /* The victim and all before it, where it is worth it. */
 static void spill(struct replay *replay, struct prefix_ref ref)
 {
-    static const struct spill_limits limits = { .disk_after_s = 60 };
+    struct spill_limits limits = { .disk_after_s = replay->options->disk_after_s };
     struct prefix_block look;
     must(prefix_tree_look(&replay->tree, ref, &look));
     if (look.state[KV_G][KV_DISK] != COPY_NONE) return;
@@ -107,8 +107,7 @@ static void spill(struct replay *replay, struct prefix_ref ref)
                              .in_session = !look.is_leaf,
                              .hits = look.hits,
                              .idle_s = replay->tree.now_s - look.last_use_s };
-    if (!(replay->options->kinds & REPLAY_SPILL_ALL) && spill_verdict(&limits, &ask) != SPILL_WRITE)
-        return;
+    if (spill_verdict(&limits, &ask) != SPILL_WRITE) return;
     uint32_t count = spill_chain(&replay->tree, ref, replay->chain, replay->most + 1);
     for (uint32_t i = 0; i < count; i++) write_to_disk(replay, replay->chain[i]);
 }

@@ -25,7 +25,6 @@ enum {
     REPLAY_NO_WINDOWS = 16,   // a prefix is of use wherever it ends
     REPLAY_WHOLE_IDS = 32,    // the prompt's last id counts as a block of its own
     REPLAY_NO_HOST = 64,      // the disk alone
-    REPLAY_SPILL_ALL = 128,   // what leaves the host goes to disk, whatever spill.h says
 };
 
 struct replay_options {
@@ -34,6 +33,7 @@ struct replay_options {
     uint32_t disk_blocks;      // and on disk; 0: there is none
     uint32_t segment_blocks;   // of a segment on disk
     uint32_t forward_percent;  // of a segment that may be written again, in the long run
+    uint32_t disk_after_s;     // spill.h; UINT32_MAX: whatever leaves the host is written
     uint32_t ends_kept;        // W_END on one path; 0: all
     uint32_t interval_tokens;  // windows between; 0: none
 };
