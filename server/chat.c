@@ -183,6 +183,21 @@ static enum status open_stream(struct request *request, const struct chat_reques
     return stream_open(request, &setup) == OK ? OK : no_memory(refused);
 }
 
+enum status chat_count(struct request *request, struct chat_request *chat, size_t *tokens,
+                       struct refused *refused)
+{
+    struct prompt prompt;
+    struct prompt_ends ends;
+    struct id_list ids;
+
+    id_list_init(&ids, 0);
+    enum status status = chat_tokens(request, chat, &prompt, &ids, &ends, refused);
+    *tokens = ids.count;
+    id_list_release(&ids);
+    prompt_release(&prompt);
+    return status;
+}
+
 enum status chat_begin(struct request *request, struct chat_request *chat, enum stream_kind kind,
                        struct refused *refused)
 {

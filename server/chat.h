@@ -13,6 +13,10 @@ CHECKED enum status chat_tokens(struct request *request, struct chat_request *ch
                                 struct prompt *prompt, struct id_list *ids,
                                 struct prompt_ends *ends, struct refused *refused);
 
+/* How many tokens the prompt has. On anything but OK refused is filled. */
+CHECKED enum status chat_count(struct request *request, struct chat_request *chat, size_t *tokens,
+                               struct refused *refused);
+
 /* The rest of prep: prompt, tokens, jobs, and the stream that will write the answer as `kind`.
  * Anything but OK fills refused; what was made of jobs is the request's to free. */
 CHECKED enum status chat_begin(struct request *request, struct chat_request *chat,

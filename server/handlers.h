@@ -10,6 +10,8 @@ extern const struct handler version_handler;       // health.c
 extern const struct handler metrics_handler;       // metrics_page.c
 extern const struct handler chat_handler;          // chat.c
 extern const struct handler completions_handler;   // completions.c
+extern const struct handler input_tokens_handler;  // responses.c
+extern const struct handler balance_handler;       // balance.c
 extern const struct handler responses_handler;     // responses.c
 extern const struct handler messages_handler;      // messages.c
 extern const struct handler count_tokens_handler;  // messages.c

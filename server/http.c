@@ -497,7 +497,7 @@ static void look(struct exchange *x, const char *method_name, const char *path,
     request->base = match.base;
     request->tail = arena_copy(&request->arena, match.tail);
     if (!match.allow)
-        return reject(x, REFUSE_PATH, METRIC_reject_route, "there is nothing under this path");
+        return reject(x, REFUSE_PATH, METRIC_reject_route, route_refusal(slice_of(path)));
     if (method == METHOD_OPTIONS && x->origin[0]) {
         request->http_status = MHD_HTTP_NO_CONTENT;
         request->done = true;

@@ -2,7 +2,6 @@
 #include "server/anthropic_in.h"
 #include "server/chat.h"
 #include "server/handlers.h"
-#include "server/jobs.h"
 
 static void refuse(struct request *request, const struct refused *refused)
 {
@@ -25,21 +24,17 @@ static void prep(struct request *request)
 static void prep_count(struct request *request)
 {
     struct chat_request chat;
-    struct prompt prompt;
     struct refused refused;
-    struct id_list ids;
-    struct prompt_ends ends;
+    size_t tokens = 0;
 
     enum status status = anthropic_read(request, true, &chat, &refused);
+    if (status == OK) {
+        status = chat_count(request, &chat, &tokens, &refused);
+        openai_chat_release(&chat);
+    }
     if (status != OK) return refuse(request, &refused);
-    id_list_init(&ids, 0);
-    status = chat_tokens(request, &chat, &prompt, &ids, &ends, &refused);
-    if (status == OK) buf_addf(&request->out, "{\"input_tokens\":%zu}", ids.count);
-    else refuse(request, &refused);
+    buf_addf(&request->out, "{\"input_tokens\":%zu}", tokens);
     request->done = true;
-    id_list_release(&ids);
-    prompt_release(&prompt);
-    openai_chat_release(&chat);
 }
 
 static const char ping[] = "event: ping\ndata: {\"type\":\"ping\"}\n\n";

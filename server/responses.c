@@ -1,4 +1,5 @@
-/* responses.c - POST /v1/responses: OpenAI's newer protocol, without anything kept between requests. */
+/* responses.c - POST /v1/responses and /v1/responses/input_tokens: OpenAI's newer protocol, without
+ * anything kept between requests. */
 #include "server/chat.h"
 #include "server/handlers.h"
 #include "server/responses_in.h"
@@ -11,6 +12,11 @@ static const char *field_here(const char *field)
     return field[0] ? field : NULL;
 }
 
+static void refuse(struct request *request, const struct refused *refused)
+{
+    request_refuse(request, refused->refusal, field_here(refused->param), refused->err.text);
+}
+
 static void prep(struct request *request)
 {
     struct chat_request chat;
@@ -21,8 +27,23 @@ static void prep(struct request *request)
         status = chat_begin(request, &chat, STREAM_RESPONSES, &refused);
         openai_chat_release(&chat);
     }
-    if (status == OK) return;
-    request_refuse(request, refused.refusal, field_here(refused.param), refused.err.text);
+    if (status != OK) refuse(request, &refused);
+}
+
+static void prep_count(struct request *request)
+{
+    struct chat_request chat;
+    struct refused refused;
+    size_t tokens = 0;
+
+    enum status status = responses_read(request, &chat, &refused);
+    if (status == OK) {
+        status = chat_count(request, &chat, &tokens, &refused);
+        openai_chat_release(&chat);
+    }
+    if (status != OK) return refuse(request, &refused);
+    buf_addf(&request->out, "{\"object\":\"response.input_tokens\",\"input_tokens\":%zu}", tokens);
+    request->done = true;
 }
 
 const struct handler responses_handler = {
@@ -31,3 +52,5 @@ const struct handler responses_handler = {
     .event = stream_event,
     .release = stream_release,
 };
+
+const struct handler input_tokens_handler = { .prep = prep_count };

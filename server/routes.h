@@ -37,6 +37,9 @@ struct route_match {
     struct slice tail;  // what `*` matched, still encoded
 };
 
+/* Why nothing is served under a path that other servers have, or that has no row at all. */
+const char *route_refusal(struct slice path);
+
 struct route_match route_find(const struct route *table, enum method method, struct slice path);
 
 #endif

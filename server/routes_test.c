@@ -72,9 +72,38 @@ static void every_served_route_has_a_scope_and_a_handler(void **unused)
     }
 }
 
+static void what_other_servers_have_is_refused_with_its_reason(void **unused)
+{
+    static const char *const nothing = "there is nothing under this path";
+    static const struct {
+        const char *path;
+        bool known;
+    } row[] = {
+        { "/v1/files", true },
+        { "/v1/files/", true },
+        { "/files/file-1/content", true },
+        { "/v1/audio/speech", true },
+        { "/v1/audio", false },
+        { "/beta/embeddings", true },
+        { "/v1/responses/resp_1", true },
+        { "/anthropic/v1/messages/batches", true },
+        { "/v1/filesystem", false },
+        { "/", false },
+        { "", false },
+    };
+    (void)unused;
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        print_message("%s\n", row[i].path);
+        const char *why = route_refusal(slice_of(row[i].path));
+        assert_int_equal(strcmp(why, nothing) != 0, row[i].known);
+        assert_int_equal(route_find(routes, METHOD_POST, slice_of(row[i].path)).allow, 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_other_servers_have_is_refused_with_its_reason),
         cmocka_unit_test(each_path_leads_where_the_table_says),
         cmocka_unit_test(every_served_route_has_a_scope_and_a_handler),
     };
