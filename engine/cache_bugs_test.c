@@ -1,0 +1,265 @@
+/* cache_bugs_test.c - mistakes of other engines' caches that only the whole engine could make
+ * (docs/CACHE_INVARIANTS.md: B1, B2, B4, B7, B16, B19): answers after a hit are compared, bit for bit
+ * and with their probabilities, with those of an engine that keeps nothing. A small random model.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+#include <poll.h>
+#include <string.h>
+#include <unistd.h>
+#include "config/clock.h"
+#include "engine/engine.h"
+
+enum { MOST_TOKENS = 900, ANSWER = 20, VOCAB = 256, TOGETHER = 6, STORIES = 60 };
+
+struct answer {
+    struct sample_out out[ANSWER];
+    uint32_t tokens;
+    struct cache_outcome cache;
+};
+
+/* One prompt is the beginning of every longer one of its story, but for the answers in it. */
+static uint32_t answered[STORIES][MOST_TOKENS];  // token + 1; 0: none
+
+static uint32_t token_of(uint32_t story, uint32_t place)
+{
+    uint64_t x = ((uint64_t)story << 32 | place) * 0x9e3779b97f4a7c15u;
+    if (answered[story][place]) return answered[story][place] - 1;
+    return (uint32_t)((x ^ x >> 31) * 0xbf58476d1ce4e5b9u >> 40) % VOCAB;
+}
+
+/* ---- an engine, and a device whose large memories are remembered ----------------------------- */
+
+static struct ops spied;
+static void *(*plain_alloc)(struct dev *dev, size_t bytes);
+static struct {
+    char *data;
+    size_t bytes;
+} piece[3];  // blocks, windows, state: the last three large ones
+
+static void *spy_alloc(struct dev *dev, size_t bytes)
+{
+    void *data = plain_alloc(dev, bytes);
+    if (bytes < 1u << 17) return data;
+    piece[0] = piece[1];
+    piece[1] = piece[2];
+    piece[2].data = data;
+    piece[2].bytes = bytes;
+    return data;
+}
+
+static struct dev *open_spied(const struct dev_options *options)
+{
+    struct dev *dev = NULL;
+    struct err err;
+    assert_int_equal(backend_open("cpu", options, &dev, &err), OK);
+    spied = *dev->ops;
+    plain_alloc = spied.alloc;
+    spied.alloc = spy_alloc;
+    dev->ops = &spied;
+    return dev;
+}
+
+static struct engine *open_engine(const struct engine_cache *cache, uint64_t kv_bytes)
+{
+    struct engine *engine = NULL;
+    struct err err = { "" };
+    struct engine_options options = {
+        .model = "engine/testdata/small",
+        .random_weights = true,
+        .random_seed = 3,
+        .backend = "cpu",
+        .dev = { .numerics = NUMERICS_OFFICIAL, .threads = 2 },
+        .context = 1024,
+        .step_tokens = 256,
+        .most_seqs = TOGETHER,
+        .queue = 100,
+        .kv_bytes = kv_bytes,
+        .cache = *cache,
+    };
+    options.opened = open_spied(&options.dev);
+    if (engine_open(&options, &engine, &err) != OK) print_error("%s\n", err.text);
+    assert_non_null(engine);
+    return engine;
+}
+
+static void submit(struct engine *engine, uint64_t id, uint32_t story, uint32_t tokens, bool keeps)
+{
+    struct err err = { "" };
+    struct job *job = calloc(1, sizeof *job);
+    assert_non_null(job);
+    *job = (struct job){ .id = id,
+                         .prompt_tokens = tokens,
+                         .stable_tokens = tokens,
+                         .max_tokens = ANSWER,
+                         .no_store = !keeps,
+                         .sampling = { .temperature = story % 2 ? 0.9f : 0,
+                                       .top_p = 0.95f,
+                                       .repetition = 1,
+                                       .seed = 5,
+                                       .logprobs = TOP_LOGPROBS + 1 } };
+    job->prompt = calloc(tokens, sizeof *job->prompt);
+    assert_non_null(job->prompt);
+    for (uint32_t i = 0; i < tokens; i++) job->prompt[i] = token_of(story, i);
+    assert_int_equal(engine_submit(engine, job, &err), OK);
+}
+
+static void collect(struct engine *engine, struct answer *answer, uint32_t count)
+{
+    struct pollfd ready = { .fd = engine_event_fd(engine), .events = POLLIN };
+    struct event event[64];
+    uint64_t rings;
+    memset(answer, 0, count * sizeof *answer);
+    for (uint32_t ended = 0; ended < count;) {
+        assert_int_equal(poll(&ready, 1, 120 * 1000), 1);
+        assert_int_equal(read(ready.fd, &rings, sizeof rings), sizeof rings);
+        for (uint32_t taken; (taken = engine_take_events(engine, event, 64)) > 0;)
+            for (uint32_t i = 0; i < taken; i++) {
+                struct answer *a = &answer[event[i].job];
+                if (event[i].kind == EVENT_STARTED) a->cache = event[i].cache;
+                if (event[i].kind == EVENT_TOKENS) a->out[a->tokens++] = *event[i].logprob;
+                if (event[i].kind == EVENT_END) {
+                    assert_int_equal(event[i].finish, FINISH_LENGTH);
+                    ended++;
+                }
+                free(event[i].logprob);
+            }
+    }
+}
+
+static struct answer ask(struct engine *engine, uint32_t story, uint32_t tokens, bool keeps)
+{
+    static struct answer answer;
+    submit(engine, 0, story, tokens, keeps);
+    collect(engine, &answer, 1);
+    assert_int_equal(answer.tokens, ANSWER);
+    return answer;
+}
+
+static void assert_same(const struct answer *cold, const struct answer *warm)
+{
+    assert_int_equal(cold->tokens, warm->tokens);
+    assert_memory_equal(cold->out, warm->out, sizeof cold->out);
+}
+
+/* ---- the promises --------------------------------------------------------------------------- */
+
+/* B1: turns that came after have let the first prompt's window go; its blocks are all known. */
+static void prompt_whose_window_is_gone_gets_the_same_answer(void **unused)
+{
+    (void)unused;
+    for (int replay = 0; replay < 2; replay++) {
+        struct engine *cold = open_engine(&(struct engine_cache){ .off = true }, 0);
+        struct engine *warm =
+            open_engine(&(struct engine_cache){ .no_replay = !replay }, 24u << 20);
+        struct answer first = ask(cold, 1, 400, true);
+        for (uint32_t turn = 0; turn < 4; turn++) ask(warm, 1, 400 + turn * 150, true);
+        struct answer again = ask(warm, 1, 400, true), later = ask(warm, 1, 400, true);
+        assert_same(&first, &again);
+        assert_same(&first, &later);
+        assert_true(again.cache.hit_tokens < 384);      // there is no window there
+        assert_int_equal(later.cache.hit_tokens, 384);  // and now there is one
+        engine_close(warm);
+        engine_close(cold);
+    }
+}
+
+/* B2, B4, B16: compressor tails, rows and positions come back from the disk in another process' life,
+ * about the lengths at which others restored wrong state. */
+static void conversations_go_on_right_after_a_restart_at_every_edge(void **unused)
+{
+    static const uint32_t length[] = { 127, 128, 129, 255, 256, 257, 383, 384, 385, 511, 512, 513 };
+    enum { LENGTHS = sizeof length / sizeof *length };
+    char dir[] = "/tmp/fathom-cache-XXXXXX", command[sizeof dir + 16];
+    (void)unused;
+    assert_non_null(mkdtemp(dir));
+    struct engine_cache cache = { .host_bytes = 256u << 20,
+                                  .dir = dir,
+                                  .disk_bytes = 256u << 20,
+                                  .disk_after_ns = 60 * NS_PER_S,
+                                  .window_ttl_ns = 3600 * NS_PER_S };
+    struct engine *cold = open_engine(&(struct engine_cache){ .off = true }, 0);
+    for (int life = 0; life < 2; life++) {
+        struct engine *warm = open_engine(&cache, 24u << 20);
+        for (uint32_t i = 0; i < LENGTHS; i++) {
+            uint32_t tokens = life ? length[i] + ANSWER + 40 : length[i];
+            struct answer plain = ask(cold, i, tokens, true);
+            struct answer answer = ask(warm, i, tokens, true);
+            uint32_t known = (length[i] + ANSWER - 1) / KV_BLOCK_TOKENS * KV_BLOCK_TOKENS;
+            assert_same(&plain, &answer);
+            assert_int_equal(answer.cache.hit_tokens, life ? known : 0);
+            if (life) assert_int_equal(answer.cache.tier, KV_DISK);
+            for (uint32_t t = 0; t < ANSWER; t++) answered[i][tokens + t] = plain.out[t].id + 1;
+        }
+        engine_close(warm);
+    }
+    engine_close(cold);
+    snprintf(command, sizeof command, "rm -rf %s", dir);
+    assert_int_equal(system(command), 0);
+}
+
+/* B7: blocks leave for the host while the next steps compute, and come back from there under load. */
+static void blocks_copied_under_load_are_whole(void **unused)
+{
+    enum { ROUNDS = 8, TALKS = 24 };
+    static struct answer plain[TOGETHER], loaded[TOGETHER];
+    uint32_t from_host = 0;
+    (void)unused;
+    struct engine_cache cache = { .host_bytes = 256u << 20, .window_ttl_ns = 3600 * NS_PER_S };
+    struct engine *cold = open_engine(&(struct engine_cache){ .off = true }, 0);
+    struct engine *warm = open_engine(&cache, 19u << 20);
+    for (uint32_t round = 0; round < ROUNDS; round++) {
+        for (uint32_t i = 0; i < TOGETHER; i++) {
+            uint32_t story = 30 + (round * TOGETHER + i) % TALKS;
+            submit(cold, i, story, 500 + 10 * round, true);
+            submit(warm, i, story, 500 + 10 * round, true);
+        }
+        collect(cold, plain, TOGETHER);
+        collect(warm, loaded, TOGETHER);
+        for (uint32_t i = 0; i < TOGETHER; i++) {
+            assert_same(&plain[i], &loaded[i]);
+            from_host += loaded[i].cache.hit_tokens && loaded[i].cache.tier == KV_HOST;
+        }
+    }
+    print_message("%u hits from the host\n", from_host);
+    assert_true(from_host > TALKS / 4);
+    engine_close(warm);
+    engine_close(cold);
+}
+
+/* B19: what the last owner left in blocks, windows and state is never read. */
+static void memory_of_the_last_owner_changes_no_answer(void **unused)
+{
+    (void)unused;
+    struct engine *cold = open_engine(&(struct engine_cache){ .off = true }, 0);
+    struct engine *warm = open_engine(&(struct engine_cache){ .off = false }, 24u << 20);
+    struct engine_stats stats;
+    for (uint32_t story = 20; story < 26; story++) {
+        struct answer plain = ask(cold, story, 200 + 61 * (story - 20), true);
+        struct answer answer = ask(warm, story, 200 + 61 * (story - 20), false);
+        assert_int_equal(answer.cache.hit_tokens, 0);
+        assert_same(&plain, &answer);
+        for (int tries = 0; tries < 500; tries++) {  // until it holds nothing any more
+            engine_stats(warm, &stats);
+            if (stats.running == 0) break;
+            usleep(10000);
+        }
+        for (int i = 0; i < 3; i++)  // NaN wherever a number is read
+            for (size_t at = 0; at < piece[i].bytes; at++) piece[i].data[at] = (char)0xff;
+    }
+    engine_close(warm);
+    engine_close(cold);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(prompt_whose_window_is_gone_gets_the_same_answer),
+        cmocka_unit_test(conversations_go_on_right_after_a_restart_at_every_edge),
+        cmocka_unit_test(blocks_copied_under_load_are_whole),
+        cmocka_unit_test(memory_of_the_last_owner_changes_no_answer),
+    };
+    return cmocka_run_group_tests_name("cache bugs", tests, NULL, NULL);
+}
