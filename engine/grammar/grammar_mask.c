@@ -1,0 +1,426 @@
+/* grammar_mask.c - from a state to a bit set. */
+#include "engine/grammar/grammar_mask.h"
+#include "config/hash.h"
+
+/* ---- one token ---- */
+
+static bool is_space(uint8_t byte)
+{
+    return byte == ' ' || byte == '\n' || byte == '\t' || byte == '\r';
+}
+
+static bool space_is_spent(const struct masker *masker, const struct grammar_state *state)
+{
+    return state->space >= GRAMMAR_SPACE_MOST &&
+           (masker->program->set[state->set].flags & NFA_SPACE);
+}
+
+static bool try_bytes(const struct masker *masker, struct grammar_state *state, struct slice bytes)
+{
+    const struct program *program = masker->program;
+    struct run_frames frames = { .frame = state->frame };
+    struct run run = run_of(state);
+    for (size_t i = 0; i < bytes.size; i++) {
+        uint8_t byte = (uint8_t)bytes.data[i];
+        bool spaces = is_space(byte) && (program->set[run.set].flags & NFA_SPACE);
+        struct run_note note;
+        if (run_take(program, &run, &frames, byte, &note) != RUN_YES) return false;
+        state->space = spaces ? (uint16_t)(state->space + 1) : 0;
+    }
+    state->seen = run.seen;
+    state->set = run.set;
+    state->chars = run.chars;
+    state->depth = run.depth;
+    return true;
+}
+
+static bool try_symbol(const struct masker *masker, struct grammar_state *state, unsigned symbol)
+{
+    struct run_frames frames = { .frame = state->frame };
+    struct run run = run_of(state);
+    struct run_note note;
+    if (run_take(masker->program, &run, &frames, symbol, &note) != RUN_YES) return false;
+    state->seen = run.seen;
+    state->set = run.set;
+    state->chars = run.chars;
+    state->depth = run.depth;
+    state->space = 0;
+    return true;
+}
+
+static bool can_end(const struct masker *masker, const struct grammar_state *state)
+{
+    return state->depth == 0 && (masker->program->set[state->set].flags & NFA_FINAL);
+}
+
+bool mask_try(const struct masker *masker, const struct grammar_state *state, uint32_t token,
+              struct grammar_state *after)
+{
+    const struct grammar_vocab *vocab = masker->vocab;
+    struct grammar_state next = *state;
+    struct slice bytes = vocab_bytes(vocab->vocab, token);
+    bool yes;
+    if (token == vocab->eos) {
+        yes = state->ended || can_end(masker, state);
+        next.ended = true;
+    } else if (state->ended || token >= vocab->vocab->size) {
+        yes = false;
+    } else if (token == vocab->dsml) {
+        yes = try_symbol(masker, &next, SYMBOL_DSML);
+    } else if (token == vocab->think_end) {
+        yes = try_symbol(masker, &next, SYMBOL_THINK_END);
+    } else if (vocab_is_added(vocab->vocab, token)) {
+        yes = try_symbol(masker, &next, SYMBOL_ADDED);
+    } else {
+        bool spent = space_is_spent(masker, state) && bit_get(vocab->spaced, token);
+        yes = bytes.size && bytes.size <= TOKEN_BYTES_MOST && !spent &&
+              try_bytes(masker, &next, bytes);
+    }
+    if (yes && after) *after = next;
+    return yes;
+}
+
+/* ---- walking the tree ---- */
+
+struct ids {
+    uint32_t *id;
+    uint32_t count, room;
+    bool failed;  // no memory: the mask is right, but is not kept
+};
+
+static void ids_add(struct ids *ids, uint32_t id)
+{
+    if (ids->count == ids->room && !ids->failed) {
+        uint32_t room = ids->room ? 2 * ids->room : 1024;
+        uint32_t *bigger = realloc(ids->id, room * sizeof *bigger);
+        if (bigger) {
+            ids->id = bigger;
+            ids->room = room;
+        } else {
+            ids->failed = true;
+        }
+    }
+    if (!ids->failed) ids->id[ids->count++] = id;
+}
+
+struct walk {
+    const struct masker *masker;
+    struct run_frames frames;
+    struct ids sure, maybe;
+};
+
+static void walk_maybe(struct walk *walk, uint32_t node)
+{
+    const struct token_tree *tree = &walk->masker->vocab->tree;
+    for (uint32_t i = node; i < tree->end[node]; i++)
+        if (tree->token[i] != VOCAB_NONE) ids_add(&walk->maybe, tree->token[i]);
+}
+
+static void walk_tree(struct walk *walk, struct run from)
+{
+    const struct token_tree *tree = &walk->masker->vocab->tree;
+    struct run at[TOKEN_BYTES_MOST + 1];
+    struct run_note note[TOKEN_BYTES_MOST + 1];
+    unsigned depth = 0;  // of the last node taken
+    at[0] = from;
+    for (uint32_t node = 0; node < tree->count;) {
+        unsigned want = tree->depth[node];
+        while (depth >= want) run_undo(&walk->frames, note[depth--]);
+        at[want] = at[depth];
+        enum run_step step = run_take(walk->masker->program, &at[want], &walk->frames,
+                                      tree->byte[node], &note[want]);
+        if (step == RUN_YES) {
+            depth = want;
+            if (tree->token[node] != VOCAB_NONE) ids_add(&walk->sure, tree->token[node]);
+            node++;
+        } else {
+            if (step == RUN_MAYBE) walk_maybe(walk, node);
+            node = tree->end[node];
+        }
+    }
+    while (depth > 0) run_undo(&walk->frames, note[depth--]);
+}
+
+static void walk_token(struct walk *walk, struct run run, uint32_t token)
+{
+    struct slice bytes = vocab_bytes(walk->masker->vocab->vocab, token);
+    struct run_note note[TOKEN_BYTES_MOST];
+    size_t taken = 0;
+    enum run_step step = RUN_YES;
+    for (; taken < bytes.size; taken++) {
+        step = run_take(walk->masker->program, &run, &walk->frames, (uint8_t)bytes.data[taken],
+                        &note[taken]);
+        if (step != RUN_YES) break;
+    }
+    while (taken > 0) run_undo(&walk->frames, note[--taken]);
+    if (step == RUN_YES) ids_add(&walk->sure, token);
+    if (step == RUN_MAYBE) ids_add(&walk->maybe, token);
+}
+
+/* ---- the text that most of a mask is made of ---- */
+
+struct liberty {
+    enum text_kind kind;
+    uint16_t state;
+    uint32_t room;  // characters
+    bool settled;   // the room is larger than any token's need, and enough was written
+};
+
+static bool find_liberty(const struct program *program, const struct run *run, struct liberty *out)
+{
+    const struct program_set *set = &program->set[run->set];
+    if (!set->text) return false;
+    *out = (struct liberty){ .kind = set->text >> 12,
+                             .state = (uint16_t)((set->text & 0xfffu) - 1),
+                             .room = UINT32_MAX };
+    if (set->text_guard) {
+        const struct guard *guard = &program->guard[set->text_guard - 1];
+        if (guard->kind != GUARD_CHARS || run->chars > guard->high) return false;
+        out->room = guard->high - run->chars;
+    }
+    return true;
+}
+
+/* Far from all limits of the text, so that nothing depends on how long it is? */
+static bool is_settled(const struct program *program, const struct run *run)
+{
+    const struct program_set *set = &program->set[run->set];
+    if (!set->counted) return true;
+    const struct program_any *any = set->guard ? &program->any[set->guard - 1] : NULL;
+    if (!any) return false;
+    for (uint32_t i = 0; i < any->count; i++) {
+        const struct guard *guard = &program->guard[program->any_guard[any->guard + i]];
+        if (guard->kind != GUARD_CHARS || run->chars < guard->low) return false;
+        if (guard->high < run->chars || guard->high - run->chars <= TOKEN_BYTES_MOST) return false;
+    }
+    return true;
+}
+
+/* Takes away the tokens that do not fit into the room. */
+static void fit(const struct grammar_vocab *vocab, const struct liberty *liberty, uint32_t *allowed)
+{
+    const struct token_chars *chars = &vocab->chars[liberty->kind];
+    if (liberty->room < TOKEN_CHARS_SHORT) {
+        const uint32_t *up_to = chars->up_to + (size_t)liberty->room * vocab->words;
+        for (uint32_t w = 0; w < vocab->words; w++) allowed[w] &= up_to[w];
+        return;
+    }
+    for (uint32_t i = 0; i < chars->longers && chars->chars[i] > liberty->room; i++)
+        bit_clear(allowed, chars->longer[i]);
+}
+
+/* ---- making ---- */
+
+static const uint32_t *stay_of(const struct grammar_vocab *vocab, const struct liberty *liberty)
+{
+    return vocab->stay[liberty->kind] + (size_t)liberty->state * vocab->words;
+}
+
+/* Walks what the text does not answer by itself. The base that the ids come on top of. */
+static const uint32_t *walk_rest(struct walk *walk, const struct run *run, bool by_text,
+                                 const struct liberty *liberty)
+{
+    const struct grammar_vocab *vocab = walk->masker->vocab;
+    if (!by_text) {
+        walk_tree(walk, *run);
+        return NULL;
+    }
+    struct id_run leave = vocab->leave[liberty->kind][liberty->state];
+    for (uint32_t i = 0; i < leave.count; i++)
+        walk_token(walk, *run, vocab->leave_id[leave.from + i]);
+    return stay_of(vocab, liberty);
+}
+
+static void put_ids(const struct masker *masker, const struct grammar_state *state,
+                    const struct mask_entry *entry, uint32_t *allowed)
+{
+    for (uint32_t i = 0; i < entry->sure; i++) bit_put(allowed, entry->id[i]);
+    for (uint32_t i = entry->sure; i < entry->sure + entry->maybe; i++)
+        if (mask_try(masker, state, entry->id[i], NULL)) bit_put(allowed, entry->id[i]);
+}
+
+static void put_base(const struct masker *masker, const uint32_t *base, uint32_t *allowed)
+{
+    size_t bytes = masker->vocab->words * sizeof *allowed;
+    if (base) memcpy(allowed, base, bytes);
+    else memset(allowed, 0, bytes);
+}
+
+/* A mask that depends on more than its key: straight into the bit set. */
+static void make_here(const struct masker *masker, const struct grammar_state *state,
+                      uint32_t *allowed)
+{
+    uint32_t frame[GRAMMAR_FRAMES];
+    struct run run = run_of(state);
+    struct liberty liberty;
+    struct walk walk = { .masker = masker, .frames = { .frame = frame } };
+    memcpy(frame, state->frame, state->depth * sizeof *frame);
+
+    bool by_text = find_liberty(masker->program, &run, &liberty);
+    // Inside a character the number of those that follow is not known ahead.
+    // Nor do other readings keep within the room.
+    if (by_text && liberty.room <= TOKEN_BYTES_MOST &&
+        (masker->program->set[run.set].mixed ||
+         !masker->vocab->text[liberty.kind].boundary[liberty.state]))
+        by_text = false;
+    const uint32_t *base = walk_rest(&walk, &run, by_text, &liberty);
+    put_base(masker, base, allowed);
+    if (by_text && liberty.room <= TOKEN_BYTES_MOST) fit(masker->vocab, &liberty, allowed);
+    for (uint32_t i = 0; i < walk.sure.count; i++) bit_put(allowed, walk.sure.id[i]);
+    must(!walk.sure.failed);
+    free(walk.sure.id);
+    free(walk.maybe.id);
+}
+
+/* ---- keeping ---- */
+
+void mask_cache_init(struct mask_cache *cache)
+{
+    *cache = (struct mask_cache){ 0 };
+    pthread_mutex_init(&cache->lock, NULL);
+}
+
+static void forget_all(struct mask_cache *cache)
+{
+    for (uint32_t i = 0; i < MASK_SLOTS; i++) {
+        if (cache->slot[i]) free(cache->slot[i]->id);
+        free(cache->slot[i]);
+        cache->slot[i] = NULL;
+    }
+    cache->count = 0;
+    cache->bytes = 0;
+}
+
+void mask_cache_release(struct mask_cache *cache)
+{
+    forget_all(cache);
+    pthread_mutex_destroy(&cache->lock);
+}
+
+static uint32_t slot_of(const struct mask_cache *cache, const struct mask_key *key)
+{
+    uint32_t at = (uint32_t)hash64(key, sizeof *key, 0) % MASK_SLOTS;
+    while (cache->slot[at] && memcmp(&cache->slot[at]->key, key, sizeof *key) != 0)
+        at = (at + 1) % MASK_SLOTS;
+    return at;
+}
+
+static bool can_keep(const struct masker *masker, const struct grammar_state *state,
+                     struct mask_key *key)
+{
+    struct run run = run_of(state);
+    if (!is_settled(masker->program, &run)) return false;
+    *key = (struct mask_key){ .set = state->set,
+                              .frame = state->depth ? state->frame[state->depth - 1] : PROGRAM_NONE,
+                              .seen = state->depth ? 0 : state->seen };
+    return true;
+}
+
+/* With the lock held: fills `allowed` from a kept mask. */
+static bool use_kept(const struct masker *masker, const struct grammar_state *state,
+                     const struct mask_key *key, uint32_t *allowed)
+{
+    const struct mask_entry *entry = masker->cache->slot[slot_of(masker->cache, key)];
+    if (!entry || state->depth + entry->rise >= GRAMMAR_DEPTH_FREE) return false;
+    put_base(masker, entry->base, allowed);
+    put_ids(masker, state, entry, allowed);
+    return true;
+}
+
+static void keep(struct mask_cache *cache, struct mask_entry *entry)
+{
+    size_t bytes = sizeof *entry + (entry->sure + entry->maybe) * sizeof *entry->id;
+    pthread_mutex_lock(&cache->lock);
+    if (cache->bytes + bytes > MASK_BYTES_MOST || cache->count >= MASKS_MOST) forget_all(cache);
+    uint32_t at = slot_of(cache, &entry->key);
+    if (cache->slot[at]) {  // another thread was first
+        free(entry->id);
+        free(entry);
+    } else {
+        cache->slot[at] = entry;
+        cache->count++;
+        cache->bytes += bytes;
+    }
+    pthread_mutex_unlock(&cache->lock);
+}
+
+/* Walks with only the frame of the key known. NULL: no memory, or nesting is too deep for that. */
+static struct mask_entry *entry_make(const struct masker *masker, const struct grammar_state *state,
+                                     const struct mask_key *key)
+{
+    uint32_t frame[GRAMMAR_FRAMES];
+    struct run run = run_of(state);
+    struct liberty liberty;
+    struct walk walk = { .masker = masker, .frames = { .frame = frame } };
+    walk.frames.unknown = run.depth ? (uint16_t)(run.depth - 1) : 0;
+    walk.frames.deepest = run.depth;
+    memcpy(frame, state->frame, state->depth * sizeof *frame);
+
+    bool by_text = find_liberty(masker->program, &run, &liberty);
+    const uint32_t *base = walk_rest(&walk, &run, by_text, &liberty);
+    struct mask_entry *entry = calloc(1, sizeof *entry);
+    uint32_t *id = realloc(walk.sure.id, (walk.sure.count + walk.maybe.count + 1) * sizeof *id);
+    bool deep = walk.frames.deepest >= GRAMMAR_DEPTH_FREE;
+    if (!entry || !id || walk.sure.failed || walk.maybe.failed || deep) {
+        free(id ? id : walk.sure.id);
+        free(walk.maybe.id);
+        free(entry);
+        return NULL;
+    }
+    if (walk.maybe.count)
+        memcpy(id + walk.sure.count, walk.maybe.id, walk.maybe.count * sizeof *id);
+    free(walk.maybe.id);
+    *entry = (struct mask_entry){ .key = *key,
+                                  .base = base,
+                                  .id = id,
+                                  .sure = walk.sure.count,
+                                  .maybe = walk.maybe.count,
+                                  .rise = (uint16_t)(walk.frames.deepest - run.depth) };
+    return entry;
+}
+
+static void put_added(const struct masker *masker, const struct grammar_state *state,
+                      uint32_t *allowed)
+{
+    const struct grammar_vocab *vocab = masker->vocab;
+    const uint32_t named[] = { vocab->eos, vocab->dsml, vocab->think_end };
+    if (program_edge_of(masker->program, state->set, SYMBOL_ADDED))
+        for (uint32_t w = 0; w < vocab->words; w++) allowed[w] |= vocab->added[w];
+    for (size_t i = 0; i < 3; i++)
+        if (named[i] != VOCAB_NONE && mask_try(masker, state, named[i], NULL))
+            bit_put(allowed, named[i]);
+}
+
+void mask_make(const struct masker *masker, const struct grammar_state *state, uint32_t *allowed)
+{
+    const struct grammar_vocab *vocab = masker->vocab;
+    struct mask_key key;
+    bool done = false;
+
+    if (state->ended) {
+        put_base(masker, NULL, allowed);
+        if (vocab->eos != VOCAB_NONE) bit_put(allowed, vocab->eos);
+        return;
+    }
+    bool keeps = can_keep(masker, state, &key);
+    if (keeps) {
+        pthread_mutex_lock(&masker->cache->lock);
+        done = use_kept(masker, state, &key, allowed);
+        if (done) masker->cache->hits++;
+        else masker->cache->misses++;
+        pthread_mutex_unlock(&masker->cache->lock);
+    }
+    struct mask_entry *entry = keeps && !done && state->depth < GRAMMAR_DEPTH_FREE
+                                   ? entry_make(masker, state, &key)
+                                   : NULL;
+    if (entry) {
+        put_base(masker, entry->base, allowed);
+        put_ids(masker, state, entry, allowed);
+        keep(masker->cache, entry);
+    } else if (!done) {
+        make_here(masker, state, allowed);
+    }
+    if (space_is_spent(masker, state))
+        for (uint32_t w = 0; w < vocab->words; w++) allowed[w] &= ~vocab->spaced[w];
+    put_added(masker, state, allowed);
+}

@@ -1,0 +1,56 @@
+/* grammar_mask.h - masks of one grammar, and the ones kept. Private to engine/grammar.
+ *
+ * What may come next depends on the set, on the frame it would return to, and on the names seen:
+ * that is the key. A mask is kept as a text rule's bit set (or nothing) and the few ids besides, and
+ * those ids apart that look below that frame; they are tried at each use. Where a text's length
+ * limit is near, or nesting is deep, a mask is made anew.
+ */
+#ifndef ENGINE_GRAMMAR_GRAMMAR_MASK_H
+#define ENGINE_GRAMMAR_GRAMMAR_MASK_H
+
+#include <pthread.h>
+#include "engine/grammar/grammar_run.h"
+
+enum {
+    MASK_BYTES_MOST = 8 << 20,  // of kept masks of one grammar; then it begins anew
+    MASK_SLOTS = 4096,
+    MASKS_MOST = MASK_SLOTS / 2,
+};
+
+struct mask_key {
+    uint64_t seen;
+    uint32_t set, frame;
+};
+
+struct mask_entry {
+    struct mask_key key;
+    const uint32_t *base;  // of the vocabulary; NULL: nothing
+    uint32_t *id;          // [sure + maybe]; owned
+    uint32_t sure, maybe;
+    uint16_t rise;  // frames above its own that a token may push
+};
+
+struct mask_cache {
+    pthread_mutex_t lock;
+    struct mask_entry *slot[MASK_SLOTS];  // owned
+    uint32_t count;
+    size_t bytes;
+    uint64_t hits, misses;
+};
+
+void mask_cache_init(struct mask_cache *cache);
+void mask_cache_release(struct mask_cache *cache);
+
+struct masker {
+    const struct program *program;
+    const struct grammar_vocab *vocab;
+    struct mask_cache *cache;
+};
+
+void mask_make(const struct masker *masker, const struct grammar_state *state, uint32_t *allowed);
+
+/* Would the state take this token? Then *after, if wanted, is the state behind it. */
+bool mask_try(const struct masker *masker, const struct grammar_state *state, uint32_t token,
+              struct grammar_state *after);
+
+#endif
