@@ -238,6 +238,20 @@ static void pin_host(struct depot *depot)
     }
 }
 
+static void log_memory(const struct depot *depot)
+{
+    struct log_line line;
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < depot->arena.ranges; i++) bytes += depot->arena.range[i].iov_len;
+    if (!bytes) return;
+    log_begin(&line, OPT_LOG_LEVEL_INFO, "cache_memory");
+    log_int(&line, "host", (int64_t)bytes);
+    log_int(&line, "host_blocks", depot->arena.part[KV_G].slots);
+    log_int(&line, "host_windows", depot->arena.part[KV_W].slots);
+    log_int(&line, "index", (int64_t)prefix_tree_bytes(depot->options.tree));
+    log_end(&line);
+}
+
 static void release_memory(struct depot *depot)
 {
     struct dev *dev = depot->options.dev;
@@ -260,6 +274,7 @@ enum status depot_init(struct depot *depot, const struct depot_options *options,
     *depot = (struct depot){ .options = *options, .stepped_ns = now_ns() };
     if (make_host(depot) == OK && open_disk(depot, err) == OK && make_movers(depot) == OK) {
         pin_host(depot);
+        log_memory(depot);
         return OK;
     }
     if (depot->disk) depot->keeps_arena = !disk_close(depot->disk, 0);
@@ -414,6 +429,9 @@ int depot_wait_ms(const struct depot *depot)
     if (depot->spill.count || (depot->fetch && depot_reads(depot))) ms = sooner(ms, 5);
     for (int object = 0; object < KV_OBJECTS; object++) {
         if (depot->save[object].count) ms = sooner(ms, 1);
+        bool full =
+            depot->arena.part[object].slots && depot->options.pool[object][KV_HOST].free_count == 0;
+        if (full) ms = sooner(ms, 2);  // a load may wait for a slot
         const struct depot_item *item = ring_first(&depot->due[object]);
         if (!item) continue;
         uint32_t left_s = item->due_s > now_s ? item->due_s - now_s : 0;

@@ -39,10 +39,15 @@ static uint32_t tenant_of(struct prefix_cache *cache, const uint8_t tag[RECORD_T
     return unused;
 }
 
+/* Records of one tenant often follow each other, and there may be millions. */
 static uint32_t found_tenant(void *user, const uint8_t tag[RECORD_TAG])
 {
-    uint32_t number = tenant_of(user, tag);
-    return number < CACHE_TENANTS ? number : UINT32_MAX;
+    struct prefix_cache *cache = user;
+    const struct cache_tenant *latest = &cache->tenant[cache->found_tenant];
+    if (latest->is_known && memcmp(latest->tag, tag, RECORD_TAG) == 0) return cache->found_tenant;
+    uint32_t number = tenant_of(cache, tag);
+    if (number == CACHE_TENANTS) return UINT32_MAX;
+    return cache->found_tenant = number;
 }
 
 static void tag_of(void *user, uint32_t tenant, uint8_t tag[RECORD_TAG])

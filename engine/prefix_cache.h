@@ -40,6 +40,7 @@ struct prefix_cache {
     struct resume_rates rates;
     struct codec_map g_map;       // how a G is encoded on disk
     struct cache_tenant *tenant;  // [CACHE_TENANTS] owned; the tree's numbers
+    uint32_t found_tenant;        // of the latest record found on disk
     struct prefix_ref *path;      // [context / 128] of the latest match
     struct resume_block *block;   // likewise
 };
