@@ -193,6 +193,8 @@ docs: $(BUILD)/fathomd  ## prints docs/OPTIONS.md and config/sample.ini from the
 docs-check: $(BUILD)/fathomd
 	@$(BUILD)/fathomd options --markdown | diff docs/OPTIONS.md - && \
 	 $(BUILD)/fathomd options --ini | diff config/sample.ini -
+	@grep -oE '[a-z_]+_test\.[a-z0-9_]+' docs/CACHE_INVARIANTS.md | sort -u | while IFS=. read -r file test; do \
+	    grep -qsw "static void $$test" cache/$$file.c engine/$$file.c || { echo "docs/CACHE_INVARIANTS.md: no $$file.$$test"; exit 1; }; done
 
 format:  ## clang-format
 	@clang-format -i $(SOURCES)

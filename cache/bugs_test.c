@@ -483,7 +483,7 @@ static void prompt_of_whole_blocks_leaves_a_token_to_compute(void **unused)  // 
     unmake(shadow);
 }
 
-static void window_brings_the_drafts_rows_with_it(void **unused)  // B17
+static void window_brings_the_rows_of_every_layer_with_it(void **unused)  // B17
 {
     (void)unused;
     struct shadow *shadow = make(60, 20, WITH_DISK);
@@ -493,10 +493,10 @@ static void window_brings_the_drafts_rows_with_it(void **unused)  // B17
     shadow_start(shadow, seq);
     assert_int_equal(seq->computed, 3 * KV_BLOCK_TOKENS);
     const uint32_t *w = shadow_device_image(shadow, KV_W, seq->lease.w_page[0]);
-    uint32_t draft = shadow->shape.layers - 1;  // the last layer of this geometry is the drafts'
+    uint32_t last = shadow->shape.layers - 1;  // it has no G: its window is all there is of it
     for (uint32_t row = 0; row < KV_BLOCK_TOKENS; row++)
-        assert_int_equal(w[draft * KV_BLOCK_TOKENS + row],
-                         shadow_word(seq->past[2 * KV_BLOCK_TOKENS + row + 1], draft, PLANE_ROW));
+        assert_int_equal(w[last * KV_BLOCK_TOKENS + row],
+                         shadow_word(seq->past[2 * KV_BLOCK_TOKENS + row + 1], last, PLANE_ROW));
     shadow_stop(shadow, seq, false);
     free(seq);
     unmake(shadow);
@@ -583,7 +583,7 @@ int main(void)
         cmocka_unit_test(keys_that_differ_in_one_bit_are_two_blocks),
         cmocka_unit_test(poisoned_path_is_not_found_again_even_after_a_restart),
         cmocka_unit_test(prompt_of_whole_blocks_leaves_a_token_to_compute),
-        cmocka_unit_test(window_brings_the_drafts_rows_with_it),
+        cmocka_unit_test(window_brings_the_rows_of_every_layer_with_it),
         cmocka_unit_test(load_takes_one_window_whatever_the_prefix),
         cmocka_unit_test(slot_of_another_owner_shows_nothing_of_it),
         cmocka_unit_test(lookup_asks_no_device_and_a_load_holds_nobody_up),
