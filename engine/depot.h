@@ -61,6 +61,7 @@ struct depot {
     struct depot_fetch *fetch;             // those under way
     uint32_t fetched[KV_OBJECTS];          // slots of the host that they have taken
     uint32_t found[KV_OBJECTS];            // records at opening
+    bool is_numbered;                      // and their slots are their pools'
     struct depot_item *refused;            // [refusals] of these, no place in the tree
     uint32_t refusals;
     bool wipes;        // slots given back are overwritten

@@ -241,6 +241,12 @@ void depot_hit(struct depot *depot, const struct prefix_ref *path, uint32_t know
     if (!known) return;
     uint32_t due_s = now_s(depot) + depot->options.limits.disk_after_s;
     ring_push(&depot->due[KV_G], (struct depot_item){ .ref = path[known - 1], .due_s = due_s });
+    bool came_up = w && prefix_tree_look(tree, *w, &look) &&
+                   look.state[KV_W][KV_HOST] == COPY_VALID &&
+                   look.state[KV_W][KV_DISK] == COPY_VALID;
+    if (!came_up) return;  // else its time is already running
+    due_s = now_s(depot) + depot->options.limits.w_ttl_s;
+    ring_push(&depot->due[KV_W], (struct depot_item){ .ref = *w, .due_s = due_s });
 }
 
 static void look_at_g(struct depot *depot, struct prefix_ref ref)

@@ -356,6 +356,10 @@ static void a_conversation_from_before_the_restart_is_a_hit(void **unused)
     assert_int_equal(use(&bed, 1), 8);
     assert_int_equal(use(&bed, 2), 5);
     assert_int_equal(bed.depot.disk_stats.store.orphans, 0);
+    assert_int_equal(count_of(&bed, KV_W, KV_HOST), 2);
+    later(&bed, 1000);  // windows stay on disk alone
+    assert_int_equal(count_of(&bed, KV_W, KV_HOST), 0);
+    assert_int_equal(count_of(&bed, KV_W, KV_DISK), 2);
     assert_int_equal(compute(&bed, 1, 10), 10);  // and goes on
     settle(&bed);
     unmake(&bed);
