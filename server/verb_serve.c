@@ -412,6 +412,15 @@ int verb_serve(int argc, char **argv)
         free(daemon);
         return 2;
     }
+    if (daemon->options.rest_count) {  // such as the `false` of --some-flag false
+        fprintf(stderr,
+                "fathomd: found \"%s\" behind the options, wanted none: a flag is said as --flag, "
+                "--no-flag or --flag=false\n",
+                daemon->options.rest[0]);
+        options_release(&daemon->options);
+        free(daemon);
+        return 2;
+    }
     switch (daemon->options.ask) {
     case ASK_HELP:
         code = print(options_add_help);
