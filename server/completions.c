@@ -212,7 +212,6 @@ static void prep(struct request *request)
     if (status == OK) return;
     if (refused.refusal == REFUSE_CONTEXT && !refused.param[0])
         snprintf(refused.param, sizeof refused.param, "prompt");
-    for (uint32_t i = 0; i < request->job_count; i++) job_free(request->job[i]);
     request_refuse(request, refused.refusal, refused.param[0] ? refused.param : NULL,
                    refused.err.text);
 }
