@@ -340,7 +340,7 @@ static void allow(struct depot *depot, bool decoding, uint64_t now)
 {
     double seconds = (double)(now - depot->stepped_ns) / 1e9;
     double bytes_s = depot->mover.in.bytes_s > 0 ? depot->mover.in.bytes_s : LINK_BYTES_S;
-    if (seconds > 0.05) seconds = 0.05;
+    if (seconds > 0.25) seconds = 0.25;  // after a rest
     kv_mover_allow(&depot->mover,
                    decoding ? (uint64_t)(bytes_s * LINK_SHARE * seconds) : UINT64_MAX);
     depot->stepped_ns = now;
