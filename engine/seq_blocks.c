@@ -182,6 +182,17 @@ void seq_commit(struct seq *seq)
     lease_commit(&seq->lease, seq->token, final_tokens(seq));
 }
 
+void seq_poison(struct seq *seq, struct prefix_cache *cache)
+{
+    struct lease *lease = &seq->lease;
+    for (uint32_t i = 0; i < lease->w_pages; i++)
+        if (!prefix_is_none(lease->w_pin[i].ref))
+            prefix_cache_poison(cache, lease->w_pin[i].ref, KV_W);
+    for (uint32_t i = lease->g_blocks; i-- > 0;)
+        if (!prefix_is_none(lease->g_pin[i].ref))
+            prefix_cache_poison(cache, lease->g_pin[i].ref, KV_G);
+}
+
 void seq_give_back(struct seq *seq, struct prefix_cache *cache, bool keep)
 {
     if (seq->phase == SEQ_LOADING) end_load(seq, cache);

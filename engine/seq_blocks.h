@@ -32,6 +32,9 @@ bool seq_fork(struct seq *parent, struct seq *child, struct lease_copy copy[KV_O
 /* What was computed of known tokens may now be found by others. */
 void seq_commit(struct seq *seq);
 
+/* What it holds made logits that are no numbers: nobody may find it any more. */
+void seq_poison(struct seq *seq, struct prefix_cache *cache);
+
 /* To WAITING, from wherever it is. With keep its last window stays, to go on from. */
 void seq_give_back(struct seq *seq, struct prefix_cache *cache, bool keep);
 

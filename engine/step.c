@@ -124,7 +124,7 @@ static void end(struct stepper *stepper, uint32_t index, enum finish finish, uin
     take_out(stepper, index);
     if (finish == FINISH_STOP || finish == FINISH_LENGTH) look_back(stepper, seq);
     if (seq == stepper->checking) stepper->checking = NULL;
-    give_back(stepper, seq, !stepper->stats.failed);
+    give_back(stepper, seq, finish != FINISH_FAILED);
     seq_leave(seq, stepper->cache);
     forget(stepper, seq);
     if (finish == FINISH_CANCELLED) stepper->stats.cancelled++;
@@ -511,9 +511,33 @@ static bool is_stop(const struct job *job, uint32_t token)
     return false;
 }
 
+/* Logits that are no numbers. A resumed prompt may have brought them along: before it has said anything
+ * it is computed once more, from its start. */
+static void apply_wrong(struct stepper *stepper, struct seq *seq)
+{
+    bool again = seq->plan.known > 0 && seq->tokens == seq->job->prompt_tokens && !seq->retried;
+    log_say(OPT_LOG_LEVEL_ERROR, "wrong_logits", "%u tokens, %u of them from the cache: %s",
+            seq->tokens, seq->outcome.hit_tokens,
+            again ? "what was found is dropped, and all is computed again" : "the job has failed");
+    seq_poison(seq, stepper->cache);
+    if (!again) {
+        end(stepper, index_of(stepper, seq), FINISH_FAILED, NO_TOKEN);
+        return;
+    }
+    give_back(stepper, seq, false);
+    forget(stepper, seq);
+    seq->pending = 0;
+    seq->retried = true;
+    seq->scope.reads = false;
+}
+
 static void apply_drawn(struct stepper *stepper, struct seq *seq, const struct sample_out *out)
 {
     struct job *job = seq->job;
+    if (out->wrong) {
+        apply_wrong(stepper, seq);
+        return;
+    }
     if (!seq->first_ns) seq->first_ns = now_ns();
     if (is_stop(job, out->id)) {
         end(stepper, index_of(stepper, seq), FINISH_STOP, out->id);

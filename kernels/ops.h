@@ -275,6 +275,7 @@ struct sample_out {
     float logprob;  // of id; filled when logprobs > 0
     uint32_t top_id[TOP_LOGPROBS];
     float top_logprob[TOP_LOGPROBS];
+    uint32_t wrong;  // 1: the logits are no numbers, and id means nothing
 };
 
 struct sample_args {

@@ -4,6 +4,7 @@
  * drop becomes 0. The draw is the inverse of their cumulative distribution at one uniform number that
  * is a hash of seed and position.
  */
+#include <math.h>
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/softmax.h"
@@ -205,6 +206,7 @@ static void sample_one(void *context, uint32_t r, uint32_t thread)
     shares.p = (float *)(shares.edge + vocab);
     float *raw = shares.p + vocab;
 
+    out->wrong = !(logit[0] == logit[0]);  // NaN: what is so before the head is so in all of them
     if (row->logprobs) {
         top = row->logprobs - 1 < TOP_LOGPROBS ? row->logprobs - 1 : TOP_LOGPROBS;
         if (top > vocab) top = vocab;

@@ -214,7 +214,10 @@ static __global__ void __launch_bounds__(PICK_THREADS) sample_pick(struct sample
         id = pick(&room, job.chunk + (size_t)r * job.chunks, job.chunks, job.vocab,
                   uniform(row.seed, row.position),
                   [&](uint32_t i) { return share_of(logit[i], most, temperature); });
-    if (threadIdx.x == 0) job.out[r].id = id;
+    if (threadIdx.x == 0) {
+        job.out[r].id = id;
+        job.out[r].wrong = isnan(logit[0]);  // what is wrong before the head is so in all of them
+    }
 }
 
 extern "C" void cuda_sample(struct dev *dev, const struct sample_args *args)

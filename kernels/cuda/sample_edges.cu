@@ -473,6 +473,7 @@ static __global__ void __launch_bounds__(THREADS, 1) sample_rows(struct sample_j
     }
     if (at.rank == 0 && threadIdx.x == 0) {
         out->id = id;
+        out->wrong = isnan(logit[0]);
         if (row.logprobs) out->logprob = logit[id] - whole;
     }
     cluster_sync();  // nor into one that has ended
