@@ -5,7 +5,7 @@
 #include "cache/prefix_parts.h"
 #include "config/clock.h"
 
-enum { SEGMENT = 32 << 10, SEGMENTS = 14, OPEN_TRIES = 50 };
+enum { SEGMENT = 32 << 10, SEGMENTS = 9, OPEN_TRIES = 50 };
 
 /* Said by the store within one of its calls, so heard after it. */
 struct shadow_note {
@@ -443,7 +443,13 @@ static void close_all(struct shadow *shadow)
 {
     shadow_settle(shadow);
     shadow->fault.hold = false;
-    if (shadow->store) must(store_close(shadow->store, 60000));
+    if (shadow->store) {
+        struct store_stats stats;
+        store_stats(shadow->store, &stats);
+        shadow->forwarded += stats.forward_writes;
+        shadow->lost += stats.lost;
+        must(store_close(shadow->store, 60000));
+    }
     shadow->store = NULL;
     for (int object = 0; object < KV_OBJECTS; object++) {
         free(shadow->device[object]);

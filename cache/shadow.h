@@ -105,6 +105,7 @@ struct shadow {
     uint64_t random;
     uint32_t now_s;
     uint64_t hits, misses, resumed, computed, replays, restores, forks, found, busy, landed, failed;
+    uint64_t forwarded, lost;  // records of the store
 };
 
 /* Not 0 while the cache's own code runs on behalf of a sequence: its allocations may fail then. */

@@ -36,6 +36,7 @@ struct walk {
 struct told {
     uint32_t step;
     uint64_t computed, resumed, replays, restores, forks, found, busy, landed, failed, hits, misses;
+    uint64_t forwarded, lost;
 };
 
 static uint32_t below(struct walk *walk, uint32_t n)
@@ -231,6 +232,23 @@ static void walk_spill_path(struct walk *walk)
     if (count) check_moved(tiers_spill(&walk->shadow.tiers, ref, KV_W, below(walk, 2)));
 }
 
+/* A hit: its path is younger, and what of it is on disk will be written again. */
+static void walk_touch(struct walk *walk)
+{
+    struct shadow *shadow = &walk->shadow;
+    struct prefix_block look;
+    bool w = below(walk, 3) == 0;
+    for (struct prefix_ref ref = any_block(walk); ref.node; ref = look.before) {
+        if (!prefix_tree_look(&shadow->tree, ref, &look)) return;
+        prefix_tree_touch(&shadow->tree, &ref, 1, below(walk, 2));
+        if (w) prefix_tree_touch_w(&shadow->tree, ref);
+        if (look.state[KV_G][KV_DISK] == COPY_VALID)
+            store_touch(shadow->store,
+                        store_first_slot(shadow->store, KV_G) + look.slot[KV_G][KV_DISK]);
+        w = false;
+    }
+}
+
 static void walk_fetch(struct walk *walk)
 {
     for (uint32_t i = 1 + below(walk, 3); i > 0; i--)
@@ -353,15 +371,16 @@ static const struct {
     const char *name;
     uint32_t weight;
 } operation[] = {
-    OPERATION(begin, 130),    OPERATION(poll, 220),      OPERATION(step, 330),
-    OPERATION(speculate, 70), OPERATION(preempt, 25),    OPERATION(fork, 35),
-    OPERATION(finish, 15),    OPERATION(abort, 20),      OPERATION(poison, 4),
-    OPERATION(pump, 250),     OPERATION(pump_all, 12),   OPERATION(save, 40),
-    OPERATION(save_path, 60), OPERATION(spill, 90),      OPERATION(fetch, 10),
-    OPERATION(drop, 6),       OPERATION(evict, 15),      OPERATION(reap, 25),
-    OPERATION(quota, 4),      OPERATION(purge, 2),       OPERATION(spill_path, 50),
-    OPERATION(flush, 7),      OPERATION(clock, 40),      OPERATION(faults, 6),
-    OPERATION(restart, 3),    OPERATION(new_weights, 1), OPERATION(new_geometry, 1),
+    OPERATION(begin, 130),      OPERATION(poll, 220),    OPERATION(step, 330),
+    OPERATION(speculate, 70),   OPERATION(preempt, 25),  OPERATION(fork, 35),
+    OPERATION(finish, 15),      OPERATION(abort, 20),    OPERATION(poison, 4),
+    OPERATION(pump, 330),       OPERATION(pump_all, 12), OPERATION(save, 40),
+    OPERATION(save_path, 110),  OPERATION(spill, 90),    OPERATION(touch, 30),
+    OPERATION(fetch, 10),       OPERATION(drop, 6),      OPERATION(evict, 15),
+    OPERATION(reap, 25),        OPERATION(quota, 4),     OPERATION(purge, 2),
+    OPERATION(spill_path, 110), OPERATION(flush, 7),     OPERATION(clock, 40),
+    OPERATION(faults, 6),       OPERATION(restart, 3),   OPERATION(new_weights, 1),
+    OPERATION(new_geometry, 1),
 };
 enum { OPERATIONS = sizeof operation / sizeof *operation };
 
@@ -439,6 +458,10 @@ static void run_walk(uint64_t seed, const bool *leave_out, bool loud, const char
                            .failed = s->failed,
                            .hits = s->hits,
                            .misses = s->misses };
+    shadow_settle(&walk->shadow);
+    shadow_restart(&walk->shadow, SHADOW_CLEAN);
+    told->forwarded = s->forwarded;
+    told->lost = s->lost;
     shadow_release(&walk->shadow);
     free(walk);
 }
@@ -521,6 +544,8 @@ static void add(struct told *sum, const struct told *one)
     sum->failed += one->failed;
     sum->hits += one->hits;
     sum->misses += one->misses;
+    sum->forwarded += one->forwarded;
+    sum->lost += one->lost;
 }
 
 static void whole_cache_serves_no_wrong_byte_whatever_happens(void **unused)
@@ -548,17 +573,19 @@ static void whole_cache_serves_no_wrong_byte_whatever_happens(void **unused)
     }
     print_message("computed %llu tokens, resumed %llu (%llu restores, %llu replays), %llu forks, "
                   "%llu times no room; %llu transfers landed, %llu failed; disk: %llu right, %llu "
-                  "missed, %llu found\n",
+                  "missed, %llu found, %llu lost, %llu written again\n",
                   (unsigned long long)sum.computed, (unsigned long long)sum.resumed,
                   (unsigned long long)sum.restores, (unsigned long long)sum.replays,
                   (unsigned long long)sum.forks, (unsigned long long)sum.busy,
                   (unsigned long long)sum.landed, (unsigned long long)sum.failed,
                   (unsigned long long)sum.hits, (unsigned long long)sum.misses,
-                  (unsigned long long)sum.found);
+                  (unsigned long long)sum.found, (unsigned long long)sum.lost,
+                  (unsigned long long)sum.forwarded);
     if (steps < 100000) return;
     assert_true(sum.resumed > sum.computed / 10);  // every path was walked, and often
     assert_true(sum.replays > 20 && sum.restores > 1000 && sum.forks > 500 && sum.busy > 500);
-    assert_true(sum.landed > 5000 && sum.failed > 200 && sum.hits > 100 && sum.found > 100);
+    assert_true(sum.landed > 5000 && sum.failed > 200 && sum.hits > 100 && sum.found > 100 &&
+                sum.forwarded > 30);
 }
 
 int main(void)

@@ -66,7 +66,7 @@ struct store_config {
     void *wrap_context;
 
     void *user;
-    /* At opening: a record that outlived the restart. Blocks come before those after them, G before W;
+    /* At opening, whose failing makes it void: a record that outlived the restart. Blocks come before those after them, G before W;
      * every block's chain of G reaches its first one. Returns the owner's word for it. */
     uint64_t (*found)(void *user, uint32_t slot, const struct record_id *id);
     /* The record is gone: `owner` is what store_write or `found` was given. */
