@@ -22,15 +22,17 @@ NVFLAGS := -std=c++20 -O3 -lineinfo -gencode=arch=compute_90a,code=sm_90a -cudar
 LDLIBS  := -lmicrohttpd -lnettle -ljansson -lpcre2-8 -linih -lhwloc -luring -lzstd -lm
 
 # A file's name says what it is: *_test.c a cmocka program, *_fuzz.c a libFuzzer target, *_bench.c a
-# measurement, server/main.c the daemon; everything else is the library they share.
+# measurement, *_tool.c a program that the daemon's tests ask, server/main.c the daemon; everything else
+# is the library they share.
 FLOORS   := $(wildcard config kernels cache engine server)
 SRC      := $(filter-out $(if $(filter yes,$(CUDA)),,kernels/cuda/%),$(shell find $(FLOORS) -name '*.c'))
 CUDA_SRC := $(if $(filter yes,$(CUDA)),$(shell find kernels -name '*.cu'))
 TEST_SRC := $(sort $(filter %_test.c,$(SRC)))
 FUZZ_SRC := $(sort $(filter %_fuzz.c,$(SRC)))
 BENCH_SRC := $(sort $(filter-out engine/fathom_bench.c,$(filter %_bench.c,$(SRC))))
+TOOL_SRC := $(sort $(filter %_tool.c,$(SRC)))
 PROGRAMS := server/main.c engine/fathom_bench.c
-LIB_SRC  := $(filter-out $(TEST_SRC) $(FUZZ_SRC) $(BENCH_SRC) $(PROGRAMS),$(SRC))
+LIB_SRC  := $(filter-out $(TEST_SRC) $(FUZZ_SRC) $(BENCH_SRC) $(TOOL_SRC) $(PROGRAMS),$(SRC))
 OBJ      := $(SRC:%.c=$(BUILD)/%.o)
 LIB_OBJ  := $(CUDA_SRC:%.cu=$(BUILD)/%.cu.o) $(LIB_SRC:%.c=$(BUILD)/%.o)
 ifeq ($(CUDA),yes)
@@ -40,6 +42,7 @@ LDLIBS   += -L$(CUDA_LIB) -lcudart_static -lstdc++ -lrt -ldl
 endif
 TESTS    := $(TEST_SRC:%.c=$(BUILD)/%)
 BENCHES  := $(BENCH_SRC:%.c=$(BUILD)/%)
+TOOLS    := $(TOOL_SRC:%.c=$(BUILD)/%)
 FUZZERS  := $(FUZZ_SRC:%.c=$(BUILD)/%)
 
 # The goals of a fresh machine get their packages first; the others take the machine as it is.
@@ -55,7 +58,7 @@ endif
 .PHONY: all run test unit-test api-test check asan asan-api tsan tsan-api valgrind valgrind-api fuzz fuzzers tidy layers \
         kernels-check docs docs-check format format-check bench bundle install clean help packages
 
-all: $(BUILD)/fathomd $(BUILD)/fathom-bench  ## the daemon and the benchmark of its model
+all: $(BUILD)/fathomd $(BUILD)/fathom-bench $(TOOLS)  ## the daemon and the benchmark of its model
 
 $(BUILD)/fathomd: $(BUILD)/server/main.o $(BUILD)/libfathom.a
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
@@ -100,6 +103,9 @@ $(BUILD)/cache/shadow_walk_test $(BUILD)/cache/no_memory_test: \
 $(BUILD)/%_bench: $(BUILD)/%_bench.o $(BUILD)/libfathom.a
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
+$(BUILD)/%_tool: $(BUILD)/%_tool.o $(BUILD)/libfathom.a
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
 $(BUILD)/%_fuzz: $(BUILD)/%_fuzz.o $(BUILD)/libfathom.a
 	$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LDLIBS)
 
@@ -109,13 +115,13 @@ packages:
 run: $(BUILD)/fathomd  ## gets what is missing, builds, serves the pilot model on 127.0.0.1:8000
 	$(BUILD)/fathomd serve $(if $(filter 0,$(shell id -u)),--allow-root) $(ARGS)
 
-test: $(BUILD)/fathomd $(TESTS) $(BUILD)/venv/ready  ## every unit test, then the daemon's own tests
+test: $(BUILD)/fathomd $(TESTS) $(TOOLS) $(BUILD)/venv/ready  ## every unit test, then the daemon's own tests
 	@.ci/tests $(BUILD) --api $(TESTS)
 
 unit-test: $(TESTS)  ## the unit tests alone
 	@.ci/tests $(BUILD) $(TESTS)
 
-api-test: $(BUILD)/fathomd $(BUILD)/venv/ready  ## the daemon seen from outside, by its real clients
+api-test: $(BUILD)/fathomd $(TOOLS) $(BUILD)/venv/ready  ## the daemon seen from outside, by its real clients
 	@.ci/tests $(BUILD) --api
 
 $(BUILD)/venv/ready: $(wildcard api-tests/requirements.txt)

@@ -280,11 +280,18 @@ void mask_cache_init(struct mask_cache *cache)
     pthread_mutex_init(&cache->lock, NULL);
 }
 
+static void entry_free(struct mask_entry *entry)
+{
+    if (!entry) return;
+    free(entry->id);
+    free(entry->own);
+    free(entry);
+}
+
 static void forget_all(struct mask_cache *cache)
 {
     for (uint32_t i = 0; i < MASK_SLOTS; i++) {
-        if (cache->slot[i]) free(cache->slot[i]->id);
-        free(cache->slot[i]);
+        entry_free(cache->slot[i]);
         cache->slot[i] = NULL;
     }
     cache->count = 0;
@@ -327,21 +334,37 @@ static bool use_kept(const struct masker *masker, const struct grammar_state *st
     return true;
 }
 
-static void keep(struct mask_cache *cache, struct mask_entry *entry)
+static void keep(const struct masker *masker, struct mask_entry *entry)
 {
-    size_t bytes = sizeof *entry + (entry->sure + entry->maybe) * sizeof *entry->id;
+    struct mask_cache *cache = masker->cache;
+    size_t bytes = sizeof *entry + (entry->sure + entry->maybe) * sizeof *entry->id +
+                   (entry->own ? masker->vocab->words * sizeof *entry->own : 0);
     pthread_mutex_lock(&cache->lock);
     if (cache->bytes + bytes > MASK_BYTES_MOST || cache->count >= MASKS_MOST) forget_all(cache);
     uint32_t at = slot_of(cache, &entry->key);
     if (cache->slot[at]) {  // another thread was first
-        free(entry->id);
-        free(entry);
+        entry_free(entry);
     } else {
         cache->slot[at] = entry;
         cache->count++;
         cache->bytes += bytes;
     }
     pthread_mutex_unlock(&cache->lock);
+}
+
+/* Many ids take less room as bits. */
+static void pack(const struct grammar_vocab *vocab, struct mask_entry *entry)
+{
+    if (entry->sure <= vocab->words) return;
+    uint32_t *own = calloc(vocab->words, sizeof *own);
+    if (!own) return;
+    if (entry->base) memcpy(own, entry->base, vocab->words * sizeof *own);
+    for (uint32_t i = 0; i < entry->sure; i++) bit_put(own, entry->id[i]);
+    memmove(entry->id, entry->id + entry->sure, entry->maybe * sizeof *entry->id);
+    uint32_t *id = realloc(entry->id, (entry->maybe + 1) * sizeof *id);
+    if (id) entry->id = id;
+    entry->sure = 0;
+    entry->base = entry->own = own;
 }
 
 /* Walks with only the frame of the key known. NULL: no memory, or nesting is too deep for that. */
@@ -376,6 +399,7 @@ static struct mask_entry *entry_make(const struct masker *masker, const struct g
                                   .sure = walk.sure.count,
                                   .maybe = walk.maybe.count,
                                   .rise = (uint16_t)(walk.frames.deepest - run.depth) };
+    pack(masker->vocab, entry);
     return entry;
 }
 
@@ -416,7 +440,7 @@ void mask_make(const struct masker *masker, const struct grammar_state *state, u
     if (entry) {
         put_base(masker, entry->base, allowed);
         put_ids(masker, state, entry, allowed);
-        keep(masker->cache, entry);
+        keep(masker, entry);
     } else if (!done) {
         make_here(masker, state, allowed);
     }

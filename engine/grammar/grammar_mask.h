@@ -24,7 +24,8 @@ struct mask_key {
 
 struct mask_entry {
     struct mask_key key;
-    const uint32_t *base;  // of the vocabulary; NULL: nothing
+    const uint32_t *base;  // of the vocabulary, or `own`; NULL: nothing
+    uint32_t *own;         // [words]; owned; NULL: the ids are few enough to be listed
     uint32_t *id;          // [sure + maybe]; owned
     uint32_t sure, maybe;
     uint16_t rise;  // frames above its own that a token may push

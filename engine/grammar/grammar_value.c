@@ -246,12 +246,19 @@ static void emit_literal_number(struct schema *s, const struct json *literal, ui
     if (js_kind(literal) == JS_INT) {
         snprintf(text, sizeof text, "%lld", (long long)js_int(literal));
     } else {
-        for (int precision = 1; precision <= 17; precision++) {
-            snprintf(text, sizeof text, "%.*g", precision, js_real(literal));
-            if (strtod(text, NULL) == js_real(literal)) break;
+        double value = js_real(literal), size = value < 0 ? -value : value;
+        bool plain = size == 0 || (size >= 1e-4 && size < 1e16);
+        for (int digits = 0; digits <= 20; digits++) {
+            if (plain) snprintf(text, sizeof text, "%.*f", digits, value);
+            else snprintf(text, sizeof text, "%.*e", digits, value);
+            if (strtod(text, NULL) == value) break;
         }
     }
-    nfa_bytes_to(s->nfa, from, slice_of(text), to);
+    uint32_t end = nfa_bytes(s->nfa, from, slice_of(text));
+    nfa_epsilon(s->nfa, end, to);
+    // Writers of a real number that is whole write it so.
+    if (js_kind(literal) == JS_REAL && !strpbrk(text, ".e"))
+        nfa_bytes_to(s->nfa, end, SLICE(".0"), to);
 }
 
 void schema_literal(struct schema *schema, const struct json *literal, uint32_t from, uint32_t to)

@@ -1,0 +1,340 @@
+"""Random JSON Schemas: whatever is written under their masks validates, and whatever validates is
+taken. jsonschema is the judge of both."""
+
+import datetime
+import json
+import os
+import pathlib
+import random
+import re
+import subprocess
+
+import jsonschema
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+BUILD = pathlib.Path(os.environ.get("FATHOMD", ROOT / "build" / "fathomd")).parent
+TOOL = pathlib.Path(os.environ.get("GRAMMAR_TOOL", BUILD / "engine" / "grammar" / "grammar_tool"))
+TOKENIZER = pathlib.Path(os.environ.get("GRAMMAR_TOKENIZER", ROOT / "models/pilot/tokenizer.json"))
+SCHEMAS = int(os.environ.get("GRAMMAR_SCHEMAS", "150"))
+WORDS = ["a", "b", "name", "né", "x y", "data", "id", "kind", "", "日本", 'q"t', "tab\t", "</b>"]
+
+
+class Tool:
+    def __init__(self):
+        self.process = subprocess.Popen(
+            [TOOL, TOKENIZER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8"
+        )
+
+    def ask(self, **line):
+        self.process.stdin.write(json.dumps(line) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+
+@pytest.fixture(scope="module")
+def tool():
+    if not TOOL.exists():
+        pytest.skip(f"{TOOL} is not built")
+    made = Tool()
+    yield made
+    made.process.stdin.close()
+    assert made.process.wait(timeout=30) == 0
+
+
+# ---- schemas, and documents that they accept as our writers would write them
+
+PATTERNS = [  # the expression, and texts that match it
+    ("^[a-z]{1,8}$", lambda r: "".join(r.choice("abcxyz") for _ in range(r.randint(1, 8)))),
+    ("^(ab|cd)+[0-9]?$", lambda r: r.choice(["ab", "cdab", "abab7", "cd0"])),
+    ("^[A-Z]{2}-[0-9]{3}$", lambda r: f"{r.choice(['AB', 'ZZ'])}-{r.randint(100, 999)}"),
+    ("end$", lambda r: r.choice(["", "the ", "é\n"]) + "end"),
+    ("^\\S+ \\S+$", lambda r: r.choice(["a b", "é 日", "1 2"])),
+    ("^[^\"]*$", lambda r: r.choice(["", "a\nb", "\\", "😀"])),
+]
+FORMATS = [
+    ("date", lambda r: r.choice(["2024-02-29", "1999-12-31", "2000-01-01"])),
+    ("time", lambda r: r.choice(["00:00:00Z", "23:59:59.25+01:00"])),
+    ("date-time", lambda r: r.choice(["2024-02-29T12:00:00Z", "2021-06-30T23:59:59.123456-05:30"])),
+    ("ipv4", lambda r: ".".join(str(r.randint(0, 255)) for _ in range(4))),
+    ("ipv6", lambda r: r.choice(["::1", "2001:db8::8a2e:370:7334", "1:2:3:4:5:6:7:8"])),
+    ("uuid", lambda r: "123e4567-e89b-12d3-a456-42661417%04x" % r.randint(0, 65535)),
+    ("email", lambda r: r.choice(["a@example.com", "first.last+tag@mail.example.org"])),
+    ("hostname", lambda r: r.choice(["example.com", "a-b.example", "localhost"])),
+]
+
+
+def some_text(r, least=0, most=12):
+    alphabet = "abc é日😀\"\\\n\t<>{}[]:,/01"
+    return "".join(r.choice(alphabet) for _ in range(r.randint(least, most)))
+
+
+def any_value(r, depth=2):
+    kind = r.randrange(7 if depth else 5)
+    if kind == 0:
+        return None
+    if kind == 1:
+        return r.random() < 0.5
+    if kind == 2:
+        return r.randint(-(10**9), 10**9)
+    if kind == 3:
+        return round(r.uniform(-1000, 1000), r.randint(0, 6))
+    if kind == 4:
+        return some_text(r)
+    if kind == 5:
+        return [any_value(r, depth - 1) for _ in range(r.randint(0, 3))]
+    return {some_text(r, 0, 5): any_value(r, depth - 1) for _ in range(r.randint(0, 3))}
+
+
+def string_schema(r):
+    kind = r.randrange(4)
+    if kind == 0:
+        return {"type": "string"}, lambda r: some_text(r)
+    if kind == 1:
+        least, most = sorted((r.randint(0, 10), r.randint(0, 10)))
+        return ({"type": "string", "minLength": least, "maxLength": most},
+                lambda r: some_text(r, least, most))
+    word, made = r.choice(PATTERNS if kind == 2 else FORMATS)
+    return {"type": "string", "pattern" if kind == 2 else "format": word}, made
+
+
+def number_schema(r):
+    integer = r.random() < 0.6
+    schema = {"type": "integer" if integer else "number"}
+    low, high = sorted((r.randint(-500, 500), r.randint(-500, 500)))
+    if not integer:
+        low, high = low / 8, high / 8 + 1
+    sides = r.randrange(4)
+    if sides & 1:
+        schema["minimum"] = low
+    if sides & 2:
+        schema["maximum"] = high
+    if sides & 1 and r.random() < 0.3 and high - low > 2:
+        schema["exclusiveMinimum"] = schema.pop("minimum") - 1
+    if integer and r.random() < 0.2 and high - low > 20:
+        step = r.randint(2, 9)
+        schema["multipleOf"] = step
+        return schema, lambda r: -(-low // step) * step if sides & 1 else high // step * step
+    if integer:
+        return schema, lambda r: r.randint(low, high)
+    return schema, lambda r: round(r.uniform(low, high), 3) if high - low > 0.01 else high
+
+
+def object_schema(r, depth):
+    names = r.sample(WORDS, r.randint(0, 5))
+    parts = {name: some_schema(r, depth - 1) for name in names}
+    required = [name for name in names if r.random() < 0.6]
+    schema = {"type": "object", "properties": {n: p[0] for n, p in parts.items()},
+              "required": required}
+    extra = r.randrange(3)
+    rest = some_schema(r, 0) if extra == 2 else None
+    if extra:
+        schema["additionalProperties"] = rest[0] if rest else False
+
+    def made(r):
+        value = {n: parts[n][1](r) for n in names if n in required or r.random() < 0.5}
+        for i in range(r.randint(0, 2) if rest else 0):
+            value[f"more{i}"] = rest[1](r)
+        return value
+
+    return schema, made
+
+
+def array_schema(r, depth):
+    item, made = some_schema(r, depth - 1)
+    least, most = sorted((r.randint(0, 4), r.randint(0, 4)))
+    schema = {"type": "array", "items": item}
+    if r.random() < 0.5:
+        schema["minItems"] = least
+    if r.random() < 0.5:
+        schema["maxItems"] = most
+    return schema, lambda r: [made(r) for _ in range(r.randint(least, most))]
+
+
+def some_schema(r, depth):
+    kind = r.randrange(9 if depth > 0 else 5)
+    if kind == 0:
+        return string_schema(r)
+    if kind == 1:
+        return number_schema(r)
+    if kind == 2:
+        values = [any_value(r, 1) for _ in range(r.randint(1, 6))]
+        return {"enum": values}, lambda r: r.choice(values)
+    if kind == 3:
+        return r.choice([({"type": "boolean"}, lambda r: r.random() < 0.5),
+                         ({"type": ["null", "boolean"]}, lambda r: r.choice([None, True]))])
+    if kind == 4:
+        return {}, lambda r: any_value(r)
+    if kind == 5:
+        return array_schema(r, depth)
+    if kind == 6:
+        parts = [some_schema(r, depth - 1) for _ in range(r.randint(1, 3))]
+        return {"anyOf": [p[0] for p in parts]}, lambda r: r.choice(parts)[1](r)
+    return object_schema(r, depth)
+
+
+def with_recursion(r):
+    leaf, made = some_schema(r, 1)
+    schema = {"$ref": "#/$defs/tree", "$defs": {"leaf": leaf, "tree": {
+        "type": "object", "required": ["kids"], "properties": {
+            "leaf": {"$ref": "#/$defs/leaf"},
+            "kids": {"type": "array", "items": {"$ref": "#/$defs/tree"}}}}}}
+
+    def tree(r, depth=3):
+        value = {"leaf": made(r)} if r.random() < 0.7 else {}
+        value["kids"] = [tree(r, depth - 1) for _ in range(r.randint(0, 2) if depth else 0)]
+        return value
+
+    return schema, tree
+
+
+def schema_number(seed):
+    r = random.Random(seed)
+    schema, made = with_recursion(r) if seed % 10 == 0 else some_schema(r, 3)
+    return r, schema, made
+
+
+FORMAT_CHECKER = jsonschema.FormatChecker(["date", "ipv4", "ipv6", "uuid", "email"])
+
+
+@FORMAT_CHECKER.checks("time", raises=ValueError)
+def is_time(text):
+    if not isinstance(text, str):
+        return True
+    return datetime.time.fromisoformat(text).tzinfo is not None
+
+
+@FORMAT_CHECKER.checks("date-time", raises=ValueError)
+def is_date_time(text):
+    if not isinstance(text, str):
+        return True
+    return "T" in text and datetime.datetime.fromisoformat(text).tzinfo is not None
+
+
+@FORMAT_CHECKER.checks("hostname")
+def is_hostname(text):
+    if not isinstance(text, str):
+        return True
+    labels = text.split(".")
+    return len(text) <= 253 and all(
+        re.fullmatch("[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?", label) for label in labels)
+
+
+def judge(schema):
+    return jsonschema.Draft202012Validator(schema, format_checker=FORMAT_CHECKER)
+
+
+def spelled(r, value):
+    """In the ways that writers do: compact, with spaces, over several lines."""
+    style = r.randrange(3)
+    return json.dumps(value, ensure_ascii=False, indent=r.choice([2, 4]) if style == 0 else None,
+                      separators=(",", ":") if style == 1 else None)
+
+
+def once(pairs):
+    return dict(pairs)
+
+
+@pytest.mark.parametrize("part", range(5))
+def test_what_is_written_validates(tool, part):
+    for seed in range(part, SCHEMAS, 5):
+        r, schema, _ = schema_number(seed)
+        answer = tool.ask(schema=schema, write=12, tokens=r.choice([5, 40, 120]), seed=seed)
+        assert "texts" in answer, (schema, answer)
+        for text in answer["texts"]:
+            value = json.loads(text, object_pairs_hook=once)
+            errors = [e.message for e in judge(schema).iter_errors(value)]
+            assert not errors, (seed, schema, text, errors)
+
+
+@pytest.mark.parametrize("part", range(5))
+def test_what_validates_is_taken(tool, part):
+    for seed in range(part, SCHEMAS, 5):
+        r, schema, made = schema_number(seed)
+        values = [made(r) for _ in range(12)]
+        values = [v for v in values if not list(judge(schema).iter_errors(v))]
+        texts = [spelled(r, v) for v in values]
+        answer = tool.ask(schema=schema, take=texts)
+        assert "taken" in answer, (schema, answer)
+        for text, taken in zip(texts, answer["taken"]):
+            assert taken or is_outside(text), (seed, schema, text)
+
+
+def is_outside(text):
+    """What no grammar writes: a mark of the reply's format as plain text."""
+    return "</think>" in text or "｜DSML｜" in text
+
+
+@pytest.mark.parametrize("part", range(5))
+def test_what_does_not_validate_is_not_taken(tool, part):
+    """Values made for other schemas, and damaged texts."""
+    for seed in range(part, SCHEMAS, 5):
+        r, schema, made = schema_number(seed)
+        _, _, other = schema_number(seed + 1)
+        texts = [spelled(r, other(r)) for _ in range(6)]
+        for text in [spelled(r, made(r)) for _ in range(6)]:
+            at = r.randrange(len(text) + 1)
+            texts.append(text[:at] + r.choice(['"', "}", "]", ",", "x", "", "1"]) + text[at + 1:])
+        answer = tool.ask(schema=schema, take=texts)
+        for text, taken in zip(texts, answer["taken"]):
+            if not taken:
+                continue
+            value = json.loads(text)
+            assert not list(judge(schema).iter_errors(value)), (seed, schema, text)
+
+
+def test_any_object_is_taken_and_nothing_else(tool):
+    r = random.Random(7)
+    values = [any_value(r, 4) for _ in range(300)]
+    texts = [json.dumps(v, ensure_ascii=r.random() < 0.5, indent=r.choice([None, 1])) for v in values]
+    answer = tool.ask(schema=None, take=texts)
+    assert answer["taken"] == [isinstance(v, dict) for v in values]
+    for text in tool.ask(schema=None, write=100, tokens=100, seed=3)["texts"]:
+        assert isinstance(json.loads(text), dict)
+
+
+HOSTILE = {
+    "deep": lambda: nested(200),
+    "wide": lambda: {"properties": {f"p{i}": {"enum": list(range(200))} for i in range(2000)}},
+    "doubling": lambda: {"$ref": "#/$defs/d0", "$defs": {
+        f"d{i}": {"anyOf": [{"$ref": f"#/$defs/d{i + 1}"}] * 2} if i < 60 else {"type": "null"}
+        for i in range(61)}},
+    "objects doubling": lambda: {"$ref": "#/$defs/d0", "$defs": {
+        f"d{i}": {"type": "object", "required": ["a", "b"], "properties": {
+            "a": {"$ref": f"#/$defs/d{i + 1}"}, "b": {"$ref": f"#/$defs/d{i + 1}"}}}
+        if i < 30 else {"type": "null"} for i in range(31)}},
+    "cycle": lambda: {"$ref": "#/$defs/a", "$defs": {
+        "a": {"anyOf": [{"$ref": "#/$defs/b"}]}, "b": {"$ref": "#/$defs/a"}}},
+    "subset construction": lambda: {"type": "string", "pattern": "(a|b)*a(a|b){24}"},
+    "repeats of repeats": lambda: {"type": "string", "pattern": "((((a{99}){99}){99}){99}){99}"},
+    "parentheses": lambda: {"type": "string", "pattern": "(" * 60000 + ")" * 60000},
+    "empty quantifiers": lambda: {"type": "string", "pattern": "((((a?){999})?){999})*"},
+    "long string": lambda: {"type": "string", "pattern": "^.*$", "minLength": 200000},
+    "maxItems": lambda: {"type": "array", "maxItems": 2**62},
+    "unrolled": lambda: {"type": "array", "maxItems": 1024, "minItems": 1024, "items": {
+        "type": "number", "minimum": -123456.789, "maximum": 987654.321}},
+    "alternatives": lambda: {"anyOf": [{"type": "object", "required": ["k"], "properties": {
+        "k": {"type": "string"}, f"p{i}": {"type": "integer"}}} for i in range(100)]},
+    "optional": lambda: {"properties": {f"property_{i}": {"type": "integer"} for i in range(900)}},
+}
+
+
+def nested(depth):
+    schema = {"type": "null"}
+    for _ in range(depth):
+        schema = {"type": "array", "items": schema}
+    return schema
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_schema_is_refused_or_bounded(name):
+    if not TOOL.exists():
+        pytest.skip(f"{TOOL} is not built")
+    line = json.dumps({"schema": HOSTILE[name](), "take": ["{}", "[" * 300, '"a"']}) + "\n"
+    run = subprocess.run(["bash", "-c", f"ulimit -v 2000000; exec {TOOL} {TOKENIZER}"], input=line,
+                         capture_output=True, text=True, timeout=60)
+    if "AddressSanitizer" in run.stderr:
+        pytest.skip("the address sanitizer wants more memory than the test allows")
+    assert run.returncode == 0, run.stderr
+    answer = json.loads(run.stdout)
+    assert "taken" in answer or re.match(r"schema|invalid|JSON", answer["error"]), answer

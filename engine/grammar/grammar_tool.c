@@ -1,0 +1,110 @@
+/* grammar_tool.c - grammars from a shell, for tests that have a checker of their own.
+ *
+ *     build/engine/grammar/grammar_tool TOKENIZER.JSON < lines > lines
+ *
+ *     {"schema": S, "write": N, "tokens": M, "seed": K}  ->  {"texts": ["...", ...]}
+ *     {"schema": S, "take": ["...", ...]}                ->  {"taken": [true, ...]}
+ *     a schema that is refused                           ->  {"error": "..."}
+ *
+ * S null stands for any JSON object. Texts are drawn token by token from the masks, alike or (every
+ * second one) by byte tokens alone; a text is taken when it is, both in the tokenizer's tokens and
+ * byte by byte, and may end.
+ */
+#include "engine/grammar/grammar_check.h"
+
+static int64_t number_in(const struct json *line, const char *key, int64_t absent)
+{
+    const struct json *node = js_get(line, key);
+    return node && js_kind(node) == JS_INT ? js_int(node) : absent;
+}
+
+static void write_texts(struct checker *c, const struct grammar *grammar, const struct json *line,
+                        struct buf *out)
+{
+    struct buf text;
+    int64_t count = number_in(line, "write", 0);
+    uint32_t tokens = (uint32_t)number_in(line, "tokens", 60);
+    c->random = (uint64_t)number_in(line, "seed", 1) * 0x9e3779b97f4a7c15u + 1;
+    buf_init(&text, 0);
+    buf_add_string(out, "{\"texts\": [");
+    for (int64_t i = 0; i < count; i++) {
+        buf_clear(&text);
+        must(checker_write(c, grammar, tokens, &text));
+        if (i > 0) buf_add_string(out, ", ");
+        js_add_string(out, buf_slice(&text));
+    }
+    buf_add_string(out, "]}");
+    buf_release(&text);
+}
+
+static void take_texts(struct checker *c, const struct grammar *grammar, const struct json *take,
+                       struct buf *out)
+{
+    buf_add_string(out, "{\"taken\": [");
+    for (size_t i = 0; i < js_count(take); i++) {
+        bool all = true;
+        for (int by_bytes = 0; by_bytes < 2; by_bytes++) {
+            struct taken taken = checker_take(c, grammar, js_string(js_at(take, i)), by_bytes);
+            all = all && taken.whole && taken.ends;
+        }
+        buf_addf(out, "%s%s", i > 0 ? ", " : "", all ? "true" : "false");
+    }
+    buf_add_string(out, "]}");
+}
+
+static void answer(struct checker *c, char *text, size_t size, struct buf *out)
+{
+    struct json *line = NULL;
+    struct err err = { "" };
+    struct grammar *grammar = NULL;
+    enum status status = js_parse(text, size, &js_file_limits, &line, &err);
+    const struct json *schema = status == OK ? js_get(line, "schema") : NULL;
+    if (schema) {
+        struct grammar_source source = {
+            .start = GRAMMAR_IN_CONTENT,
+            .content = js_kind(schema) == JS_NULL ? GRAMMAR_CONTENT_OBJECT : GRAMMAR_CONTENT_SCHEMA,
+            .schema = schema,
+            .schema_field = "schema",
+            .until_ns = UINT64_MAX,
+        };
+        status = grammar_compile(&source, &c->gv, &grammar, &err);
+    }
+    const struct json *take = grammar ? js_get(line, "take") : NULL;
+    if (!grammar) {
+        buf_add_string(out, "{\"error\": ");
+        js_add_string(out, slice_of(err.text));
+        buf_add_byte(out, '}');
+    } else if (take) {
+        take_texts(c, grammar, take, out);
+    } else {
+        write_texts(c, grammar, line, out);
+    }
+    grammar_drop(grammar);
+    js_free(line);
+}
+
+int main(int count, char **argument)
+{
+    static struct checker checker;
+    struct buf out;
+    char *line = NULL;
+    size_t room = 0;
+    ssize_t size;
+    if (count != 2) {
+        fprintf(stderr, "usage: %s TOKENIZER.JSON < lines\n", argument[0]);
+        return 2;
+    }
+    if (!checker_init(&checker, argument[1])) return 1;
+    buf_init(&out, 0);
+    while ((size = getline(&line, &room, stdin)) > 0) {
+        buf_clear(&out);
+        answer(&checker, line, (size_t)size, &out);
+        buf_add_byte(&out, '\n');
+        fwrite(out.data, 1, out.size, stdout);
+        fflush(stdout);
+    }
+    free(line);
+    buf_release(&out);
+    checker_release(&checker);
+    return 0;
+}
