@@ -49,11 +49,10 @@ def ask(server, text, key="none", system=SYSTEM, **fields):
 class Agent:
     """A conversation that grows: questions, calls, results, answers."""
 
-    def __init__(self, server, thinking, stream=False, **fields):
+    def __init__(self, server, thinking, **fields):
         self.client = client_of(server)
         self.fields = fields
         self.thinking = thinking
-        self.stream = stream
         self.messages = [{"role": "system", "content": SYSTEM}]
         self.turn = 0
         self.said = []
@@ -244,7 +243,9 @@ def test_a_conversation_from_before_a_restart_is_a_hit(cpu, tmp_path):
     # The ids of answers are gone with the process, so the last answer may read as other ids.
     new = usage.prompt_tokens - before[0]
     assert usage.prompt_tokens - usage.prompt_tokens_details.cached_tokens <= new + 127, before
-    assert server.metrics()['cache_hit_tokens_total{tier="disk"}'] > 0
+    metrics = server.metrics()
+    assert metrics['cache_hit_tokens_total{tier="disk"}'] > 0
+    assert metrics["cache_disk_load_seconds_count"] == 1 <= metrics["cache_match_seconds_count"]
     cold = cpu("--no-prefix-cache")
     said = agent.said[-1]
     again = Agent(cold, False)

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "config/clock.h"
+#include "config/metrics.h"
 
 struct cache_tenant {
     bool is_known;
@@ -253,6 +254,7 @@ void prefix_cache_match(struct prefix_cache *cache, const struct cache_scope *sc
         match->outcome.miss = CACHE_MISS_OFF;
         return;
     }
+    uint64_t from_ns = now_ns();
     match->matched = prefix_tree_match(&cache->tree, &scope->root, token, tokens, cache->path);
     match->matched = resume_blocks(&cache->tree, cache->path, match->matched, cache->block);
     uint32_t known = match->matched;
@@ -266,6 +268,7 @@ void prefix_cache_match(struct prefix_cache *cache, const struct cache_scope *sc
                                                     .g_bytes = layout->g_bytes,
                                                     .w_bytes = layout->w_image_bytes,
                                                     .rates = cache->rates });
+    metric_observe(METRIC_cache_match, now_ns() - from_ns);
     match->must_load = match->plan.host_bytes > 0;
     if (match->matched && prefix_tree_look(&cache->tree, cache->path[match->matched - 1], &last)) {
         match->goes_on = !last.is_leaf;

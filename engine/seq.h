@@ -41,6 +41,7 @@ struct seq {
     bool fetching;
     struct tiers_load load;   // LOADING
     struct prefix_ref *path;  // [plan.known] LOADING; owned
+    uint64_t load_ns;         // LOADING: since when
     uint32_t hit_blocks;      // as it started: blocks of the prompt that were known
     bool retried;                  // computed again without the cache, since its logits were wrong
     uint32_t load_failures;   // so many, and it does without

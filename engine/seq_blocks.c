@@ -1,6 +1,8 @@
 /* seq_blocks.c - match, load, hold, commit. */
 #include "engine/seq_blocks.h"
 #include <string.h>
+#include "config/clock.h"
+#include "config/metrics.h"
 
 enum {
     LOAD_TRIES = 3,
@@ -86,6 +88,7 @@ static bool begin_load(struct seq *seq, struct prefix_cache *cache, const struct
         tiers_load_begin(&cache->tiers, &seq->load, seq->path, &seq->plan, seq->scope.tenant);
     if (status == OK) {
         seq->phase = SEQ_LOADING;
+        seq->load_ns = now_ns();
         return true;
     }
     free(seq->path);
@@ -135,8 +138,13 @@ void seq_poll_load(struct seq *seq, struct prefix_cache *cache)
     enum seq_phase phase = seq->phase;
     end_load(seq, cache);
     free(path);
-    if (state == LOAD_READY) seq->phase = phase;
-    else seq->load_failures++;
+    if (state != LOAD_READY) {
+        seq->load_failures++;
+        return;
+    }
+    seq->phase = phase;
+    bool disk = seq->plan.disk_bytes > 0;
+    metric_observe(disk ? METRIC_cache_load_disk : METRIC_cache_load_host, now_ns() - seq->load_ns);
 }
 
 /* ---- in use --------------------------------------------------------------------------------- */
