@@ -38,7 +38,7 @@ struct spill_ask {
     bool no_store;
     bool in_session;      // a session hint, or a later request went on from it
     bool is_running;      // its sequence has not ended
-    bool newest_of_path;  // of a W: none further along
+    bool newest_of_path;  // of a W: the next turn may go on from it
     uint32_t hits;
     uint32_t idle_s;  // since its last use
 };

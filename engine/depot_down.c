@@ -149,6 +149,21 @@ static bool is_in_session(const struct depot *depot, const struct prefix_block *
     return false;
 }
 
+/* The conversation went on from before this end, as when a later turn leaves the reasoning out: nobody
+ * will come back to it. Behind a window that many share, others going on says nothing. */
+static bool went_on_elsewhere(const struct depot *depot, const struct prefix_block *block)
+{
+    struct prefix_block look = *block;
+    for (uint32_t i = 0; i < SESSION_BLOCKS; i++) {
+        if (!look.before.node || !prefix_tree_look(depot->options.tree, look.before, &look))
+            return false;
+        if (look.w_class == W_BRANCH || look.w_class == W_PINNED) return false;
+        if (look.forks && look.last_use_s > block->last_use_s) return true;
+        if (look.w_class == W_END) return false;
+    }
+    return false;
+}
+
 static enum spill_verdict verdict_of(const struct depot *depot, const struct prefix_block *block,
                                      enum kv_object object, enum spill_reason reason)
 {
@@ -159,7 +174,9 @@ static enum spill_verdict verdict_of(const struct depot *depot, const struct pre
         .w_class = block->w_class,
         .in_session = object == KV_G && !block->hits && is_in_session(depot, block),
         .is_running = block->pins[KV_G][KV_DEVICE] > 0,
-        .newest_of_path = block->is_leaf,
+        /* The tree lets older ENDs go. Of those it keeps, the next turn may want either: that of the
+         * answer, or that of the prompt. */
+        .newest_of_path = object == KV_W && !went_on_elsewhere(depot, block),
         .hits = block->hits,
         .idle_s = now_s(depot) > used_s ? now_s(depot) - used_s : 0,
     };

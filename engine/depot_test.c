@@ -175,9 +175,12 @@ static void later(struct bed *bed, uint32_t seconds)
 
 /* ---- blocks --------------------------------------------------------------------------------- */
 
+/* Path and path + TWIN begin alike. */
+enum { TWIN = 48, ALIKE = 4 };
+
 static uint64_t name_of(uint32_t path, uint32_t depth)
 {
-    return path * 100 + depth + 1;
+    return (depth < ALIKE ? path % TWIN : path) * 100 + depth + 1;
 }
 
 static struct prefix_key key_of(uint32_t path, uint32_t depth)
@@ -185,8 +188,6 @@ static struct prefix_key key_of(uint32_t path, uint32_t depth)
     struct prefix_key key = { { 0 } };
     uint64_t name = name_of(path, depth), part = hash64(&name, sizeof name, 1);
     memcpy(key.byte, &part, sizeof part);
-    key.byte[8] = (uint8_t)path;
-    key.byte[9] = (uint8_t)depth;
     return key;
 }
 
@@ -410,6 +411,33 @@ static void what_was_used_again_goes_to_disk_once_it_rests(void **unused)
     assert_int_equal(state_of(&bed, 5, KV_W, KV_DISK), COPY_VALID);
     assert_int_equal(state_of(&bed, 5, KV_W, KV_HOST), COPY_NONE);
     assert_int_equal(count_of(&bed, KV_G, KV_DISK), 12);
+    unmake(&bed);
+}
+
+static void an_end_that_the_conversation_left_behind_is_not_written(void **unused)
+{
+    static struct bed bed;
+    (void)unused;
+    make(&bed, 64);
+    compute(&bed, 1, ALIKE);      // a prompt
+    compute(&bed, 1, 7);          // its answer, with reasoning
+    compute(&bed, 2, ALIKE + 1);  // another one, which rests
+    compute(&bed, 2, 7);
+    later(&bed, 10);
+    assert_int_equal(find(&bed, 1 + TWIN), ALIKE);
+    prefix_tree_touch(&bed.tree, bed.ref, ALIKE, true);
+    compute(&bed, 1 + TWIN, 9);  // the next turn leaves it out
+    settle(&bed);
+    later(&bed, 2000);
+    assert_int_equal(find(&bed, 1 + TWIN), 9);
+    assert_int_equal(state_of(&bed, 8, KV_W, KV_DISK), COPY_VALID);
+    assert_int_equal(state_of(&bed, ALIKE - 1, KV_W, KV_DISK), COPY_VALID);
+    assert_int_equal(find(&bed, 1), 7);
+    assert_int_equal(state_of(&bed, 6, KV_W, KV_DISK), COPY_NONE);
+    assert_int_equal(state_of(&bed, 6, KV_W, KV_HOST), COPY_NONE);
+    assert_int_equal(find(&bed, 2), 7);
+    assert_int_equal(state_of(&bed, 6, KV_W, KV_DISK), COPY_VALID);
+    assert_int_equal(state_of(&bed, ALIKE, KV_W, KV_DISK), COPY_VALID);
     unmake(&bed);
 }
 
@@ -642,6 +670,7 @@ int main(void)
         cmocka_unit_test(a_conversation_from_before_the_restart_is_a_hit),
         cmocka_unit_test(a_full_host_passes_its_coldest_on_to_the_disk),
         cmocka_unit_test(what_was_used_again_goes_to_disk_once_it_rests),
+        cmocka_unit_test(an_end_that_the_conversation_left_behind_is_not_written),
         cmocka_unit_test(a_purged_tenant_is_gone_from_memory_and_disk_and_nobody_else),
         cmocka_unit_test(a_directory_that_cannot_be_used_costs_the_disk_alone),
         cmocka_unit_test(a_full_disk_is_said_and_what_is_there_is_still_read),
