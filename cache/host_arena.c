@@ -1,6 +1,9 @@
 /* host_arena.c - no slot crosses the end of a range, since each range is registered by itself. */
 #include "cache/host_arena.h"
+#include <pthread.h>
+#include <stdatomic.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 static const size_t RANGE_MOST = 1u << 30;  // bytes; what a ring takes as one buffer
 
@@ -59,6 +62,53 @@ enum status host_arena_init(struct host_arena *arena, const uint32_t slots[KV_OB
             return NO_MEMORY;
         }
     return OK;
+}
+
+/* ---- filling -------------------------------------------------------------------------------- */
+
+enum { FILLERS_MOST = 16, PIECE = 64 << 20 };
+
+struct filling {
+    const struct host_arena *arena;
+    atomic_uint next;  // piece
+};
+
+/* The n-th piece of all ranges. */
+static struct iovec piece_of(const struct host_arena *arena, size_t n)
+{
+    for (uint32_t i = 0; i < arena->ranges; i++) {
+        size_t bytes = arena->range[i].iov_len, pieces = (bytes + PIECE - 1) / PIECE;
+        if (n < pieces) {
+            size_t from = n * PIECE, left = bytes - from;
+            return (struct iovec){ (char *)arena->range[i].iov_base + from,
+                                   left < PIECE ? left : PIECE };
+        }
+        n -= pieces;
+    }
+    return (struct iovec){ 0 };
+}
+
+static void *fill(void *context)
+{
+    struct filling *filling = context;
+    struct iovec piece;
+    long page = sysconf(_SC_PAGESIZE);
+    while ((piece = piece_of(filling->arena, atomic_fetch_add(&filling->next, 1))).iov_len)
+        for (size_t at = 0; at < piece.iov_len; at += (size_t)page)
+            ((volatile char *)piece.iov_base)[at] = 0;
+    return NULL;
+}
+
+void host_arena_fill(const struct host_arena *arena)
+{
+    struct filling filling = { .arena = arena };
+    pthread_t thread[FILLERS_MOST];
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    int threads = 0, wanted = cores < FILLERS_MOST ? (int)cores : FILLERS_MOST;
+    while (threads < wanted - 1 && pthread_create(&thread[threads], NULL, fill, &filling) == 0)
+        threads++;
+    fill(&filling);
+    while (threads) pthread_join(thread[--threads], NULL);
 }
 
 void host_arena_release(struct host_arena *arena)

@@ -145,6 +145,12 @@ static void log_opened(const struct depot *depot)
     log_end(&line);
 }
 
+/* A device of its own copies to and from host memory by itself. */
+static bool has_lanes(const struct depot *depot)
+{
+    return depot->options.dev->ops->capture_begin;
+}
+
 /* NO_MEMORY alone is a failure. */
 static enum status open_disk(struct depot *depot, struct err *err)
 {
@@ -153,8 +159,11 @@ static enum status open_disk(struct depot *depot, struct err *err)
     if (!has_disk(&depot->options)) return OK;
     for (int object = 0; object < KV_OBJECTS; object++)
         config.store.image_bytes[object] = (uint32_t)depot->options.image_bytes[object];
-    config.store.buffer = depot->arena.range;
-    config.store.buffers = depot->arena.ranges;
+    if (has_lanes(
+            depot)) {  // else its pages have no memory yet, and should take it as they are used
+        config.store.buffer = depot->arena.range;
+        config.store.buffers = depot->arena.ranges;
+    }
     config.store.user = depot;
     config.store.found = found;
     enum status status = disk_open(&config, &depot->disk, &why);
@@ -186,6 +195,7 @@ static enum status make_host(struct depot *depot)
     uint32_t slots[KV_OBJECTS];
     host_slots(&depot->options, slots);
     enum status status = host_arena_init(&depot->arena, slots, depot->options.image_bytes);
+    if (status == OK && has_lanes(depot)) host_arena_fill(&depot->arena);
     for (int object = 0; status == OK && object < KV_OBJECTS; object++) {
         status = make_pool(depot, object, KV_HOST, slots[object]);
         if (status == OK && !(ring_init(&depot->save[object], SAVES_MOST) &&
