@@ -140,6 +140,37 @@ def test_answers_are_those_of_a_daemon_without_a_cache(cpu, thinking):
     assert ask(without, "hello") == {"hit": 0, "tier": None, "miss": "off", "at": None}
 
 
+def messages_turn(server, said, text):
+    said.append({"role": "user", "content": text})
+    answer = server.post("/v1/messages", {"model": MODEL, "max_tokens": 40, "system": SYSTEM,
+                                          "messages": said, "thinking": {"type": "disabled"}})
+    said.append({"role": "assistant", "content": answer["content"]})
+    usage = answer["usage"]
+    cached = usage["cache_read_input_tokens"]
+    return usage["input_tokens"] + cached, cached, usage["output_tokens"]
+
+
+def responses_turn(server, said, text):
+    said.append({"role": "user", "content": text})
+    answer = server.post("/v1/responses", {"model": MODEL, "max_output_tokens": 40, "input": said,
+                                           "instructions": SYSTEM, "reasoning": {"effort": "none"}})
+    said += answer["output"]
+    usage = answer["usage"]
+    return (usage["input_tokens"], usage["input_tokens_details"]["cached_tokens"],
+            usage["output_tokens"])
+
+
+@pytest.mark.parametrize("turn", [messages_turn, responses_turn])
+def test_other_protocols_go_on_the_same_way(cpu, turn):
+    server, said = cpu(), []
+    before = turn(server, said, "What is the capital of Norway?")
+    for city in CITIES[:5]:
+        now = turn(server, said, f"What is the weather in {city}?")
+        assert now[0] - now[1] <= now[0] - before[0] - before[2] + 1 + 127, (before, now)
+        before = now
+    assert server.metrics()['text_alias_lookups_total{result="missed"}'] == 0
+
+
 def test_logprobs_of_a_hit_are_those_of_the_cold_prompt(cpu):
     server = cpu()
     fields = dict(model=MODEL, prompt=SYSTEM + " What is", max_tokens=8, temperature=0, logprobs=5)
