@@ -1,5 +1,5 @@
 /* cache_bugs_test.c - mistakes of other engines' caches that only the whole engine could make
- * (docs/CACHE_INVARIANTS.md: B1, B2, B4, B7, B16, B19): answers after a hit are compared, bit for bit
+ * (docs/CACHE_INVARIANTS.md: B1, B2, B4, B7, B15, B16, B19): answers after a hit are compared, bit for bit
  * and with their probabilities, with those of an engine that keeps nothing. A small random model.
  */
 #include <setjmp.h>
@@ -50,6 +50,17 @@ static void *spy_alloc(struct dev *dev, size_t bytes)
     return data;
 }
 
+static void (*plain_sample)(struct dev *dev, const struct sample_args *args);
+static _Atomic bool spoils;  // the next draw finds no numbers
+
+static void spy_sample(struct dev *dev, const struct sample_args *args)
+{
+    plain_sample(dev, args);
+    if (!spoils) return;
+    spoils = false;
+    args->out[0].wrong = true;
+}
+
 static struct dev *open_spied(const struct dev_options *options)
 {
     struct dev *dev = NULL;
@@ -58,6 +69,8 @@ static struct dev *open_spied(const struct dev_options *options)
     spied = *dev->ops;
     plain_alloc = spied.alloc;
     spied.alloc = spy_alloc;
+    plain_sample = spied.sample;
+    spied.sample = spy_sample;
     dev->ops = &spied;
     return dev;
 }
@@ -229,23 +242,51 @@ static void blocks_copied_under_load_are_whole(void **unused)
     engine_close(cold);
 }
 
+static void wait_until_idle(struct engine *engine)
+{
+    struct engine_stats stats;
+    for (int tries = 0; tries < 500; tries++) {
+        usleep(10000);
+        engine_stats(engine, &stats);
+        if (stats.running == 0 && stats.cache.transfers == 0) return;
+    }
+    assert_true(false);
+}
+
+/* B15: what a resumed prompt brought along gives no numbers: it is dropped, and all is computed cold. */
+static void prompt_that_fails_after_a_hit_is_computed_once_more(void **unused)
+{
+    (void)unused;
+    struct engine *warm = open_engine(&(struct engine_cache){ .off = false }, 24u << 20);
+    struct engine_stats before, later;
+    struct answer first = ask(warm, 27, 500, true);
+    wait_until_idle(warm);
+    engine_stats(warm, &before);
+    spoils = true;
+    struct answer again = ask(warm, 27, 500, true);
+    wait_until_idle(warm);
+    engine_stats(warm, &later);
+    struct answer after = ask(warm, 27, 500, true);
+    assert_same(&first, &again);
+    assert_same(&first, &after);
+    assert_true(later.prompt_tokens - before.prompt_tokens >=
+                500);  // once from the hit, once from 0
+    assert_int_equal(after.cache.hit_tokens, 3 * KV_BLOCK_TOKENS);  // of what was computed anew
+    engine_close(warm);
+}
+
 /* B19: what the last owner left in blocks, windows and state is never read. */
 static void memory_of_the_last_owner_changes_no_answer(void **unused)
 {
     (void)unused;
     struct engine *cold = open_engine(&(struct engine_cache){ .off = true }, 0);
     struct engine *warm = open_engine(&(struct engine_cache){ .off = false }, 24u << 20);
-    struct engine_stats stats;
     for (uint32_t story = 20; story < 26; story++) {
         struct answer plain = ask(cold, story, 200 + 61 * (story - 20), true);
         struct answer answer = ask(warm, story, 200 + 61 * (story - 20), false);
         assert_int_equal(answer.cache.hit_tokens, 0);
         assert_same(&plain, &answer);
-        for (int tries = 0; tries < 500; tries++) {  // until it holds nothing any more
-            engine_stats(warm, &stats);
-            if (stats.running == 0) break;
-            usleep(10000);
-        }
+        wait_until_idle(warm);
         for (int i = 0; i < 3; i++)  // NaN wherever a number is read
             for (size_t at = 0; at < piece[i].bytes; at++) piece[i].data[at] = (char)0xff;
     }
@@ -259,6 +300,7 @@ int main(void)
         cmocka_unit_test(prompt_whose_window_is_gone_gets_the_same_answer),
         cmocka_unit_test(conversations_go_on_right_after_a_restart_at_every_edge),
         cmocka_unit_test(blocks_copied_under_load_are_whole),
+        cmocka_unit_test(prompt_that_fails_after_a_hit_is_computed_once_more),
         cmocka_unit_test(memory_of_the_last_owner_changes_no_answer),
     };
     return cmocka_run_group_tests_name("cache bugs", tests, NULL, NULL);
