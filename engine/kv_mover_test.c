@@ -40,7 +40,12 @@ static void slot_freed(void *user, enum kv_object object, enum kv_tier tier, uin
     struct bed *bed = user;
     tiers_freed(&bed->tiers, object, tier, slot);
     if (tier == KV_HOST) host_arena_spoil(&bed->arena, object, slot, false);
-    if (tier == KV_DEVICE) memset(bed->device[object] + slot * IMAGE[object], 0xff, IMAGE[object]);
+    if (tier == KV_DEVICE) {
+        static uint8_t spoilt[20032];
+        memset(spoilt, 0xff, sizeof spoilt);
+        bed->dev->ops->copy_in(bed->dev, bed->device[object] + slot * IMAGE[object], spoilt,
+                               IMAGE[object]);
+    }
     if (tier == KV_DISK && bed->disk)
         disk_forget(bed->disk, kv_mover_disk_slot(&bed->mover, object, slot));
 }
