@@ -2,7 +2,8 @@
  * conversations that share prefixes, grow, branch and come back, against an engine that keeps nothing,
  * with too little memory for all of them. A small random model.
  *
- * FATHOM_BACKEND says on what (cpu); FATHOM_TALKS how many conversations' turns (120).
+ * FATHOM_BACKEND says on what (cpu); FATHOM_TALKS how many turns (120); FATHOM_SEED which ones;
+ * FATHOM_MODEL with which checkpoint, such as models/pilot.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -81,9 +82,10 @@ static struct engine *open_engine(const struct engine_cache *cache, uint64_t kv_
 {
     struct engine *engine = NULL;
     struct err err = { "" };
+    const char *model = getenv("FATHOM_MODEL");
     struct engine_options options = {
-        .model = "engine/testdata/small",
-        .random_weights = true,
+        .model = model ? model : "engine/testdata/small",
+        .random_weights = !model,
         .random_seed = 3,
         .backend = backend(),
         .dev = { .numerics = numerics, .threads = 2 },
@@ -234,8 +236,9 @@ static void go_on(struct engine *cold, struct engine *warm, uint32_t turns, stru
 
 static void start_talks(void)
 {
+    const char *seed = getenv("FATHOM_SEED");
     memset(talk, 0, sizeof talk);
-    dice_state = 1;
+    dice_state = seed ? strtoull(seed, NULL, 10) : 1;
 }
 
 static uint32_t turns_wanted(void)
@@ -330,7 +333,7 @@ static void hits_from_every_tier_equal_computing_bit_for_bit(void **unused)
     start_talks();
     for (int life = 0; life < LIVES; life++) {
         struct tally tally = { 0 };
-        struct engine *warm = open_engine(&cache, 19u << 20);
+        struct engine *warm = open_engine(&cache, getenv("FATHOM_MODEL") ? 24u << 20 : 19u << 20);
         go_on(cold, warm, turns_wanted() / LIVES, &tally);
         say(life ? "after a restart" : "all tiers", &tally, warm);
         if (life) assert_true(tally.tier[KV_DISK] > 0);
