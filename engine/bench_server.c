@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "cache/prefix_key.h"
 #include "cache/trace.h"
 #include "config/clock.h"
 #include "config/json.h"
@@ -265,6 +266,12 @@ static void note(struct samples *samples, enum source source, const struct answe
     samples->count[source]++;
 }
 
+/* Known to the end but not to be gone on from there: its window was computed again. */
+static bool is_replay(const struct answer *answer)
+{
+    return answer->cached && answer->cached + 3 * KV_BLOCK_TOKENS < answer->prompt;
+}
+
 static enum source source_of(const struct answer *answer)
 {
     if (answer->cached == 0) return COLD;
@@ -308,7 +315,7 @@ static enum status visit_known(struct visit *v, uint32_t round, enum source *sou
     enum status status = ask(v->server, v->token, v->tokens, &answer, err);
     if (status != OK) return status;
     *source = source_of(&answer);
-    note(v->samples, *source, &answer);
+    note(v->samples, is_replay(&answer) ? REPLAY : *source, &answer);
     return OK;
 }
 
