@@ -291,7 +291,12 @@ static uint64_t record_found(void *user, uint32_t slot, const struct record_id *
     enum prefix_added added;
     uint8_t scope[RECORD_TAG];
 
-    must(known && known->live[id->object]);  // I24, and what was purged stays away
+    must(known);  // I24
+    /* A drive may tell of what a purge has overwritten; a read that moves nothing leaves a buffer of
+     * this process' last life as it was. */
+    if (shadow->fault.rate[FAULT_OLD] || shadow->fault.rate[FAULT_STALE])
+        known->live[id->object] = true;
+    must(known->live[id->object]);  // else what was purged stays away
     must(known->depth == id->depth);
     scope_of(known->tenant, scope);
     must(memcmp(scope, id->scope, sizeof scope) == 0);
