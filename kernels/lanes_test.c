@@ -1,5 +1,5 @@
 /* lanes_test.c - copies beside the computing come after what was queued before them, in order, and say
- * when they are through; on the CPU and, where there is one, on the GPU.
+ * when they are through; copies in the queue arrive whole. On the CPU and, where there is one, on the GPU.
  */
 #include <string.h>
 #include <sys/mman.h>
@@ -218,6 +218,38 @@ static void copies_across_take_their_turn(void **state)
     dev->ops->close(dev);
 }
 
+/* Lengths and places of every alignment, there and back, with nothing written around them. */
+static void small_copies_arrive_whole(void **state)
+{
+    static const size_t length[] = {
+        1, 3, 4, 7, 16, 20, 60, 64, 1000, 4100, 65536, 262148, 524287
+    };
+    struct dev *dev = open_device(state);
+    size_t bytes = 1 << 20;
+    uint8_t *in = host_take(dev, bytes), *out = host_take(dev, bytes);
+    char *device = device_take(dev, bytes);
+    uint64_t seed = 5;
+    for (size_t i = 0; i < bytes; i++) in[i] = (uint8_t)test_random(&seed);
+    for (uint32_t i = 0; i < 200; i++) {
+        size_t size = length[i % (sizeof length / sizeof *length)];
+        uint32_t grain = 1u << test_random(&seed) % 6;  // 1 to 32
+        size_t from = 64 + test_random(&seed) % 1000 * grain,
+               to = 64 + test_random(&seed) % 1000 * grain;
+        size_t back = 64 + test_random(&seed) % 1000 * grain;
+        memset(out, 0xa5, bytes);
+        dev->ops->copy_in(dev, device + to, in + from, size);
+        dev->ops->copy_out(dev, out + back, device + to, size);
+        expect_finish(dev);
+        assert_memory_equal(out + back, in + from, size);
+        for (size_t k = 1; k <= 64; k++)
+            assert_true(out[back - k] == 0xa5 && out[back + size + k - 1] == 0xa5);
+    }
+    dev->ops->host_free(dev, in, bytes);
+    dev->ops->host_free(dev, out, bytes);
+    dev->ops->free(dev, device, bytes);
+    dev->ops->close(dev);
+}
+
 static void a_copy_that_fails_is_never_done(void **state)
 {
     struct dev *dev = open_device(state);
@@ -244,10 +276,12 @@ int main(void)
         ON(a_copy_follows_what_was_queued_before_it, "cpu"),
         ON(pieces_come_back_as_they_went, "cpu"),
         ON(copies_across_take_their_turn, "cpu"),
+        ON(small_copies_arrive_whole, "cpu"),
         ON(a_copy_follows_what_was_queued_before_it, "cuda"),
         ON(a_copy_follows_a_graph, "cuda"),
         ON(pieces_come_back_as_they_went, "cuda"),
         ON(copies_across_take_their_turn, "cuda"),
+        ON(small_copies_arrive_whole, "cuda"),
         ON(a_copy_that_fails_is_never_done, "cuda"),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

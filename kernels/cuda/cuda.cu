@@ -60,33 +60,6 @@ static void cuda_free(struct dev *dev, void *data, size_t bytes)
     if (data) cuda_memory_give(cuda_of(dev), data, bytes ? bytes : 1);
 }
 
-/* In order with the operations. The source is read before the call returns, as with pageable memory,
- * unless it is pinned: then it must live until finish. */
-static void copy(struct dev *dev, void *to, const void *from, size_t bytes, cudaMemcpyKind kind)
-{
-    static const char *const what[] = { "", "copying to the GPU", "copying from the GPU",
-                                        "copying on the GPU" };
-    struct cuda_dev *cuda = cuda_of(dev);
-    if (!bytes) return;
-    cuda->queued++;
-    cuda_worked(cuda, cudaMemcpyAsync(to, from, bytes, kind, cuda->stream), what[kind]);
-}
-
-static void cuda_copy_in(struct dev *dev, void *to, const void *from, size_t bytes)
-{
-    copy(dev, to, from, bytes, cudaMemcpyHostToDevice);
-}
-
-static void cuda_copy_out(struct dev *dev, void *to, const void *from, size_t bytes)
-{
-    copy(dev, to, from, bytes, cudaMemcpyDeviceToHost);
-}
-
-static void cuda_copy_across(struct dev *dev, void *to, const void *from, size_t bytes)
-{
-    copy(dev, to, from, bytes, cudaMemcpyDeviceToDevice);
-}
-
 struct workspace_chunk {
     struct workspace_chunk *older;
     char *data;
@@ -143,6 +116,7 @@ static void cuda_close(struct dev *dev)
     if (cuda->fork) (void)cudaEventDestroy(cuda->fork);
     if (cuda->join) (void)cudaEventDestroy(cuda->join);
     (void)cudaFree(cuda->tickets);
+    free(cuda->pinned);
     for (struct workspace_chunk *chunk = cuda->chunk, *older; chunk; chunk = older) {
         older = chunk->older;
         (void)cudaFree(chunk->data);

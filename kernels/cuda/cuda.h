@@ -39,6 +39,8 @@ struct cuda_dev {
     uint64_t fenced;                // queued, when the fence was last set
     cudaEvent_t fence;
     struct lane lane[DEV_LANES];
+    struct pinned_piece *pinned;  // [pinned_count] what host_alloc gave; see copy.cu
+    uint32_t pinned_count;
     uint32_t *tickets;             // [TICKETS]; see below
     struct loader *loader;         // weights on their way; NULL when all have arrived
     struct slab *slab;             // memory of weights, newest first
@@ -152,8 +154,6 @@ void cuda_experts_close(struct cuda_dev *cuda);
 /* ---- steps that overlap, and captured ones (step.cu) ---------------------------------------- */
 
 void cuda_enter(struct dev *dev);
-void *cuda_host_alloc(struct dev *dev, size_t bytes);
-void cuda_host_free(struct dev *dev, void *data, size_t bytes);
 void cuda_mark(struct dev *dev, uint32_t mark);
 CHECKED enum status cuda_wait(struct dev *dev, uint32_t mark, struct err *err);
 void cuda_marks_close(struct cuda_dev *cuda);
@@ -171,7 +171,15 @@ void cuda_lane_out(struct dev *dev, void *to, const void *from, size_t bytes);
 void cuda_lane_in(struct dev *dev, void *to, const void *from, size_t bytes);
 uint64_t cuda_lane_mark(struct dev *dev, enum dev_lane lane);
 bool cuda_lane_done(struct dev *dev, enum dev_lane lane, uint64_t place);
+
+/* ---- memory of the host, and copies in the queue (copy.cu) ---------------------------------- */
+
+void *cuda_host_alloc(struct dev *dev, size_t bytes);
+void cuda_host_free(struct dev *dev, void *data, size_t bytes);
 bool cuda_host_pin(struct dev *dev, void *data, size_t bytes);
 void cuda_host_unpin(struct dev *dev, void *data, size_t bytes);
+void cuda_copy_in(struct dev *dev, void *to, const void *from, size_t bytes);
+void cuda_copy_out(struct dev *dev, void *to, const void *from, size_t bytes);
+void cuda_copy_across(struct dev *dev, void *to, const void *from, size_t bytes);
 
 #endif

@@ -151,17 +151,3 @@ bool cuda_lane_done(struct dev *dev, enum dev_lane which, uint64_t place)
     }
     return !lane->broken && cuda->failed == OK && lane->done >= place;
 }
-
-/* ---- pinning -------------------------------------------------------------------------------- */
-
-bool cuda_host_pin(struct dev *, void *data, size_t bytes)
-{
-    if (cudaHostRegister(data, bytes, cudaHostRegisterDefault) == cudaSuccess) return true;
-    (void)cudaGetLastError();  // the limit of locked memory, say: nothing is broken
-    return false;
-}
-
-void cuda_host_unpin(struct dev *dev, void *data, size_t)
-{
-    cuda_worked(cuda_of(dev), cudaHostUnregister(data), "unpinning memory");
-}

@@ -1,4 +1,4 @@
-/* step.cu - what a step needs besides operations: pinned memory, marks to wait for, captured graphs.
+/* step.cu - what a step needs besides operations: marks to wait for, two streams, captured graphs.
  *
  * A graph keeps the programmatic edges between its kernels. It holds addresses: of the caller's
  * matrices, of the workspace, whose chunks live as long as the device, and of weights.
@@ -9,24 +9,6 @@ void cuda_enter(struct dev *dev)
 {
     struct cuda_dev *cuda = cuda_of(dev);
     cuda_worked(cuda, cudaSetDevice(cuda->index), "choosing it");
-}
-
-/* ---- the host's side ----------------------------------------------------------------------- */
-
-void *cuda_host_alloc(struct dev *, size_t bytes)
-{
-    void *data = NULL;
-    if (cudaHostAlloc(&data, bytes ? bytes : 1, cudaHostAllocDefault) != cudaSuccess) {
-        (void)cudaGetLastError();  // an allocation that fails leaves the context whole
-        return NULL;
-    }
-    memset(data, 0, bytes);
-    return data;
-}
-
-void cuda_host_free(struct dev *dev, void *data, size_t)
-{
-    if (data) cuda_worked(cuda_of(dev), cudaFreeHost(data), "freeing pinned memory");
 }
 
 void cuda_memory(struct dev *dev, struct dev_memory *memory)
