@@ -426,7 +426,8 @@ static void open_all(struct shadow *shadow)
     static const uint32_t LAYERS[] = { 4, 3 };
     shadow->shape = shadow_shape_of(RATIO[shadow->geometry % 2], LAYERS[shadow->geometry % 2]);
     memset(shadow->move, 0, sizeof shadow->move);
-    shadow->sim.off = shadow->fault.hold = false;
+    shadow->sim.off = false;
+    shadow->fault.hold = false;
     shadow->notes = 0;
     open_pools(shadow);
     open_tree(shadow);

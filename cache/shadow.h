@@ -138,8 +138,8 @@ void shadow_purge(struct shadow *shadow, uint32_t tenant);
 /* Drops the copies of one block on a tier, as one that cannot be believed: on disk it is erased. */
 void shadow_poison(struct shadow *shadow, struct prefix_ref ref, enum kv_object object);
 
-/* For lease_place: the tree has adopted what shadow->sealing computed, and it is remembered. */
-void shadow_sealed(void *shadow, struct prefix_ref ref, enum kv_object object);
+/* For lease_place, whose user the shadow is: the tree has adopted what `sealing` computed. */
+void shadow_sealed(void *user, struct prefix_ref ref, enum kv_object object);
 struct shadow_known *shadow_find(const struct shadow *shadow, const struct prefix_key *key);
 bool shadow_is_right(const struct shadow *shadow, const struct prefix_key *key,
                      enum kv_object object, const uint32_t *word);
