@@ -218,7 +218,7 @@ static void w_clear(struct lab *lab, const struct place *place, uint32_t boundar
 
 /* ---- running ------------------------------------------------------------------------------- */
 
-/* Tokens [from, to) of a sequence, the first thing it computes being `start`. */
+/* Tokens [from, to) of a sequence. */
 struct share {
     const struct place *place;
     const uint32_t *token;
