@@ -375,6 +375,7 @@ def test_what_the_cache_had_is_counted_apart(serve):
     ({"output_config": {"format": {"type": "json_schema", "schema": {}}}}, "output_config.format"),
     ({"tools": [{"name": "a b", "input_schema": {"type": "object"}}]}, "tools[0].name"),
     ({"tools": [{"name": "a"}]}, "tools[0].input_schema"),
+    ({"tools": [{"name": "a", "input_schema": None}]}, "tools[0].input_schema"),
     ({"tools": [WEATHER, WEATHER]}, "tools[1].name"),
     ({"tools": [{"type": "bash_20250124", "name": "bash"}]}, "tools[0].type"),
     ({"tool_choice": {"type": "any"}}, "tool_choice"),

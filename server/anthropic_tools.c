@@ -31,7 +31,8 @@ static enum status read_tool(struct openai_reader *r, const struct json *node, s
             &at, REFUSE_UNSUPPORTED, "type",
             "found a tool of Anthropic's own, wanted custom: this server runs no "
             "tools and knows no other schemas");
-    if (!js_get(node, "input_schema"))
+    const struct json *schema = js_get(node, "input_schema");
+    if (!schema || js_kind(schema) == JS_NULL)
         return refuse_field(&at, "input_schema", "found nothing, wanted a JSON Schema");
     if ((status = openai_read_function(r, &at, "input_schema", tool)) != OK) return status;
     for (size_t i = 0; i < r->out->chat.tool_count; i++)
