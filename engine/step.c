@@ -708,8 +708,10 @@ enum status stepper_step(struct stepper *stepper, struct err *err)
     plan(stepper);
     stepper->turn ^= 1;
     if (!fill(stepper)) {
-        if (!before->up) free_the_device(stepper);
-        return settle(stepper, before, 0, err);
+        if (before->up) return settle(stepper, before, 0, err);
+        free_the_device(stepper);
+        status = runner_wait(stepper->runner, 0, err);  // copies alone do not tell of a lost device
+        return status == OK ? OK : failed(stepper, status);
     }
 
     struct flight *flight = &stepper->flight[stepper->turn];
