@@ -8,11 +8,22 @@
 
 enum kv_state { FREE, WARM, HELD };
 
+/* 8 bytes, since there is one for every block on disk. */
 struct kv_slot {
-    uint32_t prev, next;  // neighbours in the ring; meaningless while HELD
-    uint32_t holders;     // > 0 exactly while HELD
-    enum kv_state state;
+    union {
+        uint32_t prev;     // in its ring
+        uint32_t holders;  // while HELD; > 0
+    };
+    uint32_t next : 30;  // in its ring
+    uint32_t state : 2;  // enum kv_state
 };
+
+static const uint32_t BLOCKS_MOST = (1u << 30) - 3;
+
+static void set_next(struct kv_slot *slot, uint32_t next)
+{
+    slot->next = next & ((1u << 30) - 1);
+}
 
 static uint32_t ring_head(const struct kv_pool *pool, enum kv_state ring)
 {
@@ -29,8 +40,10 @@ static void ring_append(struct kv_pool *pool, uint32_t block, enum kv_state ring
     struct kv_slot *slot = pool->slot;
     uint32_t head = ring_head(pool, ring), tail = slot[head].prev;
 
-    slot[block] = (struct kv_slot){ .prev = tail, .next = head, .state = ring };
-    slot[tail].next = slot[head].prev = block;
+    slot[block] = (struct kv_slot){ .prev = tail, .state = ring & 3u };
+    set_next(&slot[block], head);
+    set_next(&slot[tail], block);
+    slot[head].prev = block;
     *ring_count(pool, ring) += 1;
 }
 
@@ -38,22 +51,24 @@ static void ring_remove(struct kv_pool *pool, uint32_t block)
 {
     struct kv_slot *slot = pool->slot, *gone = &slot[block];
 
-    slot[gone->prev].next = gone->next;
+    set_next(&slot[gone->prev], gone->next);
     slot[gone->next].prev = gone->prev;
     *ring_count(pool, gone->state) -= 1;
     gone->state = HELD;
+    gone->holders = 0;
 }
 
 enum status kv_pool_init(struct kv_pool *pool, uint32_t block_count)
 {
-    must(block_count > 0 && block_count < KV_NO_BLOCK - 2);
+    must(block_count > 0 && block_count <= BLOCKS_MOST);
     *pool = (struct kv_pool){ .block_count = block_count };
     pool->slot = calloc((size_t)block_count + 2, sizeof *pool->slot);
     if (!pool->slot) return NO_MEMORY;
 
     for (enum kv_state ring = FREE; ring <= WARM; ring++) {
         uint32_t head = ring_head(pool, ring);
-        pool->slot[head].prev = pool->slot[head].next = head;
+        pool->slot[head].prev = head;
+        set_next(&pool->slot[head], head);
     }
     for (uint32_t block = 0; block < block_count; block++) ring_append(pool, block, FREE);
     return OK;
@@ -88,7 +103,7 @@ void kv_pool_hold(struct kv_pool *pool, uint32_t block)
 void kv_pool_drop(struct kv_pool *pool, uint32_t block, enum kv_after_drop after)
 {
     must(block < pool->block_count);
-    must(pool->slot[block].holders > 0);
+    must(pool->slot[block].state == HELD);
     if (--pool->slot[block].holders == 0) ring_append(pool, block, after == KV_KEEP ? WARM : FREE);
 }
 

@@ -104,7 +104,6 @@ static void make(struct bed *bed, uint32_t host_blocks)
                              .segment_bytes = 512 << 10,
                              .w_percent = 40,
                              .sparse = true,
-                             .stall_ns = 100 * NS_PER_MS,
                              .failures_off = 1000,
                              .wrap = io_fault_wrap,
                              .wrap_context = &bed->fault } },
@@ -550,6 +549,7 @@ static void a_disk_that_stalls_holds_nobody_up_and_comes_back(void **unused)
     compute(&bed, 2, 6);
     settle(&bed);
     stop(&bed, 5000);
+    bed.options.disk.store.stall_ns = 100 * NS_PER_MS;
     start(&bed);
     struct resume_plan plan = plan_for(&bed, 1);
     assert_int_equal(plan.known, 6);
