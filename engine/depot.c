@@ -267,7 +267,7 @@ static void log_memory(const struct depot *depot)
 static void release_memory(struct depot *depot)
 {
     struct dev *dev = depot->options.dev;
-    for (uint32_t i = 0; i < depot->pins; i++)
+    for (uint32_t i = 0; i < depot->pins && !depot->keeps_arena; i++)
         dev->ops->host_unpin(dev, depot->arena.range[i].iov_base, depot->arena.range[i].iov_len);
     while (depot->pools) kv_pool_release(depot->made[--depot->pools]);
     for (int object = 0; object < KV_OBJECTS; object++) {
@@ -309,11 +309,11 @@ void depot_close(struct depot *depot, int budget_ms)
     struct err err;
     must(!depot->fetch);
     if (depot->disk) depot_spill_all(depot, end - (end - now) / 4);
-    if (dev->ops->finish(dev, &err) != OK) {
-        kv_mover_end_copies(&depot->mover);
+    while (kv_mover_copies(&depot->mover)) {
+        if (kv_mover_step(&depot->mover) || dev->ops->finish(dev, &err) == OK) continue;
+        kv_mover_end_copies(&depot->mover);  // the device is lost: they will never be done
         depot->keeps_arena = true;
     }
-    while (kv_mover_copies(&depot->mover)) kv_mover_step(&depot->mover);
     if (depot->disk) {
         now = now_ns();
         int left_ms = now < end ? (int)((end - now) / NS_PER_MS) : 0;
