@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import subprocess
+import threading
 import time
 
 import conftest
@@ -138,6 +139,39 @@ def test_answers_are_those_of_a_daemon_without_a_cache(cpu, thinking):
     assert [row[0] for row in rows] == [row[0] for row in cold_rows]
     assert all(row[1] == 0 for row in cold_rows) and any(row[1] > 0 for row in rows)
     assert ask(without, "hello") == {"hit": 0, "tier": None, "miss": "off", "at": None}
+
+
+def party(server, turns):
+    """What six conversations of as many users said that went on side by side."""
+    agents = [Agent(server, thinking=bool(i % 2), user_id=str(i)) for i in range(6)]
+    failed = []
+
+    def go(agent):
+        try:
+            for _ in range(turns):
+                agent.step()
+        except Exception as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=go, args=(agent,)) for agent in agents]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    return [agent.said for agent in agents]
+
+
+def test_answers_stay_the_same_while_blocks_make_room_for_each_other(serve, tmp_path):
+    """Device memory for little more than one conversation, and a tier below it."""
+    fixed = ("--backend", "cpu", "--max-seqs", "2", "--context", "2048")
+    small = serve(*fixed, "--kv-memory", "11MiB", "--cache-host", "64MiB")
+    said = party(small, 4)
+    metrics = small.metrics()
+    assert metrics['cache_evicted_total{object="w",tier="device"}'] > 0
+    assert metrics['cache_loaded_bytes_total{tier="host"}'] > 0
+    small.stop()
+    assert party(serve(*fixed, "--no-prefix-cache"), 4) == said
 
 
 def messages_turn(server, said, text):
