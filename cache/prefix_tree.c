@@ -662,6 +662,19 @@ bool prefix_tree_is_without(const struct prefix_tree *tree, uint32_t tenant)
     return copies == 0;
 }
 
+bool prefix_tree_fit(struct prefix_tree *tree, const struct prefix_evict *evict, uint32_t want)
+{
+    const struct prefix_tenant *tenant = &tree->tenant[evict->tenant];
+    uint32_t cap = tenant->quota[evict->object][evict->tier].cap;
+    const uint32_t *used = &tenant->used[evict->object][evict->tier];
+    struct prefix_evict own = *evict;
+    own.own_only = true;
+    if (!cap || *used + want <= cap) return true;
+    if (want > cap) return false;
+    prefix_tree_evict(tree, &own, *used + want - cap);
+    return *used + want <= cap;
+}
+
 void prefix_tree_purge(struct prefix_tree *tree, uint32_t tenant)
 {
     for (uint32_t id = tree->node[0].first_child, next; id; id = next) {

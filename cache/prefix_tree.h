@@ -225,6 +225,10 @@ uint32_t prefix_tree_evict(struct prefix_tree *tree, const struct prefix_evict *
 /* No copy of this tenant's is left: its number may be another's. */
 bool prefix_tree_is_without(const struct prefix_tree *tree, uint32_t tenant);
 
+/* Drops victims of the tenant's own until `want` more of its copies stay below its cap; false: they
+ * would not, and nothing more than victims has gone. */
+bool prefix_tree_fit(struct prefix_tree *tree, const struct prefix_evict *evict, uint32_t want);
+
 /* Everything of one tenant, or of one tier, is out of reach when this returns. */
 void prefix_tree_purge(struct prefix_tree *tree, uint32_t tenant);
 void prefix_tree_flush(struct prefix_tree *tree, enum kv_tier tier);

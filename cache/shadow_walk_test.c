@@ -23,7 +23,7 @@
 #include "cache/shadow.h"
 #include "cache/spill.h"
 
-enum { STEPS = 1500, SEQS = 7, TRIES = 300, DEEP_EVERY = 40, PATIENCE_S = 60 };
+enum { STEPS = 1500, SEQS = 7, TRIES = 300, DEEP_EVERY = 40, PATIENCE_S = 60, ROUNDS = 60 };
 
 struct walk {
     struct shadow shadow;
@@ -180,6 +180,21 @@ static void walk_pump(struct walk *walk)
 static void walk_pump_all(struct walk *walk)
 {
     shadow_settle(&walk->shadow);
+}
+
+/* I20: while nothing fails, whoever waits for a load gets it, or is told that it will not come. */
+static void walk_loads_end(struct walk *walk)
+{
+    struct shadow *shadow = &walk->shadow;
+    bool calm = !shadow->fault.hold && !shadow->copy_faults && !shadow->refusals && !scarce.rate;
+    for (int k = 0; k < FAULT_KINDS; k++) calm &= shadow->fault.rate[k] == 0;
+    if (!calm || shadow->options.host_waits) return;
+    for (uint32_t i = 0; i < ROUNDS * SEQS; i++) {
+        struct shadow_seq *seq = &walk->seq[i % SEQS];
+        if (seq->state == SEQ_LOADING) shadow_poll(shadow, seq);
+        shadow_settle(shadow);
+    }
+    must(!any_seq(walk, SEQ_LOADING));
 }
 
 /* A random block that the tree knows. */
@@ -371,16 +386,16 @@ static const struct {
     const char *name;
     uint32_t weight;
 } operation[] = {
-    OPERATION(begin, 130),      OPERATION(poll, 220),    OPERATION(step, 330),
-    OPERATION(speculate, 70),   OPERATION(preempt, 25),  OPERATION(fork, 35),
-    OPERATION(finish, 15),      OPERATION(abort, 20),    OPERATION(poison, 4),
-    OPERATION(pump, 330),       OPERATION(pump_all, 12), OPERATION(save, 40),
-    OPERATION(save_path, 110),  OPERATION(spill, 90),    OPERATION(touch, 30),
-    OPERATION(fetch, 10),       OPERATION(drop, 6),      OPERATION(evict, 15),
-    OPERATION(reap, 25),        OPERATION(quota, 4),     OPERATION(purge, 2),
-    OPERATION(spill_path, 110), OPERATION(flush, 7),     OPERATION(clock, 40),
-    OPERATION(faults, 6),       OPERATION(restart, 3),   OPERATION(new_weights, 1),
-    OPERATION(new_geometry, 1),
+    OPERATION(begin, 130),     OPERATION(poll, 220),       OPERATION(step, 330),
+    OPERATION(speculate, 70),  OPERATION(preempt, 25),     OPERATION(fork, 35),
+    OPERATION(finish, 15),     OPERATION(abort, 20),       OPERATION(poison, 4),
+    OPERATION(pump, 330),      OPERATION(pump_all, 12),    OPERATION(loads_end, 12),
+    OPERATION(save, 40),       OPERATION(save_path, 110),  OPERATION(spill, 90),
+    OPERATION(touch, 30),      OPERATION(fetch, 10),       OPERATION(drop, 6),
+    OPERATION(evict, 15),      OPERATION(reap, 25),        OPERATION(quota, 4),
+    OPERATION(purge, 2),       OPERATION(spill_path, 110), OPERATION(flush, 7),
+    OPERATION(clock, 40),      OPERATION(faults, 6),       OPERATION(restart, 3),
+    OPERATION(new_weights, 1), OPERATION(new_geometry, 1),
 };
 enum { OPERATIONS = sizeof operation / sizeof *operation };
 

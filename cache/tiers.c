@@ -108,6 +108,7 @@ static enum status take(struct tiers *tiers, enum kv_object object, enum kv_tier
     struct kv_pool *pool = tiers->options.pool[object][tier];
     struct prefix_evict evict = { .object = object, .tier = tier, .tenant = tenant };
     if (!pool) return BUSY;
+    if (tier != KV_DISK && !prefix_tree_fit(tiers->options.tree, &evict, count)) return BUSY;
     bool evicts = tier == KV_DEVICE || (tier == KV_HOST && !tiers->options.host_waits);
     /* A victim's slot is not free yet where a fork has the same page beside the tree. */
     while (evicts && count > pool->free_count &&
