@@ -596,7 +596,7 @@ static void whole_cache_serves_no_wrong_byte_whatever_happens(void **unused)
                   (unsigned long long)sum.hits, (unsigned long long)sum.misses,
                   (unsigned long long)sum.found, (unsigned long long)sum.lost,
                   (unsigned long long)sum.forwarded);
-    if (steps < 100000) return;
+    if (steps < 300000) return;
     assert_true(sum.resumed > sum.computed / 10);  // every path was walked, and often
     assert_true(sum.replays > 20 && sum.restores > 1000 && sum.forks > 500 && sum.busy > 500);
     assert_true(sum.landed > 5000 && sum.failed > 200 && sum.hits > 100 && sum.found > 100 &&
