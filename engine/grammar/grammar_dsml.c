@@ -183,7 +183,7 @@ static void read_tool(struct writer *w, struct tool *tool, uint32_t index)
     struct js_member at = { 0 };
     snprintf(field, sizeof field, "tools[%u].function.parameters", index);
     if (!name_is_plain(tool->given->name)) {
-        w->s->field = field;
+        schema_name(w->s, field);
         schema_fail(w->s, BAD_INPUT, 0, "the tool's name cannot stand in a tag");
     }
     if (tool->given->strict && tool->given->parameters) read_strict(w, tool, field);
@@ -264,7 +264,7 @@ void dsml_emit(struct schema *schema, const struct grammar_source *source, struc
     const struct dialect *dialect = source->dialect;
     uint32_t named = nfa_state(nfa), word = nfa_state(nfa);
     if (source->tools > TOOLS_MOST) {
-        schema->field = "tools";
+        schema_name(schema, "tools");
         schema_fail(schema, TOO_LONG, 0, "more than %d", TOOLS_MOST);
         return;
     }

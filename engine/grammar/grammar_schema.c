@@ -42,7 +42,7 @@ void schema_fail(struct schema *schema, enum status status, uint32_t place, cons
 
 void schema_init(struct schema *schema, struct nfa *nfa, const struct text_rule *text)
 {
-    *schema = (struct schema){ .nfa = nfa, .text = text, .field = "schema", .places = 1 };
+    *schema = (struct schema){ .nfa = nfa, .text = text, .places = 1 };
     if (!ARRAY_ROOM(schema->place, 0, schema->place_room, 1, &schema->status)) return;
     schema->place[0] = (struct schema_place){ 0 };
 }
@@ -175,11 +175,16 @@ static void measure(struct measure *m, const struct json *node, unsigned depth, 
         schema_fail(m->s, TOO_LONG, 0, "more than %d bytes", SCHEMA_BYTES_MOST);
 }
 
+void schema_name(struct schema *schema, const char *field)
+{
+    snprintf(schema->field, sizeof schema->field, "%s", field);
+}
+
 uint32_t schema_enter(struct schema *schema, const struct json *root, const char *field)
 {
     schema_build(schema);
     schema->root = root;
-    schema->field = field;
+    schema_name(schema, field);
     if (!root) return 0;
     struct measure m = { .s = schema };
     measure(&m, root, 0, false);

@@ -82,7 +82,7 @@ struct schema {
     struct nfa *nfa;               // borrowed
     const struct text_rule *text;  // [TEXT_KINDS]; borrowed
     const struct json *root;       // where $ref points into; borrowed
-    const char *field;             // its name in errors
+    char field[96];                // its name in errors
     struct err *err;
     enum status status;
 
@@ -101,6 +101,9 @@ void schema_release(struct schema *schema);
 /* Goes over to another schema, named `field` in errors; returns its place (0: any value). Rules of
  * the former ones are built first. */
 uint32_t schema_enter(struct schema *schema, const struct json *root, const char *field);
+
+/* Names what errors are about; schema_enter does so too. */
+void schema_name(struct schema *schema, const char *field);
 
 /* The place of a member or an element of a schema. */
 uint32_t schema_child(struct schema *schema, uint32_t parent, const char *word, struct slice key,
