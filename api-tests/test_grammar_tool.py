@@ -3,6 +3,7 @@ taken. jsonschema is the judge of both."""
 
 import datetime
 import json
+import lzma
 import os
 import pathlib
 import random
@@ -15,15 +16,16 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BUILD = pathlib.Path(os.environ.get("FATHOMD", ROOT / "build" / "fathomd")).parent
 TOOL = pathlib.Path(os.environ.get("GRAMMAR_TOOL", BUILD / "engine" / "grammar" / "grammar_tool"))
+SHARED = pathlib.Path(os.environ.get("FATHOM_SHARED", ROOT.parent / "shared"))
 TOKENIZER = pathlib.Path(os.environ.get("GRAMMAR_TOKENIZER", ROOT / "models/pilot/tokenizer.json"))
 SCHEMAS = int(os.environ.get("GRAMMAR_SCHEMAS", "150"))
 WORDS = ["a", "b", "name", "né", "x y", "data", "id", "kind", "", "日本", 'q"t', "tab\t", "</b>"]
 
 
 class Tool:
-    def __init__(self):
+    def __init__(self, tokenizer=TOKENIZER):
         self.process = subprocess.Popen(
-            [TOOL, TOKENIZER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8"
+            [TOOL, tokenizer], stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8"
         )
 
     def ask(self, **line):
@@ -37,6 +39,22 @@ def tool():
     if not TOOL.exists():
         pytest.skip(f"{TOOL} is not built")
     made = Tool()
+    yield made
+    made.process.stdin.close()
+    assert made.process.wait(timeout=30) == 0
+
+
+@pytest.fixture(scope="module")
+def real_tool(tmp_path_factory):
+    """The same with the vocabulary of the release."""
+    packed = SHARED / "fixtures" / "tokenizer" / "tokenizer_v4.json.xz"
+    if not packed.exists():
+        pytest.skip(f"{packed} is absent")
+    if not TOOL.exists():
+        pytest.skip(f"{TOOL} is not built")
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    path.write_bytes(lzma.open(packed).read())
+    made = Tool(path)
     yield made
     made.process.stdin.close()
     assert made.process.wait(timeout=30) == 0
@@ -291,6 +309,27 @@ def test_any_object_is_taken_and_nothing_else(tool):
     assert answer["taken"] == [isinstance(v, dict) for v in values]
     for text in tool.ask(schema=None, write=100, tokens=100, seed=3)["texts"]:
         assert isinstance(json.loads(text), dict)
+
+
+def test_the_release_s_vocabulary_writes_and_takes_the_same(real_tool):
+    for seed in range(0, SCHEMAS, 3):
+        r, schema, made = schema_number(seed)
+        for text in real_tool.ask(schema=schema, write=5, tokens=30, seed=seed)["texts"]:
+            errors = [e.message for e in judge(schema).iter_errors(json.loads(text))]
+            assert not errors, (seed, schema, text, errors)
+        values = [v for v in (made(r) for _ in range(5)) if judge(schema).is_valid(v)]
+        texts = [spelled(r, v) for v in values]
+        for text, taken in zip(texts, real_tool.ask(schema=schema, take=texts)["taken"]):
+            assert taken or is_outside(text), (seed, schema, text)
+
+
+def test_masks_say_what_each_token_would(tool, real_tool):
+    for seed in range(40):
+        _, schema, _ = schema_number(seed)
+        assert tool.ask(schema=schema, exact=200, seed=seed) == {"exact": True}, (seed, schema)
+        assert real_tool.ask(schema=schema, exact=4, seed=seed) == {"exact": True}, (seed, schema)
+    counted = {"type": "string", "pattern": "^[^x]{1,90}$"}
+    assert real_tool.ask(schema=counted, exact=20, seed=5) == {"exact": True}
 
 
 HOSTILE = {

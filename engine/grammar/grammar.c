@@ -1,7 +1,6 @@
 /* grammar.c - from a request's wishes to a program, and the face of the module. */
 #include "engine/grammar/grammar.h"
 #include <stdatomic.h>
-#include "config/clock.h"
 #include "engine/grammar/grammar_dsml.h"
 #include "engine/grammar/grammar_mask.h"
 
@@ -121,14 +120,14 @@ static enum status check_source(const struct grammar_source *source,
 
 static enum status compile(struct compiler *c, struct program *program, struct err *err)
 {
-    uint64_t limit = (uint64_t)GRAMMAR_COMPILE_MS * NS_PER_MS;
-    struct program_budget budget = { c->source->until_ns ? c->source->until_ns : now_ns() + limit };
+    uint32_t most_ms = c->source->compile_ms ? c->source->compile_ms : GRAMMAR_COMPILE_MS;
+    uint64_t until_ns = thread_ns() + (uint64_t)most_ms * NS_PER_MS;
     uint32_t start = emit_all(c);
     if (c->schema.status == NO_MEMORY)
         return fail(err, NO_MEMORY, "no memory to compile a grammar");
     if (c->schema.status != OK) return c->schema.status;
     struct err why;
-    enum status status = program_init(program, &c->nfa, start, c->vocab->text, &budget, &why);
+    enum status status = program_init(program, &c->nfa, start, c->vocab->text, until_ns, &why);
     if (status == OK) return OK;
     const char *field = makes_json(c->source) && c->source->schema_field ? c->source->schema_field
                         : c->source->calls                               ? "tools"

@@ -69,7 +69,8 @@ struct grammar_source {
     uint32_t tools;
     bool one_call;                  // the block ends after the first call
     const struct dialect *dialect;  // CALLS_AUTO, CALLS_REQUIRED: whose tags
-    uint64_t until_ns;              // gives up then; 0: GRAMMAR_COMPILE_MS from now
+    uint32_t
+        compile_ms;  // of the thread's own time, after which it gives up; 0: GRAMMAR_COMPILE_MS
 };
 
 struct grammar;

@@ -2,23 +2,15 @@
  *
  *     build/engine/grammar/grammar_bench [TOKENIZER.JSON]
  *
- * Writes random replies under several grammars and times each mask and each accepted token; every
- * grammar begins with no mask kept. Tokens are drawn so that replies look like text: mostly one of
- * the longest allowed among a few, so that most rows lie inside strings, with structure between.
+ * Writes random replies under several grammars and times each mask and each accepted token by
+ * the thread's own clock; every grammar begins with no mask kept. Tokens are drawn so that replies
+ * look like text: mostly one of the longest among a few of those allowed, so that most rows lie
+ * inside strings, with structure between.
  */
-#include <time.h>
-#include "config/clock.h"
 #include "engine/grammar/grammar_check.h"
+#include "engine/grammar/grammar_program.h"
 
 enum { ROWS = 20000, REPLY_TOKENS = 400 };
-
-/* Time of this thread alone, so that company on the machine counts less. */
-static uint64_t cpu_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
-}
 
 static int by_size(const void *a, const void *b)
 {
@@ -71,14 +63,14 @@ static void measure(struct checker *c, const char *name, const struct grammar *g
         char last = '\0';
         grammar_begin(grammar, &state);
         for (int i = 0; i < REPLY_TOKENS && !state.ended && times.count < ROWS; i++) {
-            uint64_t before = cpu_ns();
+            uint64_t before = thread_ns();
             grammar_mask(grammar, &state, c->allowed);
-            uint64_t made = cpu_ns();
+            uint64_t made = thread_ns();
             bool hurry = checker_draw(c) % 8 == 0;
             uint32_t id = hurry ? checker_hurry(c, c->allowed, last) : draw_token(c);
-            uint64_t drawn = cpu_ns();
+            uint64_t drawn = thread_ns();
             must(grammar_accept(grammar, &state, id));
-            times.accept_ns += cpu_ns() - drawn;
+            times.accept_ns += thread_ns() - drawn;
             times.ns[times.count++] = made - before;
             struct slice bytes = vocab_bytes(&c->vocab, id);
             if (bytes.size) last = bytes.data[bytes.size - 1];
@@ -144,9 +136,9 @@ static void measure_tools(struct checker *c, const char *name, enum grammar_star
     struct grammar_source source = {
         .start = start, .calls = calls, .tool = tool, .tools = 3, .dialect = dialect_of(DIALECT_V4)
     };
-    uint64_t before = cpu_ns();
+    uint64_t before = thread_ns();
     enum status status = grammar_compile(&source, &c->gv, &grammar, &err);
-    uint64_t after = cpu_ns();
+    uint64_t after = thread_ns();
     if (status != OK) fprintf(stderr, "%s\n", err.text);
     must(status == OK);
     measure(c, name, grammar, after - before);
@@ -164,15 +156,15 @@ int main(int count, char **argument)
         fprintf(stderr, "%s\n", err.text);
         return 1;
     }
-    uint64_t before = cpu_ns();
+    uint64_t before = thread_ns();
     checker_make(&checker);
     printf("%s: %u tokens, tables %zu KB in %.0f ms\n", path, checker.vocab.size,
-           grammar_vocab_bytes(&checker.gv) >> 10, (double)(cpu_ns() - before) / 1e6);
+           grammar_vocab_bytes(&checker.gv) >> 10, (double)(thread_ns() - before) / 1e6);
     for (size_t i = 0; i < sizeof schemas / sizeof *schemas; i++) {
         struct grammar *grammar;
-        before = cpu_ns();
+        before = thread_ns();
         enum status status = checker_schema(&checker, schemas[i].schema, &grammar, &err);
-        uint64_t after = cpu_ns();
+        uint64_t after = thread_ns();
         if (status != OK) fprintf(stderr, "%s: %s\n", schemas[i].name, err.text);
         if (status != OK) continue;
         measure(&checker, schemas[i].name, grammar, after - before);

@@ -107,34 +107,46 @@ struct walk {
     const struct masker *masker;
     struct run_frames frames;
     struct ids sure, maybe;
+    uint32_t *bits;       // where sure ones go instead; NULL: into `sure`
+    unsigned bytes_most;  // of a token; longer ones are left to others; 0: any
 };
 
-static void walk_maybe(struct walk *walk, uint32_t node)
+static void walk_found(struct walk *walk, uint32_t id)
 {
-    const struct token_tree *tree = &walk->masker->vocab->tree;
-    for (uint32_t i = node; i < tree->end[node]; i++)
-        if (tree->token[i] != VOCAB_NONE) ids_add(&walk->maybe, tree->token[i]);
+    if (walk->bits) bit_put(walk->bits, id);
+    else ids_add(&walk->sure, id);
 }
 
-static void walk_tree(struct walk *walk, struct run from)
+static void walk_maybe(struct walk *walk, const struct token_tree *tree, uint32_t node)
 {
-    const struct token_tree *tree = &walk->masker->vocab->tree;
+    for (uint32_t i = node; i < tree->end[node]; i++) {
+        bool left = walk->bytes_most && tree->depth[i] > walk->bytes_most;
+        if (tree->token[i] != VOCAB_NONE && !left) ids_add(&walk->maybe, tree->token[i]);
+    }
+}
+
+static void walk_tree(struct walk *walk, const struct token_tree *tree, struct run from)
+{
     struct run at[TOKEN_BYTES_MOST + 1];
     struct run_note note[TOKEN_BYTES_MOST + 1];
     unsigned depth = 0;  // of the last node taken
     at[0] = from;
     for (uint32_t node = 0; node < tree->count;) {
         unsigned want = tree->depth[node];
+        if (walk->bytes_most && want > walk->bytes_most) {
+            node = tree->end[node];
+            continue;
+        }
         while (depth >= want) run_undo(&walk->frames, note[depth--]);
         at[want] = at[depth];
         enum run_step step = run_take(walk->masker->program, &at[want], &walk->frames,
                                       tree->byte[node], &note[want]);
         if (step == RUN_YES) {
             depth = want;
-            if (tree->token[node] != VOCAB_NONE) ids_add(&walk->sure, tree->token[node]);
+            if (tree->token[node] != VOCAB_NONE) walk_found(walk, tree->token[node]);
             node++;
         } else {
-            if (step == RUN_MAYBE) walk_maybe(walk, node);
+            if (step == RUN_MAYBE) walk_maybe(walk, tree, node);
             node = tree->end[node];
         }
     }
@@ -153,7 +165,7 @@ static void walk_token(struct walk *walk, struct run run, uint32_t token)
         if (step != RUN_YES) break;
     }
     while (taken > 0) run_undo(&walk->frames, note[--taken]);
-    if (step == RUN_YES) ids_add(&walk->sure, token);
+    if (step == RUN_YES) walk_found(walk, token);
     if (step == RUN_MAYBE) ids_add(&walk->maybe, token);
 }
 
@@ -216,24 +228,34 @@ static const uint32_t *stay_of(const struct grammar_vocab *vocab, const struct l
     return vocab->stay[liberty->kind] + (size_t)liberty->state * vocab->words;
 }
 
-/* Walks what the text does not answer by itself. The base that the ids come on top of. */
-static const uint32_t *walk_rest(struct walk *walk, const struct run *run, bool by_text,
-                                 const struct liberty *liberty)
+/* Walks what the text does not answer by itself. */
+static void walk_rest(struct walk *walk, const struct run *run, bool by_text,
+                      const struct liberty *liberty)
 {
     const struct grammar_vocab *vocab = walk->masker->vocab;
     if (!by_text) {
-        walk_tree(walk, *run);
-        return NULL;
+        walk_tree(walk, &vocab->tree, *run);
+        return;
     }
     struct id_run leave = vocab->leave[liberty->kind][liberty->state];
     for (uint32_t i = 0; i < leave.count; i++)
         walk_token(walk, *run, vocab->leave_id[leave.from + i]);
-    return stay_of(vocab, liberty);
+}
+
+/* The long tokens, which sets that look alike may tell apart. */
+static void put_long(const struct masker *masker, const struct grammar_state *state,
+                     uint32_t *allowed)
+{
+    uint32_t frame[GRAMMAR_FRAMES];
+    struct walk walk = { .masker = masker, .frames = { .frame = frame }, .bits = allowed };
+    memcpy(frame, state->frame, state->depth * sizeof *frame);
+    walk_tree(&walk, &masker->vocab->long_tree, run_of(state));
 }
 
 static void put_ids(const struct masker *masker, const struct grammar_state *state,
                     const struct mask_entry *entry, uint32_t *allowed)
 {
+    if (entry->shared) put_long(masker, state, allowed);
     for (uint32_t i = 0; i < entry->sure; i++) bit_put(allowed, entry->id[i]);
     for (uint32_t i = entry->sure; i < entry->sure + entry->maybe; i++)
         if (mask_try(masker, state, entry->id[i], NULL)) bit_put(allowed, entry->id[i]);
@@ -253,7 +275,7 @@ static void make_here(const struct masker *masker, const struct grammar_state *s
     uint32_t frame[GRAMMAR_FRAMES];
     struct run run = run_of(state);
     struct liberty liberty;
-    struct walk walk = { .masker = masker, .frames = { .frame = frame } };
+    struct walk walk = { .masker = masker, .frames = { .frame = frame }, .bits = allowed };
     memcpy(frame, state->frame, state->depth * sizeof *frame);
 
     bool by_text = find_liberty(masker->program, &run, &liberty);
@@ -263,13 +285,9 @@ static void make_here(const struct masker *masker, const struct grammar_state *s
         (masker->program->set[run.set].mixed ||
          !masker->vocab->text[liberty.kind].boundary[liberty.state]))
         by_text = false;
-    const uint32_t *base = walk_rest(&walk, &run, by_text, &liberty);
-    put_base(masker, base, allowed);
+    put_base(masker, by_text ? stay_of(masker->vocab, &liberty) : NULL, allowed);
     if (by_text && liberty.room <= TOKEN_BYTES_MOST) fit(masker->vocab, &liberty, allowed);
-    for (uint32_t i = 0; i < walk.sure.count; i++) bit_put(allowed, walk.sure.id[i]);
-    must(!walk.sure.failed);
-    free(walk.sure.id);
-    free(walk.maybe.id);
+    walk_rest(&walk, &run, by_text, &liberty);
 }
 
 /* ---- keeping ---- */
@@ -317,7 +335,7 @@ static bool can_keep(const struct masker *masker, const struct grammar_state *st
 {
     struct run run = run_of(state);
     if (!is_settled(masker->program, &run)) return false;
-    *key = (struct mask_key){ .set = state->set,
+    *key = (struct mask_key){ .set = masker->program->set[state->set].alike,
                               .frame = state->depth ? state->frame[state->depth - 1] : PROGRAM_NONE,
                               .seen = state->depth ? 0 : state->seen };
     return true;
@@ -380,7 +398,8 @@ static struct mask_entry *entry_make(const struct masker *masker, const struct g
     memcpy(frame, state->frame, state->depth * sizeof *frame);
 
     bool by_text = find_liberty(masker->program, &run, &liberty);
-    const uint32_t *base = walk_rest(&walk, &run, by_text, &liberty);
+    if (!by_text) walk.bytes_most = TOKEN_BYTES_LONG;
+    walk_rest(&walk, &run, by_text, &liberty);
     struct mask_entry *entry = calloc(1, sizeof *entry);
     uint32_t *id = realloc(walk.sure.id, (walk.sure.count + walk.maybe.count + 1) * sizeof *id);
     bool deep = walk.frames.deepest >= GRAMMAR_DEPTH_FREE;
@@ -394,7 +413,8 @@ static struct mask_entry *entry_make(const struct masker *masker, const struct g
         memcpy(id + walk.sure.count, walk.maybe.id, walk.maybe.count * sizeof *id);
     free(walk.maybe.id);
     *entry = (struct mask_entry){ .key = *key,
-                                  .base = base,
+                                  .base = by_text ? stay_of(masker->vocab, &liberty) : NULL,
+                                  .shared = !by_text,
                                   .id = id,
                                   .sure = walk.sure.count,
                                   .maybe = walk.maybe.count,

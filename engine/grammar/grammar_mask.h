@@ -1,6 +1,6 @@
 /* grammar_mask.h - masks of one grammar, and the ones kept. Private to engine/grammar.
  *
- * What may come next depends on the set, on the frame it would return to, and on the names seen:
+ * What may come next depends on the set (or one that looks alike, program_alike.c), on the frame it would return to, and on the names seen:
  * that is the key. A mask is kept as a text rule's bit set (or nothing) and the few ids besides, and
  * those ids apart that look below that frame; they are tried at each use. Where a text's length
  * limit is near, or nesting is deep, a mask is made anew.
@@ -28,6 +28,7 @@ struct mask_entry {
     uint32_t *own;         // [words]; owned; NULL: the ids are few enough to be listed
     uint32_t *id;          // [sure + maybe]; owned
     uint32_t sure, maybe;
+    bool shared;    // by sets that look alike: long tokens are walked at each use
     uint16_t rise;  // frames above its own that a token may push
 };
 

@@ -4,7 +4,6 @@
  * in a call lands in the sets that pushed it, so each call keeps its callers and its exits, and
  * whichever is new is combined with all of the other.
  */
-#include "config/clock.h"
 #include "config/hash.h"
 #include "engine/grammar/program_maker.h"
 
@@ -23,7 +22,7 @@ struct exit_mask {
 
 struct explorer {
     struct maker *m;
-    const struct program_budget *budget;
+    uint64_t until_ns;
     struct pair *pair;        // the queue, and the calls of each set; [0] ends lists
     struct caller *caller;    // [0] ends lists
     struct exit_mask *exits;  // [0] ends lists
@@ -230,7 +229,7 @@ static void explore_pair(struct explorer *x, struct pair pair)
 
 static void explore(struct explorer *x, uint32_t start)
 {
-    enum { LOOK_AT_CLOCK = 64 };
+    enum { LOOK_AT_CLOCK = 16 };
     struct maker *m = x->m;
     x->pairs = x->callers = x->exit_count = 1;
     if (!ARRAY_ROOM(x->pair, 0, x->pair_room, 1, &m->status) ||
@@ -243,7 +242,7 @@ static void explore(struct explorer *x, uint32_t start)
     m->program->start = maker_close(m);
     reach_pair(x, m->program->start, m->program->start);
     for (uint32_t done = 1; done < x->pairs && m->status == OK; done++) {
-        if (done % LOOK_AT_CLOCK == 0 && x->budget->until_ns && now_ns() > x->budget->until_ns) {
+        if (done % LOOK_AT_CLOCK == 0 && thread_ns() > x->until_ns) {
             m->status = TOO_LONG;
             m->limit = "time to compile";
             return;
@@ -281,13 +280,13 @@ static bool lower(struct program *p, uint32_t set)
     return true;
 }
 
-static void find_heights(struct maker *m, const struct program_budget *budget)
+static void find_heights(struct maker *m, uint64_t until_ns)
 {
     struct program *p = m->program;
     for (bool again = true; again;) {
         again = false;
         for (uint32_t set = p->sets; set-- > 0;) again = lower(p, set) || again;
-        if (budget->until_ns && now_ns() > budget->until_ns) {
+        if (thread_ns() > until_ns) {
             m->status = TOO_LONG;
             m->limit = "time to compile";
             return;
@@ -341,9 +340,9 @@ static void copy_guards(struct maker *m)
         if (p->guard[g].kind != GUARD_CHARS) p->remembers = true;
 }
 
-static void make(struct maker *m, uint32_t start, const struct program_budget *budget)
+static void make(struct maker *m, uint32_t start, uint64_t until_ns)
 {
-    struct explorer x = { .m = m, .budget = budget };
+    struct explorer x = { .m = m, .until_ns = until_ns };
     x.pairs_of = calloc(PROGRAM_SETS_MOST, sizeof *x.pairs_of);
     x.callers_of = calloc(PROGRAM_SETS_MOST, sizeof *x.callers_of);
     x.exits_of = calloc(PROGRAM_SETS_MOST, sizeof *x.exits_of);
@@ -355,7 +354,7 @@ static void make(struct maker *m, uint32_t start, const struct program_budget *b
     m->program->sets = m->sets.sets;
     if (m->status == OK) lay_out_landings(m);
     if (m->status == OK) copy_guards(m);
-    if (m->status == OK) find_heights(m, budget);
+    if (m->status == OK) find_heights(m, until_ns);
     free(x.pair);
     free(x.caller);
     free(x.exits);
@@ -376,8 +375,7 @@ static void trim(struct program *p)
 }
 
 enum status program_init(struct program *program, const struct nfa *nfa, uint32_t start,
-                         const struct text_rule *text, const struct program_budget *budget,
-                         struct err *err)
+                         const struct text_rule *text, uint64_t until_ns, struct err *err)
 {
     *program = (struct program){ 0 };
     struct maker m = { .program = program, .nfa = nfa, .text = text, .status = nfa->status };
@@ -393,7 +391,7 @@ enum status program_init(struct program *program, const struct nfa *nfa, uint32_
     enum status sets = set_table_init(&m.sets, PROGRAM_SETS_MOST, PROGRAM_READINGS_MOST);
     enum status frames = set_table_init(&m.frames, PROGRAM_FRAMES_MOST, PROGRAM_READINGS_MOST);
     if (m.status == OK && (!m.reached || sets != OK || frames != OK)) m.status = NO_MEMORY;
-    if (m.status == OK) make(&m, start, budget);
+    if (m.status == OK) make(&m, start, until_ns);
 
     set_table_release(&m.sets);
     set_table_release(&m.frames);
@@ -407,6 +405,7 @@ enum status program_init(struct program *program, const struct nfa *nfa, uint32_
     free(m.landing_first);
     if (m.status == OK) {
         trim(program);
+        program_find_alike(program, now_ns());
         return OK;
     }
     program_release(program);

@@ -14,6 +14,7 @@
 #ifndef ENGINE_GRAMMAR_GRAMMAR_PROGRAM_H
 #define ENGINE_GRAMMAR_GRAMMAR_PROGRAM_H
 
+#include "config/clock.h"
 #include "engine/grammar/nfa.h"
 
 enum {
@@ -24,6 +25,8 @@ enum {
     PROGRAM_FRAMES_MOST = 65536,
     PROGRAM_RETURNS_MOST = 1 << 18,
     FRAME_READINGS = 64,
+    ALIKE_BYTES = 32,  // a longer token is tried by itself where sets share a mask
+    ALIKE_WORK_MOST = 1 << 24,
     GUARDED_RETURNS = 6,       // of one set and symbol
     PROGRAM_HEIGHT_MOST = 34,  // frames that the shortest way out may still need
     PROGRAM_NONE = 0xffffffffu,
@@ -47,7 +50,8 @@ struct program_return {
 };
 
 struct program_set {
-    uint32_t edge;  // first one; edges are sorted by symbol
+    uint32_t alike;  // a set that allows the same tokens of up to ALIKE_BYTES bytes
+    uint32_t edge;   // first one; edges are sorted by symbol
     uint16_t edges;
     uint16_t guard;       // as program_edge.guard: alive while one holds
     uint16_t text;        // as nfa_state.text: the most liberal of its readings
@@ -89,18 +93,24 @@ struct program {
     bool remembers;  // some guard asks for names seen
 };
 
-/* What bounds a compilation besides the limits above. */
-struct program_budget {
-    uint64_t until_ns;  // now_ns() at which it gives up; 0: never
-};
+/* Time that this thread has worked, so that a busy machine refuses nothing. */
+static inline uint64_t thread_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
+}
 
-/* Compiles what is reachable from `start`; all of nfa's text states are of `text[TEXT_KINDS]`.
+/* Compiles what is reachable from `start`, until thread_ns() is `until_ns`; all of nfa's text states
+ * are of `text[TEXT_KINDS]`.
  * BAD_INPUT: nothing matches. TOO_LONG: err names the limit. NO_MEMORY. A failure leaves nothing to
  * release. */
 CHECKED enum status program_init(struct program *program, const struct nfa *nfa, uint32_t start,
-                                 const struct text_rule *text, const struct program_budget *budget,
-                                 struct err *err);
+                                 const struct text_rule *text, uint64_t until_ns, struct err *err);
 void program_release(struct program *program);
+
+/* Fills in which sets are alike; the seed makes looks hard to forge. For program_init alone. */
+void program_find_alike(struct program *program, uint64_t seed);
 
 size_t program_bytes(const struct program *program);
 

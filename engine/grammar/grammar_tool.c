@@ -4,11 +4,13 @@
  *
  *     {"schema": S, "write": N, "tokens": M, "seed": K}  ->  {"texts": ["...", ...]}
  *     {"schema": S, "take": ["...", ...]}                ->  {"taken": [true, ...]}
+ *     {"schema": S, "exact": N, "seed": K}               ->  {"exact": true}
  *     a schema that is refused                           ->  {"error": "..."}
  *
  * S null stands for any JSON object. Texts are drawn token by token from the masks, alike or (every
  * second one) by byte tokens alone; a text is taken when it is, both in the tokenizer's tokens and
- * byte by byte, and may end.
+ * byte by byte, and may end. Masks are exact when at each of N drawn steps, every bit is what taking
+ * that token says.
  */
 #include "engine/grammar/grammar_check.h"
 
@@ -52,6 +54,23 @@ static void take_texts(struct checker *c, const struct grammar *grammar, const s
     buf_add_string(out, "]}");
 }
 
+static void compare_masks(struct checker *c, const struct grammar *grammar, const struct json *line,
+                          struct buf *out)
+{
+    struct grammar_state state = { .ended = true };
+    bool exact = true;
+    c->random = (uint64_t)number_in(line, "seed", 1) * 0x9e3779b97f4a7c15u + 1;
+    for (int64_t i = 0; i < number_in(line, "exact", 0); i++) {
+        if (state.ended) grammar_begin(grammar, &state);
+        grammar_mask(grammar, &state, c->allowed);
+        for (uint32_t id = 0; id < c->vocab.size; id++)
+            exact = exact && bit_get(c->allowed, id) == grammar_allows(grammar, &state, id);
+        uint32_t id = checker_pick(c, c->allowed);
+        must(id != VOCAB_NONE && grammar_accept(grammar, &state, id));
+    }
+    buf_addf(out, "{\"exact\": %s}", exact ? "true" : "false");
+}
+
 static void answer(struct checker *c, char *text, size_t size, struct buf *out)
 {
     struct json *line = NULL;
@@ -65,7 +84,7 @@ static void answer(struct checker *c, char *text, size_t size, struct buf *out)
             .content = js_kind(schema) == JS_NULL ? GRAMMAR_CONTENT_OBJECT : GRAMMAR_CONTENT_SCHEMA,
             .schema = schema,
             .schema_field = "schema",
-            .until_ns = UINT64_MAX,
+            .compile_ms = 5000,
         };
         status = grammar_compile(&source, &c->gv, &grammar, &err);
     }
@@ -76,6 +95,8 @@ static void answer(struct checker *c, char *text, size_t size, struct buf *out)
         buf_add_byte(out, '}');
     } else if (take) {
         take_texts(c, grammar, take, out);
+    } else if (js_get(line, "exact")) {
+        compare_masks(c, grammar, line, out);
     } else {
         write_texts(c, grammar, line, out);
     }

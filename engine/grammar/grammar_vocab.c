@@ -14,13 +14,14 @@ static int by_bytes(const void *a, const void *b, void *context)
     return order ? order : (left.size > right.size) - (left.size < right.size);
 }
 
-/* Ordinary tokens in order of their bytes; how many. */
-static uint32_t sort_tokens(const struct vocab *vocab, uint32_t *id)
+/* Ordinary tokens of more than so many bytes in order of their bytes; how many. */
+static uint32_t sort_tokens(const struct vocab *vocab, size_t longer_than, uint32_t *id)
 {
     uint32_t count = 0;
     for (uint32_t i = 0; i < vocab->size; i++) {
         size_t size = vocab_bytes(vocab, i).size;
-        if (size && size <= TOKEN_BYTES_MOST && !vocab_is_added(vocab, i)) id[count++] = i;
+        if (size > longer_than && size <= TOKEN_BYTES_MOST && !vocab_is_added(vocab, i))
+            id[count++] = i;
     }
     qsort_r(id, count, sizeof *id, by_bytes, (void *)(uintptr_t)vocab);
     return count;
@@ -35,12 +36,12 @@ static bool tree_take(struct token_tree *tree, size_t nodes)
     return tree->byte && tree->depth && tree->token && tree->end;
 }
 
-static bool tree_init(struct token_tree *tree, const struct vocab *vocab)
+static bool tree_init(struct token_tree *tree, const struct vocab *vocab, size_t longer_than)
 {
     uint32_t open[TOKEN_BYTES_MOST + 1];  // the nodes on the way to the last one, by depth - 1
     size_t depth = 0, nodes = 1;
     uint32_t *id = malloc(vocab->size * sizeof *id);
-    uint32_t count = id ? sort_tokens(vocab, id) : 0;
+    uint32_t count = id ? sort_tokens(vocab, longer_than, id) : 0;
     for (uint32_t i = 0; i < count; i++) nodes += vocab_bytes(vocab, id[i]).size;
     if (!id || !tree_take(tree, nodes)) {
         free(id);
@@ -65,6 +66,14 @@ static bool tree_init(struct token_tree *tree, const struct vocab *vocab)
     while (depth > 0) tree->end[open[--depth]] = tree->count;
     free(id);
     return true;
+}
+
+static void tree_release(struct token_tree *tree)
+{
+    free(tree->byte);
+    free(tree->depth);
+    free(tree->token);
+    free(tree->end);
 }
 
 /* ---- text states ---- */
@@ -201,8 +210,8 @@ static bool mark_tokens(struct grammar_vocab *gv)
 enum status grammar_vocab_init(struct grammar_vocab *gv, const struct vocab *vocab, struct err *err)
 {
     *gv = (struct grammar_vocab){ .vocab = vocab, .words = (vocab->size + 31) / 32 };
-    if (tree_init(&gv->tree, vocab) && mark_tokens(gv) && walk_texts(gv) &&
-        count_all(gv, TEXT_JSON) && count_all(gv, TEXT_RAW))
+    if (tree_init(&gv->tree, vocab, 0) && tree_init(&gv->long_tree, vocab, TOKEN_BYTES_LONG) &&
+        mark_tokens(gv) && walk_texts(gv) && count_all(gv, TEXT_JSON) && count_all(gv, TEXT_RAW))
         return OK;
     grammar_vocab_release(gv);
     return fail(err, NO_MEMORY, "no memory for the vocabulary's masks");
@@ -210,10 +219,8 @@ enum status grammar_vocab_init(struct grammar_vocab *gv, const struct vocab *voc
 
 void grammar_vocab_release(struct grammar_vocab *gv)
 {
-    free(gv->tree.byte);
-    free(gv->tree.depth);
-    free(gv->tree.token);
-    free(gv->tree.end);
+    tree_release(&gv->tree);
+    tree_release(&gv->long_tree);
     for (enum text_kind kind = 0; kind < TEXT_KINDS; kind++) {
         text_rule_release(&gv->text[kind]);
         free(gv->stay[kind]);

@@ -13,6 +13,7 @@
 
 enum {
     TOKEN_BYTES_MOST = 255,  // a longer token is never allowed
+    TOKEN_BYTES_LONG = 32,   // few tokens are longer
     TOKEN_CHARS_SHORT = 16,  // texts with less room than this have a bit set for each
 };
 
@@ -37,9 +38,10 @@ struct token_chars {
 };
 
 struct grammar_vocab {
-    const struct vocab *vocab;  // borrowed; outlives this
-    uint32_t words;             // of 32 bits in a bit set over the vocabulary
-    struct token_tree tree;     // of ordinary tokens
+    const struct vocab *vocab;    // borrowed; outlives this
+    uint32_t words;               // of 32 bits in a bit set over the vocabulary
+    struct token_tree tree;       // of ordinary tokens
+    struct token_tree long_tree;  // of those of more than TOKEN_BYTES_LONG bytes
     struct text_rule text[TEXT_KINDS];
     uint32_t *stay[TEXT_KINDS];        // [text.count][words]
     struct id_run *leave[TEXT_KINDS];  // [text.count] in leave_id
