@@ -175,6 +175,12 @@ static void every_fault_shows_as_its_kind(void **unused)
             int error[BLOCKS];
             if (!device_open(&d, KINDS[k], &fault)) continue;
             move_all(&d, IO_WRITE, error);
+            if (kind ==
+                FAULT_OLD) {  // remembered from the first write on that may be looked behind
+                for (uint32_t i = 0; i < BLOCKS * BLOCK; i++) d.memory[i] ^= 0x55;
+                fault.rate[kind] = 1;
+                move_all(&d, IO_WRITE, error);
+            }
             bool writes = kind == FAULT_ENOSPC || kind == FAULT_TORN || kind == FAULT_LOST ||
                           kind == FAULT_ASTRAY;
             if (writes)  // something else to write, so that what is lost can be seen
