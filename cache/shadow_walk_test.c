@@ -29,6 +29,7 @@ struct walk {
     struct shadow shadow;
     struct shadow_seq seq[SEQS];
     uint64_t seed;
+    bool quotas;    // some tenant has one
     bool lossless;  // large tiers and a good disk: all that was sealed stays
 };
 
@@ -290,7 +291,12 @@ static void walk_evict(struct walk *walk)
     uint32_t used = tree->used[evict.object][evict.tier], want = 1 + below(walk, 6);
     uint32_t windows = tree->used[KV_W][KV_DEVICE] + tree->used[KV_W][KV_HOST];
     uint32_t blocks = tree->used[KV_G][KV_DEVICE] + tree->used[KV_G][KV_HOST];
+    /* Where nothing moves and nothing is set aside for anybody, whatever is not pinned goes. */
+    bool all = !walk->quotas && !walk->shadow.options.w_pinned && !evict.own_only &&
+               !walk->shadow.tiers.in_flight && !any_seq(walk, SEQ_LOADING);
+    uint32_t idle = used - tree->held[evict.object][evict.tier];
     uint32_t gone = prefix_tree_evict(tree, &evict, want);
+    must(!all || gone == (want < idle ? want : idle));
     must(gone <= want && tree->used[evict.object][evict.tier] <= used);
     if (gone < want) must(prefix_is_none(prefix_tree_coldest(tree, &evict)));  // I20
     if (evict.object == KV_W)
@@ -307,7 +313,8 @@ static void walk_quota(struct walk *walk)
 {
     struct prefix_quota quota = { .share = below(walk, 6),
                                   .cap = below(walk, 2) ? 0 : 2 + below(walk, 20) };
-    if (walk->lossless) return;
+    if (walk->lossless || walk->seed % 2) return;
+    walk->quotas = true;
     prefix_tree_quota(&walk->shadow.tree, below(walk, SHADOW_TENANTS), below(walk, 2) ? KV_G : KV_W,
                       below(walk, KV_TIERS), quota);
 }

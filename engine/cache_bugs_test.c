@@ -245,7 +245,7 @@ static void blocks_copied_under_load_are_whole(void **unused)
 static void wait_until_idle(struct engine *engine)
 {
     struct engine_stats stats;
-    for (int tries = 0; tries < 500; tries++) {
+    for (int tries = 0; tries < 3000; tries++) {
         usleep(10000);
         engine_stats(engine, &stats);
         if (stats.running == 0 && stats.cache.transfers == 0) return;
