@@ -366,6 +366,8 @@ def test_what_the_cache_had_is_counted_apart(serve):
     ({"messages": OSLO + [{"role": "assistant", "content": [use("a", "Oslo"), use("a", "Rome")]}]},
      "messages[1].content[1].id"),
     ({"messages": OSLO + [{"role": "assistant", "content": [use("a", "Oslo")]}]}, "messages"),
+    ({"messages": OSLO + [{"role": "assistant", "content": [use(str(i), "Oslo") for i in range(1025)]}]},
+     "messages[1].content[1024]"),
     ({"stop_sequences": [""]}, "stop_sequences"),
     ({"stop_sequences": ["a"] * 17}, "stop_sequences"),
     ({"temperature": 3}, "temperature"),

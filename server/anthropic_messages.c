@@ -232,6 +232,8 @@ static enum status read_call(struct reading *m, const struct fields *at)
     if (status != OK) return status;
     if (!call->id.size) return refuse_field(at, "id", "found nothing, wanted the call's id");
     if (!call->name.size) return refuse_field(at, "name", "found nothing, wanted a name");
+    if (m->turns.calls - m->turns.first_call > CALLS_MOST)
+        return refuse_field(at, NULL, "found more than %d calls in a turn", CALLS_MOST);
     for (const struct chat_call *c = &m->turns.call[m->turns.first_call]; c < call; c++)
         if (slice_equal(c->id, call->id))
             return refuse_field(at, "id", "found the id of another call, wanted each once");
