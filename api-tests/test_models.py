@@ -1,5 +1,6 @@
 """GET /v1/models: the names that are served."""
 
+import anthropic
 import openai
 import pytest
 
@@ -29,3 +30,12 @@ def test_an_unknown_name_is_404(client):
 def test_a_name_with_a_slash_may_come_escaped(serve):
     server = serve("--served-model-name", "our/model")
     assert server.client().models.retrieve("our/model").id == "our/model"
+
+
+def test_anthropics_client_finds_its_own_members(pilot, client):
+    models = anthropic.Anthropic(base_url=pilot.url, api_key="none").models
+    listed = list(models.list())
+    assert [model.id for model in listed] == [model.id for model in client.models.list()]
+    assert all(model.type == "model" and model.display_name == model.id for model in listed)
+    one = models.retrieve("pilot")
+    assert one.created_at.year >= 2025 and one == listed[0]

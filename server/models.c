@@ -1,5 +1,7 @@
-/* models.c - GET /v1/models and /v1/models/{id}. */
+/* models.c - GET /v1/models and /v1/models/{id}, with the members that OpenAI's and Anthropic's clients
+ * look for side by side: the path is the same for both. */
 #include "server/models.h"
+#include <time.h>
 #include "config/json.h"
 #include "config/options.h"
 #include "server/errors.h"
@@ -24,15 +26,22 @@ static void add_model(struct buf *out, const struct service *service, struct sli
     js_add_string(out, name);
     buf_addf(out, ",\"object\":\"model\",\"created\":%llu,\"owned_by\":\"fathom\"",
              (unsigned long long)service->started_unix_s);
-    buf_addf(out, ",\"context_length\":%u,\"max_output_tokens\":%lld}", service->context_tokens,
+    buf_addf(out, ",\"context_length\":%u,\"max_output_tokens\":%lld", service->context_tokens,
              (long long)most);
+    time_t started = (time_t)service->started_unix_s;
+    struct tm day;
+    char when[32] = "";
+    if (gmtime_r(&started, &day)) strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", &day);
+    buf_addf(out, ",\"type\":\"model\",\"created_at\":\"%s\",\"display_name\":", when);
+    js_add_string(out, name);
+    buf_add_byte(out, '}');
 }
 
 static void answer_list(struct request *request)
 {
     const struct service *service = request->service;
     const char *rest = service->options->model_aliases;
-    struct slice alias, own = slice_of(service->model_name);
+    struct slice alias, own = slice_of(service->model_name), last = own;
 
     buf_add_string(&request->out, "{\"object\":\"list\",\"data\":[");
     add_model(&request->out, service, own);
@@ -40,8 +49,13 @@ static void answer_list(struct request *request)
         if (slice_equal(alias, own)) continue;
         buf_add_byte(&request->out, ',');
         add_model(&request->out, service, alias);
+        last = alias;
     }
-    buf_add_string(&request->out, "]}");
+    buf_add_string(&request->out, "],\"has_more\":false,\"first_id\":");
+    js_add_string(&request->out, own);
+    buf_add_string(&request->out, ",\"last_id\":");
+    js_add_string(&request->out, last);
+    buf_add_byte(&request->out, '}');
 }
 
 static int hex_digit(char c)
