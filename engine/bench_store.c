@@ -209,6 +209,7 @@ static enum status open_store(struct store_bench *b, struct err *err)
                    .buffer = &whole,
                    .buffers = 1 },
         .codec_threads = b->options->codec_threads,
+        .writes_most = b->slots,
     };
     enum status status = disk_open(&config, &b->disk, err);
     if (status == OK && err->text[0]) printf("%s\n", err->text);
@@ -249,9 +250,10 @@ static enum status measure(struct store_bench *b, enum work work, struct err *er
         share[round] = fio[round] > 0 ? rate[round] / fio[round] : 0;
         qsort(b->took, b->blocks, sizeof *b->took, by_size);
         printf("  %-15s fio %6.2f, store %6.2f, fio %6.2f GB/s: %3.0f %%; a block %.2f ms median, "
-               "%.2f p99\n",
+               "%.2f p99, %.2f worst\n",
                WORK[work].name, before / 1e9, rate[round] / 1e9, after / 1e9, share[round] * 100,
-               (double)b->took[half] / 1e6, (double)b->took[late] / 1e6);
+               (double)b->took[half] / 1e6, (double)b->took[late] / 1e6,
+               (double)b->took[b->blocks - 1] / 1e6);
         fflush(stdout);
     }
     uint32_t rounds = b->options->rounds;
