@@ -181,6 +181,8 @@ def test_server_tools_are_dropped_or_refused_by_option(claude, serve, tools):
     usage = ask(claude, thinking=OFF, tools=tools).usage
     assert usage.input_tokens + usage.cache_read_input_tokens == \
         bare.input_tokens + bare.cache_read_input_tokens
+    for choice in ({"type": "any"}, {"type": "tool", "name": tools[0]["name"]}):
+        assert ask(claude, tools=tools, tool_choice=choice, max_tokens=4).content
     with pytest.raises(anthropic.BadRequestError, match=r"tools\[0\].type"):
         ask(client_of(serve("--server-tools", "refuse")), tools=tools)
 

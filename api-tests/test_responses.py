@@ -175,6 +175,8 @@ def test_tools_that_hosted_services_run_are_dropped_or_refused_by_option(client,
     tools = [{"type": "web_search"}, {"type": "code_interpreter", "container": {"type": "auto"}}]
     bare, more = ask(client, reasoning=NONE), ask(client, reasoning=NONE, tools=tools)
     assert bare.usage.input_tokens == more.usage.input_tokens
+    for choice in ("required", {"type": "web_search"}):
+        assert ask(client, tools=tools, tool_choice=choice, max_output_tokens=16).output
     with pytest.raises(openai.BadRequestError) as refused:
         ask(serve("--server-tools", "refuse").client(), tools=tools)
     assert refused.value.param == "tools[0].type"

@@ -79,7 +79,19 @@ static enum status settle(struct openai_reader *r, bool any)
     return openai_settle_choice(r);
 }
 
-static enum status read_choice(struct openai_reader *r)
+/* Does the request have a tool of this name, dropped or not? An empty name: any at all. */
+static bool is_listed(const struct json *list, struct slice name)
+{
+    for (size_t i = 0; list && i < js_count(list); i++) {
+        const struct json *own = js_get(js_at(list, i), "name");
+        if (!name.size || (own && js_kind(own) == JS_STRING && slice_equal(js_string(own), name)))
+            return true;
+    }
+    return false;
+}
+
+/* A call of a tool that was dropped cannot be demanded of the model. */
+static enum status read_choice(struct openai_reader *r, const struct json *list)
 {
     enum { AUTO, ANY, TOOL, NONE };
     static const char *const types[] = { "auto", "any", "tool", "none", NULL };
@@ -103,8 +115,12 @@ static enum status read_choice(struct openai_reader *r)
         if (status != OK) return status;
         for (size_t i = 0; i < chat->tool_count; i++)
             known |= slice_equal(chat->tool[i].name, chat->tool_choice_name);
-        if (!known) return refuse_field(&at, "name", "found another name, wanted one of tools");
+        if (!known && (!chat->tool_choice_name.size || !is_listed(list, chat->tool_choice_name)))
+            return refuse_field(&at, "name", "found another name, wanted one of tools");
+        if (!known) chat->tool_choice = CHAT_TOOLS_AUTO;
     }
+    if (type == ANY && !chat->tool_count && is_listed(list, SLICE("")))
+        chat->tool_choice = CHAT_TOOLS_AUTO;
     return settle(r, type == ANY);
 }
 
@@ -114,7 +130,7 @@ enum status anthropic_read_tools(struct openai_reader *r)
     enum status status = field_get(&r->top, "tools", JS_ARRAY, &list);
 
     if (status == OK) status = read_list(r, list);
-    if (status == OK) status = read_choice(r);
+    if (status == OK) status = read_choice(r, list);
     if (r->out->chat.tool_choice == CHAT_TOOLS_NONE) r->out->answer.tools.count = 0;
     return status;
 }

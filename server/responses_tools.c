@@ -196,7 +196,7 @@ static enum status read_named(struct openai_reader *r, const struct json *node)
     return refuse_field(&at, "name", "found another name, wanted one of tools");
 }
 
-static enum status read_choice(struct openai_reader *r)
+static enum status read_choice(struct openai_reader *r, bool listed)
 {
     static const char *const words[] = { "auto", "none", "required", NULL };
     static const enum chat_tool_choice choice_of[] = { CHAT_TOOLS_AUTO, CHAT_TOOLS_NONE,
@@ -212,7 +212,9 @@ static enum status read_choice(struct openai_reader *r)
         status = read_named(r, node);
     } else {
         status = field_word(&r->top, "tool_choice", words, &word);
-        r->out->chat.tool_choice = choice_of[word];
+        // a call of what was dropped cannot be demanded of the model
+        bool dropped = listed && !r->out->chat.tool_count && choice_of[word] == CHAT_TOOLS_REQUIRED;
+        r->out->chat.tool_choice = dropped ? CHAT_TOOLS_AUTO : choice_of[word];
     }
     return status == OK ? openai_settle_choice(r) : status;
 }
@@ -233,7 +235,7 @@ enum status responses_read_tools(struct openai_reader *r, struct responses_answe
         if ((status = read_tool(&d, js_at(list, i), i)) != OK) return status;
     answer->custom = d.custom;
     answer->customs = d.customs;
-    if ((status = read_choice(r)) != OK) return status;
+    if ((status = read_choice(r, list && js_count(list))) != OK) return status;
     if (chat->tool_choice == CHAT_TOOLS_NONE) return OK;
     status =
         reply_tools_make(&r->out->answer.tools, d.function, (uint32_t)chat->tool_count, r->arena);
