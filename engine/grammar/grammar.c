@@ -1,15 +1,7 @@
 /* grammar.c - from a request's wishes to a program, and the face of the module. */
 #include "engine/grammar/grammar.h"
-#include <stdatomic.h>
 #include "engine/grammar/grammar_dsml.h"
 #include "engine/grammar/grammar_mask.h"
-
-struct grammar {
-    atomic_uint holders;
-    struct program program;
-    const struct grammar_vocab *vocab;
-    struct mask_cache cache;
-};
 
 /* ---- compiling ---- */
 
@@ -189,8 +181,7 @@ struct grammar_size grammar_size(const struct grammar *grammar)
 
 /* ---- running ---- */
 
-/* The cache is no part of what a grammar means, so a const one may use it. */
-static struct masker masker_of(const struct grammar *grammar)
+struct masker grammar_masker(const struct grammar *grammar)
 {
     return (struct masker){ .program = &grammar->program,
                             .vocab = grammar->vocab,
@@ -205,20 +196,20 @@ void grammar_begin(const struct grammar *grammar, struct grammar_state *state)
 void grammar_mask(const struct grammar *grammar, const struct grammar_state *state,
                   uint32_t *allowed)
 {
-    struct masker masker = masker_of(grammar);
+    struct masker masker = grammar_masker(grammar);
     mask_make(&masker, state, allowed);
 }
 
 bool grammar_allows(const struct grammar *grammar, const struct grammar_state *state,
                     uint32_t token)
 {
-    struct masker masker = masker_of(grammar);
+    struct masker masker = grammar_masker(grammar);
     return mask_try(&masker, state, token, NULL);
 }
 
 bool grammar_accept(const struct grammar *grammar, struct grammar_state *state, uint32_t token)
 {
-    struct masker masker = masker_of(grammar);
+    struct masker masker = grammar_masker(grammar);
     return mask_try(&masker, state, token, state);
 }
 
@@ -232,44 +223,4 @@ bool grammar_must_end(const struct grammar *grammar, const struct grammar_state 
 {
     return state->ended ||
            (grammar_can_end(grammar, state) && grammar->program.set[state->set].edges == 0);
-}
-
-uint32_t grammar_forced(const struct grammar *grammar, const struct grammar_state *state,
-                        uint32_t *token, uint32_t most)
-{
-    struct masker masker = masker_of(grammar);
-    const struct grammar_vocab *vocab = grammar->vocab;
-    struct grammar_state at = *state;
-    uint32_t *allowed = malloc(vocab->words * sizeof *allowed), count = 0;
-    while (allowed && count < most && !grammar_can_end(grammar, &at)) {
-        uint32_t only = VOCAB_NONE, bits = 0;
-        mask_make(&masker, &at, allowed);
-        for (uint32_t w = 0; w < vocab->words && bits < 2; w++) {
-            bits += (uint32_t)__builtin_popcount(allowed[w]);
-            if (allowed[w]) only = w * 32 + (uint32_t)__builtin_ctz(allowed[w]);
-        }
-        if (bits != 1 || !mask_try(&masker, &at, only, &at)) break;
-        token[count++] = only;
-    }
-    free(allowed);
-    return count;
-}
-
-size_t grammar_forced_bytes(const struct grammar *grammar, const struct grammar_state *state,
-                            char *bytes, size_t most)
-{
-    struct grammar_state at = *state;
-    struct run_frames frames = { .frame = at.frame };
-    struct run run = run_of(&at);
-    size_t count = 0;
-    while (count < most && !state->ended) {
-        unsigned symbol;
-        struct run_note note;
-        bool final = run.depth == 0 && (grammar->program.set[run.set].flags & NFA_FINAL);
-        if (final || run_choices(&grammar->program, &run, &frames, &symbol) != 1) break;
-        if (symbol > UINT8_MAX) break;
-        if (run_take(&grammar->program, &run, &frames, symbol, &note) != RUN_YES) break;
-        bytes[count++] = (char)symbol;
-    }
-    return count;
 }

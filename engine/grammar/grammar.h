@@ -24,6 +24,7 @@
 #include "config/status.h"
 #include "engine/grammar/grammar_vocab.h"
 #include "engine/text/dialect.h"
+#include "engine/text/tokenizer.h"
 
 enum {
     GRAMMAR_DEPTH_FREE =
@@ -122,14 +123,16 @@ bool grammar_can_end(const struct grammar *grammar, const struct grammar_state *
 /* Nothing but the end may follow. */
 bool grammar_must_end(const struct grammar *grammar, const struct grammar_state *state);
 
-/* The tokens that must follow whatever the model wants, at most `most`; how many there are. A token
- * is forced when it is the only one allowed, the end token excepted. */
-uint32_t grammar_forced(const struct grammar *grammar, const struct grammar_state *state,
-                        uint32_t *token, uint32_t most);
-
-/* The same in bytes, independent of tokens: the run of bytes that any continuation begins with, cut
- * at a special token. Returns how many were written. */
+/* The run of bytes that any continuation begins with, cut at a special token; how many were
+ * written. *special, if wanted, receives the token that must follow the run, or VOCAB_NONE. */
 size_t grammar_forced_bytes(const struct grammar *grammar, const struct grammar_state *state,
-                            char *bytes, size_t most);
+                            char *bytes, size_t most, uint32_t *special);
+
+/* The tokens that must follow whatever the model wants, as the tokenizer would write them: at most
+ * `most` are appended, and how many is returned. The last piece of a run is left to the model, since
+ * what follows may become part of its token; before a special token nothing is. The state stays. */
+uint32_t grammar_force(const struct grammar *grammar, const struct grammar_state *state,
+                       const struct tokenizer *tokenizer, struct tokenizer_scratch *scratch,
+                       struct id_list *out, uint32_t most);
 
 #endif

@@ -9,6 +9,7 @@
 #define ENGINE_GRAMMAR_GRAMMAR_MASK_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include "engine/grammar/grammar_run.h"
 
 enum {
@@ -48,6 +49,15 @@ struct masker {
     const struct grammar_vocab *vocab;
     struct mask_cache *cache;
 };
+
+struct grammar {
+    atomic_uint holders;
+    struct program program;
+    const struct grammar_vocab *vocab;
+    struct mask_cache cache;  // no part of what the grammar means, so a const one may use it
+};
+
+struct masker grammar_masker(const struct grammar *grammar);
 
 void mask_make(const struct masker *masker, const struct grammar_state *state, uint32_t *allowed);
 

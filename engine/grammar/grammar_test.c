@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 #include <cmocka.h>
+#include <pthread.h>
 #include "engine/grammar/grammar_check.h"
 #include "engine/text/json_text.h"
 
@@ -362,20 +363,76 @@ static void what_must_follow_is_forced(void **unused)
     struct grammar_state state;
     char bytes[64];
     grammar_begin(grammar, &state);
-    assert_int_equal(grammar_forced_bytes(grammar, &state, bytes, sizeof bytes), 0);  // white space
+    assert_int_equal(grammar_forced_bytes(grammar, &state, bytes, sizeof bytes, NULL),
+                     0);  // white space
     static const char begun[] = "{\"kind\":\"";
     for (const char *c = begun; *c; c++)
         assert_true(grammar_accept(grammar, &state, checker.vocab.byte_id[(uint8_t)*c]));
-    size_t size = grammar_forced_bytes(grammar, &state, bytes, sizeof bytes);
+    size_t size = grammar_forced_bytes(grammar, &state, bytes, sizeof bytes, NULL);
     assert_int_equal(size, 7);
     assert_memory_equal(bytes, "circle\"", 7);
-    static const char all_but_one[] = "circl";
-    for (const char *c = all_but_one; *c; c++)
-        assert_true(grammar_accept(grammar, &state, checker.vocab.byte_id[(uint8_t)*c]));
-    uint32_t forced[8];
-    for (uint32_t i = 0; i < grammar_forced(grammar, &state, forced, 8); i++)
-        assert_true(grammar_accept(grammar, &state, forced[i]));
+    // In tokens, without the quote: it is a piece of its own and may grow into a longer token.
+    struct buf text;
+    buf_init(&text, 0);
+    id_list_clear(&checker.ids);
+    uint32_t count =
+        grammar_force(grammar, &state, &checker.tokenizer, &checker.scratch, &checker.ids, 8);
+    for (uint32_t i = 0; i < count; i++) {
+        assert_true(grammar_accept(grammar, &state, checker.ids.id[i]));
+        buf_add_slice(&text, vocab_bytes(&checker.vocab, checker.ids.id[i]));
+    }
+    assert_int_equal(text.size, 6);
+    assert_memory_equal(text.data, "circle", 6);
+    buf_release(&text);
     grammar_drop(grammar);
+}
+
+/* One of the writers that share a grammar and its masks. */
+struct shared_writer {
+    pthread_t thread;
+    struct checker checker;
+    struct grammar *grammar;
+    bool wrong;
+};
+
+static void *write_beside_others(void *owner)
+{
+    struct shared_writer *w = owner;
+    struct buf out;
+    buf_init(&out, 0);
+    for (int round = 0; round < 50; round++) {
+        buf_clear(&out);
+        if (!checker_write(&w->checker, w->grammar, 60, &out) || !json_text_valid(buf_slice(&out)))
+            w->wrong = true;
+    }
+    grammar_drop(w->grammar);
+    buf_release(&out);
+    return NULL;
+}
+
+static void threads_share_a_grammar(void **unused)
+{
+    enum { WRITERS = 4 };
+    (void)unused;
+    static struct shared_writer writer[WRITERS];
+    struct grammar *grammar = grammar_of(
+        "{\"type\":\"array\",\"items\":{\"anyOf\":[{\"type\":\"object\"},{\"type\":\"string\","
+        "\"maxLength\":30},{\"type\":\"integer\",\"minimum\":3}]}}");
+    for (int i = 0; i < WRITERS; i++) {
+        writer[i].checker = checker;
+        writer[i].checker.random += (uint64_t)i;
+        writer[i].checker.allowed = calloc(checker.gv.words, sizeof(uint32_t));
+        writer[i].grammar = grammar;
+        grammar_hold(grammar);
+        assert_int_equal(pthread_create(&writer[i].thread, NULL, write_beside_others, &writer[i]),
+                         0);
+    }
+    grammar_drop(grammar);
+    for (int i = 0; i < WRITERS; i++) {
+        pthread_join(writer[i].thread, NULL);
+        assert_false(writer[i].wrong);
+        free(writer[i].checker.allowed);
+    }
 }
 
 int main(void)
@@ -388,6 +445,7 @@ int main(void)
         cmocka_unit_test(nesting_ends_before_the_frames_do),
         cmocka_unit_test(white_space_does_not_go_on_for_ever),
         cmocka_unit_test(what_must_follow_is_forced),
+        cmocka_unit_test(threads_share_a_grammar),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
