@@ -8,6 +8,7 @@
  * inside strings, with structure between.
  */
 #include "engine/grammar/grammar_check.h"
+#include "engine/grammar/grammar_dsml.h"
 #include "engine/grammar/grammar_program.h"
 
 enum { ROWS = 20000, REPLY_TOKENS = 400 };
@@ -147,6 +148,54 @@ static void measure_tools(struct checker *c, const char *name, enum grammar_star
     free(text);
 }
 
+/* Many tools, as agents bring them: how long they take to compile. */
+static void measure_many_tools(struct checker *c, uint32_t tools, uint32_t parameters, bool strict)
+{
+    struct buf text;
+    struct json *root;
+    struct err err = { "" };
+    struct grammar *grammar;
+    struct grammar_tool *tool = calloc(tools, sizeof *tool);
+    buf_init(&text, 0);
+    buf_add_byte(&text, '[');
+    for (uint32_t t = 0; t < tools; t++) {
+        buf_addf(&text,
+                 "%s{\"name\":\"server__tool_%u\",\"parameters\":{\"type\":\"object\","
+                 "\"properties\":{",
+                 t ? "," : "", t);
+        for (uint32_t p = 0; p < parameters; p++)
+            buf_addf(&text, "%s\"parameter_%u_%u\":{\"type\":\"%s\"}", p ? "," : "", p, t,
+                     p % 3 == 0   ? "integer"
+                     : p % 3 == 1 ? "string"
+                                  : "boolean");
+        buf_add_string(&text, "},\"required\":[\"parameter_0_");
+        buf_addf(&text, "%u\"],\"additionalProperties\":false}}", t);
+    }
+    buf_add_byte(&text, ']');
+    must(tool && js_parse(text.data, text.size, &js_request_limits, &root, &err) == OK);
+    for (uint32_t t = 0; t < tools; t++)
+        tool[t] = (struct grammar_tool){ .name = js_string(js_get(js_at(root, t), "name")),
+                                         .parameters = js_get(js_at(root, t), "parameters"),
+                                         .strict = strict };
+    struct grammar_source source = { .start = GRAMMAR_IN_REASONING,
+                                     .calls = GRAMMAR_CALLS_AUTO,
+                                     .tool = tool,
+                                     .tools = tools,
+                                     .dialect = dialect_of(DIALECT_V4) };
+    uint64_t before = thread_ns();
+    enum status status = grammar_compile(&source, &c->gv, &grammar, &err);
+    double ms = (double)(thread_ns() - before) / 1e6;
+    struct grammar_size size = { 0 };
+    if (status == OK) size = grammar_size(grammar);
+    printf("%u %s tools of %u parameters: %s in %.1f ms, %u states, %zu KB\n", tools,
+           strict ? "strict" : "light", parameters, status == OK ? "compiled" : err.text, ms,
+           size.sets, size.program >> 10);
+    grammar_drop(grammar);
+    js_free(root);
+    buf_release(&text);
+    free(tool);
+}
+
 int main(int count, char **argument)
 {
     static struct checker checker;
@@ -172,6 +221,10 @@ int main(int count, char **argument)
     }
     measure_tools(&checker, "tools, required", GRAMMAR_IN_BLOCK, GRAMMAR_CALLS_REQUIRED);
     measure_tools(&checker, "tools, light", GRAMMAR_IN_REASONING, GRAMMAR_CALLS_AUTO);
+    for (uint32_t tools = 4; tools <= TOOLS_MOST; tools *= 4) {
+        measure_many_tools(&checker, tools, 8, false);
+        measure_many_tools(&checker, tools, 8, true);
+    }
     checker_release(&checker);
     return 0;
 }

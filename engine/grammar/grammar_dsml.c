@@ -2,15 +2,13 @@
  * its value, which returns at the closer's DSML token; so tools share the rules of their values. */
 #include "engine/grammar/grammar_dsml.h"
 
-/* What a parameter's value may look like, apart from a schema. */
-enum value_form { FORM_STRING, FORM_JSON, FORM_BOTH, FORMS };
-
 struct writer {
     struct schema *s;
     struct nfa *nfa;
     const struct grammar_source *source;
-    uint32_t form[FORMS];  // the rules of values without schemas; 0: not yet made
-    uint32_t more;         // after a call
+    uint32_t plain
+        [SCHEMA_ANY_BITS];  // the rules of values of some types, without more words; 0: not yet made
+    uint32_t more;          // after a call
 };
 
 struct tool {
@@ -41,18 +39,16 @@ static void emit_value(struct writer *w, const struct schema_choices *choices, u
                       nfa_bytes(w->nfa, start, SLICE(" string=\"false\">")), json_end(w));
 }
 
-static uint32_t value_of_form(struct writer *w, enum value_form form)
+/* Any value of some types: tools share these rules. */
+static uint32_t plain_value(struct writer *w, uint8_t types)
 {
-    static const uint8_t types[FORMS] = { [FORM_STRING] = SCHEMA_STRING,
-                                          [FORM_JSON] = SCHEMA_ANY & ~SCHEMA_STRING,
-                                          [FORM_BOTH] = SCHEMA_ANY };
-    if (!w->form[form]) {
-        struct schema_choice any = { .types = types[form] };
+    if (!w->plain[types]) {
+        struct schema_choice any = { .types = types };
         struct schema_choices one = { .choice = &any, .count = 1 };
-        w->form[form] = nfa_state(w->nfa);
-        emit_value(w, &one, w->form[form]);
+        w->plain[types] = nfa_state(w->nfa);
+        emit_value(w, &one, w->plain[types]);
     }
-    return w->form[form];
+    return w->plain[types];
 }
 
 static bool is_string_name(const struct json *node)
@@ -60,25 +56,35 @@ static bool is_string_name(const struct json *node)
     return js_kind(node) == JS_STRING && slice_equal(js_string(node), SLICE("string"));
 }
 
-static enum value_form form_of(const struct json *schema)
+/* Of a tool that is not strict: text, JSON or both, as `type` says. */
+static uint8_t light_types(const struct json *schema)
 {
     const struct json *type = js_kind(schema) == JS_OBJECT ? js_get(schema, "type") : NULL;
-    if (!type) return FORM_BOTH;
-    if (js_kind(type) == JS_STRING) return is_string_name(type) ? FORM_STRING : FORM_JSON;
-    if (js_kind(type) != JS_ARRAY) return FORM_BOTH;
+    uint8_t other = SCHEMA_ANY & ~SCHEMA_STRING;
+    if (!type) return SCHEMA_ANY;
+    if (js_kind(type) == JS_STRING) return is_string_name(type) ? SCHEMA_STRING : other;
+    if (js_kind(type) != JS_ARRAY) return SCHEMA_ANY;
     for (size_t i = 0; i < js_count(type); i++)
-        if (is_string_name(js_at(type, i))) return js_count(type) == 1 ? FORM_STRING : FORM_BOTH;
-    return FORM_JSON;
+        if (is_string_name(js_at(type, i))) return js_count(type) == 1 ? SCHEMA_STRING : SCHEMA_ANY;
+    return other;
 }
 
 static uint32_t value_of(struct writer *w, const struct tool *tool, struct slice name,
                          const struct json *schema)
 {
-    if (!tool->given->strict) return value_of_form(w, form_of(schema));
     struct schema_choices choices;
-    uint32_t start = nfa_state(w->nfa);
+    uint32_t start = 0;
+    if (!tool->given->strict) return plain_value(w, light_types(schema));
     schema_choose(w->s, schema_child(w->s, tool->place, "properties", name, schema), &choices);
-    if (w->s->status == OK) emit_value(w, &choices, start);
+    if (w->s->status == OK) {
+        const struct schema_choice *one = &choices.choice[0];
+        if (choices.count == 1 && !one->place && !one->literal) {
+            start = plain_value(w, one->types);
+        } else {
+            start = nfa_state(w->nfa);
+            emit_value(w, &choices, start);
+        }
+    }
     free(choices.choice);
     return start;
 }
@@ -117,7 +123,7 @@ static void emit_free_names(struct writer *w, uint32_t from, uint32_t after)
         uint32_t next = nfa_state(w->nfa);
         for (size_t l = 0; l < sizeof letters / sizeof *letters; l++)
             nfa_step(w->nfa, at, (uint8_t)letters[l][0], (uint8_t)letters[l][1], next);
-        nfa_call(w->nfa, next, '"', value_of_form(w, FORM_BOTH), after);
+        nfa_call(w->nfa, next, '"', plain_value(w, SCHEMA_ANY), after);
         at = next;
     }
 }

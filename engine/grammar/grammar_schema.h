@@ -48,6 +48,7 @@ enum schema_type {
     SCHEMA_BOOLEAN = 32,
     SCHEMA_NULL = 64,
     SCHEMA_ANY = 127 - 16,
+    SCHEMA_ANY_BITS = 128,  // sets of types
 };
 
 /* One way to satisfy a schema: a literal, or some types with the words of one place. */
