@@ -16,9 +16,13 @@ EACH = int(os.environ.get("HANG_UPS", "1000")) // THREADS  # fewer under sanitiz
 def hang_up(server, seed):
     chance = random.Random(seed)
     stream = chance.random() < 0.7
-    body = chat("word " * chance.choice([1, 10, 2000]), max_tokens=100000, stream=stream)
+    said = "word " * chance.choice([1, 10, 2000])
+    path, body = chance.choice([
+        (CHAT, chat(said, max_tokens=100000, stream=stream)),
+        ("/v1/messages", {"messages": [{"role": "user", "content": said}], "max_tokens": 100000, "stream": stream}),
+        ("/v1/responses", {"input": said, "max_output_tokens": 100000, "stream": stream})])
     with Raw(server) as raw:
-        raw.say(post(CHAT, body))
+        raw.say(post(path, body))
         if stream and chance.random() < 0.6:
             raw.until(b"data: ")
         if chance.random() < 0.5:
