@@ -106,7 +106,8 @@ struct grammar_size grammar_size(const struct grammar *grammar);
 void grammar_begin(const struct grammar *grammar, struct grammar_state *state);
 
 /* Fills allowed[vocab->words]: the tokens that may come next, never none. After the end only the
- * end token is allowed. */
+ * end token is allowed. A model with more ids than the tokenizer has needs more words: the caller
+ * keeps those clear. */
 void grammar_mask(const struct grammar *grammar, const struct grammar_state *state,
                   uint32_t *allowed);
 

@@ -285,7 +285,7 @@ void dsml_emit(struct schema *schema, const struct grammar_source *source, struc
     nfa_step(nfa, nfa_bytes(nfa, w.more, SLICE("</")), SYMBOL_DSML, SYMBOL_DSML, word);
     nfa_bytes_to(nfa, nfa_bytes(nfa, word, dialect->block), SLICE(">"), block->end);
 
-    for (uint32_t i = 0; i < source->tools && schema->status == OK; i++) {
+    for (uint32_t i = 0; i < source->tools && schema->status == OK && nfa->status == OK; i++) {
         struct tool tool = { .given = &source->tool[i] };
         read_tool(&w, &tool, i);
         if (schema->status == OK) emit_tool(&w, &tool, named);

@@ -308,6 +308,58 @@ static void assert_reads_back(const struct tools *tools, const struct setting *s
     arena_release(&arena);
 }
 
+/* Writes as one who wants to call, or to leak: a tag is begun wherever it can be. */
+static bool write_eagerly(const struct grammar *grammar, uint32_t most, struct buf *out)
+{
+    struct grammar_state state;
+    const uint32_t open = checker.vocab.byte_id['<'];
+    grammar_begin(grammar, &state);
+    for (uint32_t i = 0; i < most + 4096; i++) {
+        grammar_mask(grammar, &state, checker.allowed);
+        char last = '\0';
+        if (out->size) last = out->data[out->size - 1];
+        uint32_t id = checker_pick(&checker, checker.allowed);
+        uint64_t draw = checker_draw(&checker) % 8;
+        if (bit_get(checker.allowed, checker.gv.dsml) && draw > 1) id = checker.gv.dsml;
+        else if (bit_get(checker.allowed, open) && draw > 4) id = open;
+        else if (i > most) id = checker_hurry(&checker, checker.allowed, last);
+        else if (id == checker.gv.eos && draw > 0) continue;
+        assert_true(id != VOCAB_NONE && grammar_accept(grammar, &state, id));
+        if (id == checker.gv.eos) return true;
+        buf_add_slice(out, vocab_bytes(&checker.vocab, id));
+    }
+    return false;
+}
+
+static void no_tag_is_ever_left_in_the_content(void **unused)
+{
+    (void)unused;
+    static const struct setting settings[] = {
+        { GRAMMAR_IN_CONTENT, GRAMMAR_CALLS_AUTO, 0, false, 0 },
+        { GRAMMAR_IN_REASONING, GRAMMAR_CALLS_AUTO, 0, false, DIALECT_V41 },
+        { GRAMMAR_IN_CONTENT, GRAMMAR_CALLS_AUTO, GRAMMAR_CONTENT_OBJECT, false, 0 },
+    };
+    struct tools tools;
+    struct buf out;
+    uint32_t calls = 0;
+    tools_init(&tools);
+    buf_init(&out, 0);
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
+        struct grammar *grammar = grammar_with(&tools, &settings[i]);
+        for (int round = 0; round < 300; round++) {
+            buf_clear(&out);
+            assert_true(write_eagerly(grammar, 100, &out));
+            assert_reads_back(&tools, &settings[i], buf_slice(&out), false);
+            calls +=
+                memmem(out.data, out.size, D "invoke name", sizeof D "invoke name" - 1) != NULL;
+        }
+        grammar_drop(grammar);
+    }
+    assert_true(calls > 300);  // otherwise the test looked at nothing
+    buf_release(&out);
+    tools_release(&tools);
+}
+
 static void random_calls_are_read_back_as_calls(void **unused)
 {
     (void)unused;
@@ -416,6 +468,7 @@ int main(void)
         cmocka_unit_test(blocks_are_well_formed_or_refused),
         cmocka_unit_test(starts_and_choices_decide_what_may_come_first),
         cmocka_unit_test(random_calls_are_read_back_as_calls),
+        cmocka_unit_test(no_tag_is_ever_left_in_the_content),
         cmocka_unit_test(masks_inside_a_block_are_exact),
         cmocka_unit_test(what_a_named_tool_must_say_is_forced),
     };

@@ -229,7 +229,7 @@ static void explore_pair(struct explorer *x, struct pair pair)
 
 static void explore(struct explorer *x, uint32_t start)
 {
-    enum { LOOK_AT_CLOCK = 16 };
+    enum { LOOK_AT_CLOCK = 16, MANY_CROSSINGS = 256 };
     struct maker *m = x->m;
     x->pairs = x->callers = x->exit_count = 1;
     if (!ARRAY_ROOM(x->pair, 0, x->pair_room, 1, &m->status) ||
@@ -242,7 +242,8 @@ static void explore(struct explorer *x, uint32_t start)
     m->program->start = maker_close(m);
     reach_pair(x, m->program->start, m->program->start);
     for (uint32_t done = 1; done < x->pairs && m->status == OK; done++) {
-        if (done % LOOK_AT_CLOCK == 0 && thread_ns() > x->until_ns) {
+        bool look = done % LOOK_AT_CLOCK == 0 || m->crossings > MANY_CROSSINGS;
+        if (look && thread_ns() > x->until_ns) {
             m->status = TOO_LONG;
             m->limit = "time to compile";
             return;

@@ -120,6 +120,7 @@ static void emit_pattern(struct schema *s, uint32_t place, struct slice text, bo
 {
     struct pattern pattern;
     struct err why;
+    if (s->nfa->status != OK) return;  // the limit is met already
     bool named = schema_word(s, place, "pattern") != NULL;
     enum status status = pattern_init(&pattern, text, &why);
     if (status != OK) {
