@@ -175,6 +175,8 @@ struct grammar_size grammar_size(const struct grammar *grammar)
                                  .sets = grammar->program.sets };
     pthread_mutex_lock(&cache->lock);
     size.masks = cache->bytes;
+    size.hits = cache->hits;
+    size.misses = cache->misses;
     pthread_mutex_unlock(&cache->lock);
     return size;
 }
