@@ -121,6 +121,8 @@ def test_an_assistant_at_the_end_is_continued(claude):
     start = whole[:len(whole) // 2].rstrip()
     message = ask(claude, HELLO + [{"role": "assistant", "content": start}], thinking=OFF)
     assert start + message.content[0].text == whole
+    thinks = ask(claude, HELLO + [{"role": "assistant", "content": start}])
+    assert texts(thinks) == texts(message)  # its thinking is over
 
 
 # ---- tools

@@ -2,14 +2,15 @@
  *
  *     event {token ids, logprobs} -> detok -> reply parser -> parts -> chunks, or the whole answer
  *
- * It is the protocol half of a request for /v1/chat/completions and /v1/completions: their prep
- * calls stream_open last, and stream_start, stream_event and stream_release are their handlers'
- * rest. A request has prompts x choices jobs; job p * choices + c is choice c of prompt p, and its
+ * It is the protocol half of every request that the model answers: its prep calls stream_open last,
+ * and stream_start, stream_event and stream_release are its handler's rest. What the client reads is
+ * the writer's of the kind (stream_state.h). A request has prompts x choices jobs; job p * choices + c is choice c of prompt p, and its
  * number is the choice's index.
  *
- * A stream sends, for each choice: a first chunk with the role (chat), at most one chunk for each
+ * A stream of chunks sends, for each choice: a first chunk with the role (chat), at most one chunk for each
  * engine step and kind of text, one last chunk with finish_reason; then the usage if asked for, and
- * [DONE]. The joined stream equals the answer that is not streamed, in every field.
+ * [DONE]; those of messages and responses send their events. The joined stream equals the answer that
+ * is not streamed, in every field, whatever the protocol.
  *
  * Log-probabilities are those of the content's tokens: the tokens whose text reached `content` (or
  * `text`), in order, each once. Tokens of reasoning, of tool calls, of tags and of removed stop
