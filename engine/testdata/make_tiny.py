@@ -1,7 +1,7 @@
 """Makes the two tiny checkpoints of the tests, with golden data from reference.py.
 
     make_tiny.py tiny DIRECTORY      Flash-like: hash and sliding, then CSA, then HCA; one shard
-    make_tiny.py other DIRECTORY     Pro-like: HCA first, 6 heads in 3 groups, 3 of 6 experts, shards
+    make_tiny.py other DIRECTORY     Pro-like: HCA first, 3 heads in 3 groups, 3 of 6 experts, shards
 
 Weights are random but of the release's own names, types and quantisation; every width stays a
 multiple of 128, where FP8 blocks need it, and heads keep their real 512 channels. The tokens are
@@ -83,7 +83,7 @@ TINY = dict(
 OTHER = TINY | dict(
     vocab_size=160,
     num_hidden_layers=2,
-    num_attention_heads=6,
+    num_attention_heads=3,
     o_groups=3,
     n_routed_experts=6,
     num_experts_per_tok=3,
@@ -95,7 +95,7 @@ OTHER = TINY | dict(
 )
 
 # name: configuration, shards, seed of the weights
-CHECKPOINTS = {"tiny": (TINY, 1, 1), "other": (OTHER, 3, 2)}
+CHECKPOINTS = {"tiny": (TINY, 1, 1), "other": (OTHER, 3, 4)}
 
 
 class Weights:
