@@ -43,7 +43,7 @@ struct seq {
     struct prefix_ref *path;  // [plan.known] LOADING; owned
     uint64_t load_ns;         // LOADING: since when
     uint32_t hit_blocks;      // as it started: blocks of the prompt that were known
-    bool retried;                  // computed again without the cache, since its logits were wrong
+    bool retried;             // computed again without the cache, since its logits were wrong
     uint32_t load_failures;   // so many, and it does without
     uint64_t matched_step;    // the step before which it was
     struct lease lease;       // HELD, RUNNING

@@ -70,8 +70,9 @@ static void play(struct check_request *r, const struct stream_setup *setup,
 
     stream_start(&r->request);
     for (uint32_t j = 0; j < jobs; j++)
-        stream_event(&r->request, j,
-                     &(struct event){ .kind = EVENT_STARTED, .cache.hit_tokens = script[j].cached });
+        stream_event(
+            &r->request, j,
+            &(struct event){ .kind = EVENT_STARTED, .cache.hit_tokens = script[j].cached });
     while (live) {
         uint32_t j = dice(jobs);
         if (at[j] > script[j].count) continue;
