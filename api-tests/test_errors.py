@@ -130,7 +130,7 @@ CHAT_FIELDS = {
     "request_id": "s", "metadata": "o", "prediction": "o", "web_search_options": "o", "echo": "b",
     "return_token_ids": "b", "deepseek_usage": "b",
 }
-ABSENT = ["audio", "functions", "function_call", "structured_outputs", "guided_json", "guided_regex",
+ABSENT = ["audio", "structured_outputs", "guided_json", "guided_regex",
           "guided_choice", "guided_grammar", "regex", "grammar"]
 COMPLETION_FIELDS = {
     "prompt": "sa", "suffix": "s", "echo": "b", "best_of": "i", "n": "i", "logprobs": "i",

@@ -173,3 +173,62 @@ def test_calls_may_come_back_without_their_reasoning_unless_an_option_demands_it
                 assert refused.param == "messages"
             assert found == status, (options, thinking)
         assert server.metrics()["requests_without_reasoning_history_total"] == 1
+
+
+# ---- the old names
+
+
+OLD = [WEATHER["function"], TIME["function"]]
+
+
+def ask_old(client, messages=None, **more):
+    more = {"functions": OLD, "temperature": 0, "max_tokens": 200, **more}
+    return client.chat.completions.create(model="pilot", messages=messages or OSLO, **more,
+                                          extra_body={"thinking": False})
+
+
+def test_the_old_names_bring_one_call_in_the_old_form(client):
+    answer = ask_old(client, BOTH, functions=[WEATHER["function"]])
+    message = answer.choices[0].message
+    assert answer.choices[0].finish_reason == "function_call" and message.tool_calls is None
+    assert message.function_call.name == "get_weather"
+    assert json.loads(message.function_call.arguments) == {"city": "Oslo"}
+    name, arguments, finish = None, "", None
+    for chunk in ask_old(client, BOTH, functions=[WEATHER["function"]], stream=True):
+        call = chunk.choices[0].delta.function_call
+        if call:
+            name, arguments = name or call.name, arguments + (call.arguments or "")
+        finish = chunk.choices[0].finish_reason or finish
+    assert (name, arguments, finish) == ("get_weather", message.function_call.arguments, "function_call")
+
+
+def test_the_old_choice_of_a_function(client):
+    assert ask_old(client, function_call="none").choices[0].message.function_call is None
+    named = ask_old(client, function_call={"name": "get_time"})
+    assert named.choices[0].message.function_call.name == "get_time"
+
+
+def test_a_history_in_the_old_form_is_the_same_prompt(client):
+    call = {"name": "get_weather", "arguments": '{"city": "Oslo"}'}
+    old = OSLO + [{"role": "assistant", "content": None, "function_call": call},
+                  {"role": "function", "name": "get_weather", "content": "4"}]
+    new = OSLO + [{"role": "assistant", "content": None, "tool_calls": [
+        {"id": "a", "type": "function", "function": call}]}, {"role": "tool", "tool_call_id": "a", "content": "4"}]
+    tokens = [ask_old(client, messages, max_tokens=1).usage.prompt_tokens for messages in (old, new)]
+    assert tokens[0] == tokens[1]
+
+
+@pytest.mark.parametrize("more, param", [
+    ({"functions": []}, "functions"),
+    ({"functions": [{"name": "a b"}]}, "functions[0].name"),
+    ({"functions": OLD + OLD}, "functions[2].name"),
+    ({"tools": [WEATHER]}, "functions"),
+    ({"function_call": {"name": "other"}}, "function_call.name"),
+    ({"function_call": "required"}, "function_call"),
+    ({"messages": OSLO + [{"role": "function", "name": "f", "content": "x"}]}, "messages[1].role"),
+    ({"messages": OSLO + [{"role": "assistant", "function_call": {"name": ""}}]}, "messages[1].function_call.name"),
+])
+def test_what_is_wrong_with_the_old_names_is_named(client, more, param):
+    with pytest.raises(openai.BadRequestError) as refused:
+        ask_old(client, **more)
+    assert refused.value.param == param, refused.value.body

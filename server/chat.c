@@ -156,6 +156,7 @@ static enum status open_stream(struct request *request, const struct chat_reques
         .unclosed_is_content =
             kind == STREAM_CHAT && options->unclosed_reasoning == OPT_UNCLOSED_REASONING_CONTENT,
         .reasoning_both = options->reasoning_field == OPT_REASONING_FIELD_BOTH,
+        .functions = answer->functions,
         .service_tier = answer->service_tier,
         .logprobs = answer->logprobs,
         .top_logprobs = answer->top_logprobs,

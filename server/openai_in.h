@@ -42,6 +42,7 @@ struct answer_options {
     uint32_t top_logprobs;     // 0-20
     struct reply_tools tools;  // none = no tool parsing
     bool one_call;             // parallel_tool_calls: false
+    bool functions;            // asked for by the old name: the call is message.function_call
     bool json;                 // JSON mode: only the first object or array of the content
     const struct slice *stop;  // [stop_count]
     uint32_t stop_count;

@@ -815,7 +815,7 @@ static void sentences_tell_field_found_and_wanted(void **unused)
           "messages[0].content: found a boolean, wanted a string or an array of parts" },
         { MESSAGES("{\"role\":\"bot\"}"),
           "messages[0].role: found another word, wanted one of: system, user, assistant, tool, "
-          "latest_reminder, developer" },
+          "latest_reminder, developer, function" },
         { "{\"messages\":", "invalid JSON at line 1 column 12: unexpected token near end of file" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -83,6 +83,16 @@ static enum status read_content(struct reading *m, struct slice *text)
     return status == OK ? openai_check_text(&m->at, "content", *text) : status;
 }
 
+static enum status read_call_body(const struct fields *body, struct chat_call *call)
+{
+    enum status status = field_text(body, "name", 0, &call->name);
+
+    if (status != OK) return status;
+    if (!call->name.size) return refuse_field(body, "name", "found nothing, wanted a name");
+    if ((status = field_text(body, "arguments", 0, &call->arguments)) != OK) return status;
+    return openai_check_text(body, "arguments", call->arguments);
+}
+
 static enum status read_call(struct reading *m, const struct json *node, size_t index,
                              struct chat_call *call)
 {
@@ -104,10 +114,26 @@ static enum status read_call(struct reading *m, const struct json *node, size_t 
     if (!function) return refuse_field(&at, "function", "found nothing, wanted an object");
 
     struct fields body = { function, inner, m->at.refused };
-    if ((status = field_text(&body, "name", 0, &call->name)) != OK) return status;
-    if (!call->name.size) return refuse_field(&body, "name", "found nothing, wanted a name");
-    if ((status = field_text(&body, "arguments", 0, &call->arguments)) != OK) return status;
-    return openai_check_text(&body, "arguments", call->arguments);
+    return read_call_body(&body, call);
+}
+
+/* The old form: one call, without an id of its own. */
+static enum status read_function_call(struct reading *m, struct chat_message *message)
+{
+    const struct json *node;
+    char path[FIELDS_PATH_MOST];
+    enum status status = field_get(&m->at, "function_call", JS_OBJECT, &node);
+
+    if (status != OK || !node) return status;
+    message->call = arena_take(m->r->arena, sizeof *message->call);
+    m->answered = arena_take(m->r->arena, sizeof *m->answered);
+    if (!message->call || !m->answered) return refuse_memory(m->at.refused);
+    snprintf(path, sizeof path, "%sfunction_call.", m->path);
+    struct fields body = { node, path, m->at.refused };
+    message->call->id = SLICE(FUNCTION_CALL_ID);
+    message->call_count = m->waiting = 1;
+    m->caller = message;
+    return read_call_body(&body, message->call);
 }
 
 static enum status read_calls(struct reading *m, struct chat_message *message)
@@ -115,7 +141,8 @@ static enum status read_calls(struct reading *m, struct chat_message *message)
     const struct json *list;
     enum status status = field_get(&m->at, "tool_calls", JS_ARRAY, &list);
 
-    if (status != OK || !list) return status;
+    if (status != OK) return status;
+    if (!list) return read_function_call(m, message);
     size_t count = js_count(list);
     if (count < 1 || count > CALLS_MOST)
         return refuse_field(&m->at, "tool_calls", "found %zu calls, wanted 1 to %d", count,
@@ -159,6 +186,8 @@ static enum status read_result(struct reading *m, struct chat_message *message)
 {
     enum status status = field_text(&m->at, "tool_call_id", 0, &message->tool_call_id);
     if (status != OK) return status;
+    if (slice_equal(js_string(js_get(m->at.object, "role")), SLICE("function")))
+        message->tool_call_id = SLICE(FUNCTION_CALL_ID);
     if (!message->tool_call_id.size)
         return refuse_field(&m->at, "tool_call_id", "found nothing, wanted the id of a call");
     if (!m->waiting)
@@ -182,10 +211,11 @@ static enum status read_result(struct reading *m, struct chat_message *message)
 static enum status read_role(struct reading *m, enum chat_role *role)
 {
     static const char *const roles[] = { "system",          "user",      "assistant", "tool",
-                                         "latest_reminder", "developer", NULL };
-    static const enum chat_role role_of[] = { CHAT_SYSTEM,          CHAT_USER,
-                                              CHAT_ASSISTANT,       CHAT_TOOL,
-                                              CHAT_LATEST_REMINDER, CHAT_SYSTEM };
+                                         "latest_reminder", "developer", "function",  NULL };
+    static const enum chat_role role_of[] = {
+        CHAT_SYSTEM,          CHAT_USER,   CHAT_ASSISTANT, CHAT_TOOL,
+        CHAT_LATEST_REMINDER, CHAT_SYSTEM, CHAT_TOOL
+    };
     int index = -1;
     enum status status = field_word(&m->at, "role", roles, &index);
     if (status != OK) return status;

@@ -27,15 +27,26 @@ void out_usage(struct buf *out, const struct out_usage *u)
              u->reasoning_tokens);
 }
 
+void out_function_begin(struct buf *out, struct slice name)
+{
+    buf_add_string(out, "{\"name\":");
+    js_add_string(out, name);
+    buf_add_string(out, ",\"arguments\":\"");
+}
+
+void out_function_end(struct buf *out)
+{
+    buf_add_string(out, "\"}");
+}
+
 void out_call_begin(struct buf *out, int64_t index, struct slice id, struct slice name)
 {
     buf_add_byte(out, '{');
     if (index >= 0) buf_addf(out, "\"index\":%" PRId64 ",", index);
     buf_add_string(out, "\"id\":");
     js_add_string(out, id);
-    buf_add_string(out, ",\"type\":\"function\",\"function\":{\"name\":");
-    js_add_string(out, name);
-    buf_add_string(out, ",\"arguments\":\"");
+    buf_add_string(out, ",\"type\":\"function\",\"function\":");
+    out_function_begin(out, name);
 }
 
 void out_call_end(struct buf *out)

@@ -40,6 +40,10 @@ void out_usage(struct buf *out, const struct out_usage *usage);
 void out_call_begin(struct buf *out, int64_t index, struct slice id, struct slice name);
 void out_call_end(struct buf *out);
 
+/* {"name":"...","arguments":" and "} : the same in the old form. */
+void out_function_begin(struct buf *out, struct slice name);
+void out_function_end(struct buf *out);
+
 /* {"token":"...","logprob":-0.1,"bytes":[...],"top_logprobs":[...]} with `top` alternatives. */
 void out_logprob(struct buf *out, const struct vocab *vocab, const struct sample_out *sample,
                  uint32_t top);

@@ -74,6 +74,13 @@ CHECKED enum status openai_check_text(const struct fields *at, const char *key, 
  * so. */
 CHECKED enum status openai_check_reasoning(const struct openai_reader *r, const char *key);
 
+/* openai_functions.c: functions and function_call, the old names of tools and tool_choice. *there: the
+ * request has them, and no tools are to be read. */
+CHECKED enum status openai_read_functions(struct openai_reader *r, bool *there);
+
+/* The id that stands for the one call of a message that has no ids. */
+#define FUNCTION_CALL_ID "function_call"
+
 /* openai_tools.c: tools, tool_choice and response_format. Thinking must be known by then. */
 CHECKED enum status openai_read_tools(struct openai_reader *r);
 CHECKED enum status openai_read_format(struct openai_reader *r);

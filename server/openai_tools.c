@@ -173,10 +173,11 @@ enum status openai_read_tools(struct openai_reader *r)
     struct chat *chat = &r->out->chat;
     struct answer_options *answer = &r->out->answer;
     const struct json *list;
-    bool parallel = true;
-    enum status status = field_get(&r->top, "tools", JS_ARRAY, &list);
+    bool parallel = true, functions = false;
+    enum status status = openai_read_functions(r, &functions);
 
-    if (status != OK) return status;
+    if (status != OK || functions) return status;
+    if ((status = field_get(&r->top, "tools", JS_ARRAY, &list)) != OK) return status;
     size_t count = list ? js_count(list) : 0;
     if (count > TOOLS_MOST)
         return refuse_field(&r->top, "tools", "found %zu tools, wanted at most %d", count,

@@ -49,6 +49,7 @@ struct stream_setup {
     uint32_t choices;                    // n, of each prompt
     const struct stream_prompt *prompt;  // [prompts]; in the arena
     uint32_t prompts;
+    bool functions;                            // CHAT: the call is function_call, and there is one
     bool service_tier;                         // answered as "default"
     struct slice model;                        // the name to answer with; in the arena or static
     uint64_t tenant;                           // whose tool calls these are

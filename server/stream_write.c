@@ -72,6 +72,8 @@ static void add_finish(const struct choice *choice, struct buf *out)
         [REPLY_FINISH_TOOL_CALLS] = "tool_calls",
     };
     const char *finish = choice->cut ? "insufficient_system_resource" : name[choice->finish];
+    if (choice->finish == REPLY_FINISH_TOOL_CALLS && choice->stream->setup.functions)
+        finish = "function_call";
 
     buf_add_string(out, ",\"finish_reason\":");
     if (choice->ended) buf_addf(out, "\"%s\"}", finish);
@@ -143,6 +145,10 @@ static void write_gathered(struct choice *choice)
         buf_add_string(out, "\"content\":\"");
         buf_add_slice(out, text);
         buf_add_byte(out, '"');
+    } else if (choice->stream->setup.functions) {
+        buf_add_string(out, "\"function_call\":{\"arguments\":\"");
+        buf_add_slice(out, text);
+        buf_add_string(out, "\"}");
     } else {
         buf_addf(out, "\"tool_calls\":[{\"index\":%u,\"function\":{\"arguments\":\"", choice->call);
         buf_add_slice(out, text);
@@ -164,33 +170,48 @@ static void write_text(struct choice *choice, enum field field, struct slice tex
     js_add_escaped(&choice->gathered[field], text);
 }
 
-static void write_call_begin(struct choice *choice, uint32_t call, struct slice id,
-                             struct slice name)
+/* The beginning of a call, as its chunk has it. */
+static void write_call_chunk(struct choice *choice, struct slice id, struct slice name)
 {
-    bool chunks = choice->stream->request->stream;
+    struct buf *out = chunk_begin(choice);
 
-    if (chunks) write_gathered(choice);  // of the call before
-    choice->call = call;
-    choice->call_open = true;
-    if (chunks) {
-        struct buf *out = chunk_begin(choice);
+    if (choice->stream->setup.functions) {
+        buf_add_string(out, "\"function_call\":");
+        out_function_begin(out, name);
+        out_function_end(out);
+    } else {
         buf_add_string(out, "\"tool_calls\":[");
         out_call_begin(out, choice->call, id, name);
         out_call_end(out);
         buf_add_byte(out, ']');
-        chunk_end(choice, false);
-        return;
     }
+    chunk_end(choice, false);
+}
+
+static void write_call_begin(struct choice *choice, uint32_t call, struct slice id,
+                             struct slice name)
+{
+    bool chunks = choice->stream->request->stream;
     struct buf *calls = &choice->gathered[FIELD_ARGUMENTS];
+
+    if (chunks) write_gathered(choice);  // of the call before
+    choice->call = call;
+    choice->call_open = true;
+    if (chunks) return write_call_chunk(choice, id, name);
     if (calls->size) buf_add_byte(calls, ',');
-    out_call_begin(calls, -1, id, name);
+    if (choice->stream->setup.functions) out_function_begin(calls, name);
+    else out_call_begin(calls, -1, id, name);
 }
 
 static void write_call_end(struct choice *choice)
 {
+    struct buf *calls = &choice->gathered[FIELD_ARGUMENTS];
+
     if (!choice->call_open) return;
     choice->call_open = false;
-    if (!choice->stream->request->stream) out_call_end(&choice->gathered[FIELD_ARGUMENTS]);
+    if (choice->stream->request->stream) return;
+    if (choice->stream->setup.functions) out_function_end(calls);
+    else out_call_end(calls);
 }
 
 /* ---- the answer in one piece ---- */
@@ -218,7 +239,10 @@ static void add_message(struct choice *choice, struct buf *out)
         add_string(out, ",\"reasoning_content\":", reasoning);
         if (setup->reasoning_both) add_string(out, ",\"reasoning\":", reasoning);
     }
-    if (calls->size) {
+    if (calls->size && setup->functions) {
+        buf_add_string(out, ",\"function_call\":");
+        buf_add_slice(out, buf_slice(calls));
+    } else if (calls->size) {
         buf_add_string(out, ",\"tool_calls\":[");
         buf_add_slice(out, buf_slice(calls));
         buf_add_byte(out, ']');
