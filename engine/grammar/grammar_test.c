@@ -8,6 +8,7 @@
 #include <cmocka.h>
 #include <pthread.h>
 #include "engine/grammar/grammar_check.h"
+#include "engine/grammar/grammar_program.h"
 #include "engine/text/json_text.h"
 
 static struct checker checker;
@@ -174,6 +175,9 @@ static const struct row {
     { "{\"type\":\"string\",\"format\":\"email\"}",
       { "\"a.b+c@example.com\"" },
       { "\"a@b\"", "\"@b.com\"", "\"a b@c.de\"" } },
+    { "{\"type\":\"string\",\"format\":\"email\",\"minLength\":3,\"maxLength\":254}",
+      { "\"a@b.com\"" },
+      { "\"a@b\"" } },
     { "{\"allOf\":[{\"$ref\":\"#/definitions/s\"}],\"definitions\":{\"s\":{\"type\":\"boolean\"}}}",
       { "true", "false" },
       { "null" } },
@@ -242,6 +246,40 @@ static void what_is_not_supported_is_refused_by_name(void **unused)
         assert_int_not_equal(status, OK);
         assert_null(grammar);
         assert_non_null(strstr(err.text, refusals[i].says));
+    }
+}
+
+/* Schemas that would take for ever, or all memory: an answer comes soon all the same. */
+static void hostile_schemas_are_answered_soon(void **unused)
+{
+    (void)unused;
+    static const char *const schemas[] = {
+        "{\"type\":\"string\",\"pattern\":\"(a|b)*a(a|b){40}\"}",
+        "{\"type\":\"string\",\"pattern\":\"((((a{99}){99}){99}){99}){99}\"}",
+        "{\"type\":\"string\",\"pattern\":\"x.{0,200}y.{0,200}z\",\"minLength\":300}",
+        "{\"type\":\"array\",\"minItems\":1024,\"items\":{\"type\":\"array\",\"minItems\":1024,"
+        "\"items\":{\"type\":\"number\",\"minimum\":-12345.678,\"maximum\":98765.4321}}}",
+        "{\"$ref\":\"#/$defs/a\",\"$defs\":{\"a\":{\"anyOf\":[{\"$ref\":\"#/$defs/b\"},{\"type\":"
+        "\"array\",\"items\":{\"$ref\":\"#/$defs/a\"}}]},\"b\":{\"anyOf\":[{\"$ref\":\"#/$defs/"
+        "a\"},{"
+        "\"type\":\"object\",\"additionalProperties\":{\"$ref\":\"#/$defs/b\"}}]}}}",
+    };
+    uint64_t most_ns = 4ull * GRAMMAR_COMPILE_MS * NS_PER_MS;
+#ifdef __SANITIZE_ADDRESS__
+    most_ns *= 10;
+#endif
+    for (size_t i = 0; i < sizeof schemas / sizeof *schemas; i++) {
+        struct grammar *grammar;
+        struct err err = { "" };
+        uint64_t before = thread_ns();
+        enum status status = checker_schema(&checker, schemas[i], &grammar, &err);
+        uint64_t took = thread_ns() - before;
+        if (took > most_ns) print_error("%s: %.0f ms\n", schemas[i], (double)took / 1e6);
+        assert_true(took <= most_ns);
+        assert_true(status == OK || status == TOO_LONG);
+        assert_int_equal(status == TOO_LONG, strstr(err.text, "too big") != NULL ||
+                                                 strstr(err.text, "more than") != NULL);
+        grammar_drop(grammar);
     }
 }
 
@@ -440,6 +478,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(schemas_take_what_they_mean_and_nothing_else),
         cmocka_unit_test(what_is_not_supported_is_refused_by_name),
+        cmocka_unit_test(hostile_schemas_are_answered_soon),
         cmocka_unit_test(every_mask_is_what_each_token_says_for_itself),
         cmocka_unit_test(what_is_written_under_masks_is_taken_again_and_is_json),
         cmocka_unit_test(nesting_ends_before_the_frames_do),

@@ -21,24 +21,27 @@
 
 static const struct format {
     struct slice name, pattern;
+    uint32_t shortest, longest;  // characters that its strings have anyway
 } formats[] = {
-    { SLICE("date"), SLICE("^" DATE "$") },
-    { SLICE("time"), SLICE("^" TIME "$") },
-    { SLICE("date-time"), SLICE("^" DATE "T" TIME "$") },
-    { SLICE("hostname"), SLICE("^" LABEL "(\\." LABEL "){0,3}$") },
+    { SLICE("date"), SLICE("^" DATE "$"), 10, 10 },
+    { SLICE("time"), SLICE("^" TIME "$"), 9, 21 },
+    { SLICE("date-time"), SLICE("^" DATE "T" TIME "$"), 20, 32 },
+    { SLICE("hostname"), SLICE("^" LABEL "(\\." LABEL "){0,3}$"), 1, 251 },
     { SLICE("email"),
-      SLICE("^" ATOM "{1,20}(\\." ATOM "{1,20}){0,2}@" LABEL "(\\." LABEL "){1,3}$") },
-    { SLICE("ipv4"), SLICE("^" IPV4 "$") },
+      SLICE("^" ATOM "{1,20}(\\." ATOM "{1,20}){0,2}@" LABEL "(\\." LABEL "){1,2}$"), 5, 251 },
+    { SLICE("ipv4"), SLICE("^" IPV4 "$"), 7, 15 },
     { SLICE("uuid"),
-      SLICE("^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$") },
+      SLICE("^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"), 36,
+      36 },
     { SLICE("ipv6"),
       SLICE("^((" H16 ":){7}" H16 "|(" H16 ":){1,7}:|(" H16 ":){1,6}:" H16 "|(" H16 ":){1,5}(:" H16
             "){1,2}|(" H16 ":){1,4}(:" H16 "){1,3}|(" H16 ":){1,3}(:" H16 "){1,4}|(" H16
-            ":){1,2}(:" H16 "){1,5}|" H16 ":(:" H16 "){1,6}|:((:" H16 "){1,7}|:))$") },
+            ":){1,2}(:" H16 "){1,5}|" H16 ":(:" H16 "){1,6}|:((:" H16 "){1,7}|:))$"),
+      2, 39 },
 };
 
-/* The expression that a string must match; size 0: none. */
-static struct slice pattern_of(struct schema *s, uint32_t place)
+/* The expression that a string must match, size 0: none; and the format that it comes from. */
+static struct slice pattern_of(struct schema *s, uint32_t place, const struct format **known)
 {
     const struct json *pattern = schema_word(s, place, "pattern");
     const struct json *format = schema_word(s, place, "format");
@@ -55,7 +58,10 @@ static struct slice pattern_of(struct schema *s, uint32_t place)
     }
     if (pattern) return js_string(pattern);
     for (size_t i = 0; i < sizeof formats / sizeof *formats; i++)
-        if (slice_equal(formats[i].name, js_string(format))) return formats[i].pattern;
+        if (slice_equal(formats[i].name, js_string(format))) {
+            *known = &formats[i];
+            return formats[i].pattern;
+        }
     schema_fail(s, BAD_INPUT, place, "format: %.*s is not supported",
                 (int)(js_string(format).size < 40 ? js_string(format).size : 40),
                 js_string(format).data);
@@ -140,8 +146,11 @@ static void emit_string(struct schema *schema, uint32_t place, bool raw, uint32_
     uint32_t least = schema_count(schema, place, "minLength", 0, SCHEMA_LENGTH_MOST);
     uint32_t most = schema_count(schema, place, "maxLength", UINT32_MAX, UINT32_MAX);
     if (most > SCHEMA_LENGTH_MOST) most = UINT32_MAX;
-    struct slice pattern = pattern_of(schema, place);
+    const struct format *format = NULL;
+    struct slice pattern = pattern_of(schema, place, &format);
     if (schema->status != OK) return;
+    if (format && least <= format->shortest) least = 0;
+    if (format && most >= format->longest) most = UINT32_MAX;
     if (least > most) {
         schema_fail(schema, BAD_INPUT, place, "minLength is larger than maxLength");
     } else if (pattern.size) {
