@@ -64,7 +64,8 @@ static enum status alone(struct traffic *t, const char *what, bool out, bool in,
         double seconds = (double)(now_ns() - start) / (double)NS_PER_S;
         if (best == 0 || seconds < best) {
             best = seconds;
-            called = (double)(given - start) * 1e-3 / (double)(PIECES / 2 * (out + in));
+            int copies = PIECES / 2 * (out + in);
+            called = (double)(given - start) * 1e-3 / copies;
         }
     }
     if (status == OK)
