@@ -125,11 +125,29 @@ static void walk_maybe(struct walk *walk, const struct token_tree *tree, uint32_
     }
 }
 
+/* The common step, without conditions, calls and counts: true when it was one. *to is then where it
+ * leads. */
+static inline bool step_plainly(const struct program *program, const struct run *from,
+                                unsigned symbol, struct run *to, bool *taken)
+{
+    const struct program_edge *edge = program_edge_of(program, from->set, symbol);
+    *taken = edge != NULL;
+    if (!edge) return true;
+    if (edge->kind != PROGRAM_STEP || edge->guard || edge->act) return false;
+    if (program->set[from->set].counted || program->set[edge->to].guard) return false;
+    if (from->depth >= GRAMMAR_DEPTH_FREE) return false;
+    *to = *from;
+    to->set = edge->to;
+    to->chars = 0;
+    return true;
+}
+
 static void walk_tree(struct walk *walk, const struct token_tree *tree, struct run from)
 {
     struct run at[TOKEN_BYTES_MOST + 1];
     struct run_note note[TOKEN_BYTES_MOST + 1];
     unsigned depth = 0;  // of the last node taken
+    const struct program *program = walk->masker->program;
     at[0] = from;
     for (uint32_t node = 0; node < tree->count;) {
         unsigned want = tree->depth[node];
@@ -138,9 +156,15 @@ static void walk_tree(struct walk *walk, const struct token_tree *tree, struct r
             continue;
         }
         while (depth >= want) run_undo(&walk->frames, note[depth--]);
-        at[want] = at[depth];
-        enum run_step step = run_take(walk->masker->program, &at[want], &walk->frames,
-                                      tree->byte[node], &note[want]);
+        enum run_step step;
+        bool taken;
+        if (step_plainly(program, &at[depth], tree->byte[node], &at[want], &taken)) {
+            note[want].slot = PROGRAM_NONE;
+            step = taken ? RUN_YES : RUN_NO;
+        } else {
+            at[want] = at[depth];
+            step = run_take(program, &at[want], &walk->frames, tree->byte[node], &note[want]);
+        }
         if (step == RUN_YES) {
             depth = want;
             if (tree->token[node] != VOCAB_NONE) walk_found(walk, tree->token[node]);
