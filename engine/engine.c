@@ -16,6 +16,7 @@
 #include "config/log.h"
 #include "engine/step.h"
 
+enum { LOOK_MS = 50 };  // after jobs whose prefix is on its way
 enum { CPU_STEP_TOKENS = 512, GPU_STEP_TOKENS = 8192 };
 
 struct arrival {
@@ -189,6 +190,7 @@ static void wait_for_work(struct model_engine *e)
     struct pollfd fd[] = { { .fd = e->wake_fd, .events = POLLIN },
                            { .fd = prefix_cache_fd(&e->cache), .events = POLLIN } };
     int ms = stepper_idle(&e->stepper) ? prefix_cache_wait_ms(&e->cache) : 0;
+    if (e->stepper.seqs && (ms < 0 || ms > LOOK_MS)) ms = LOOK_MS;
     if (ms) must(poll(fd, 2, ms) >= 0 || errno == EINTR);
 }
 

@@ -18,6 +18,8 @@ enum {
     LOOK_AGAIN = 16,  // steps
 };
 
+#define STUCK_NS (100 * NS_PER_MS)
+
 uint32_t stepper_w_pages(const struct sched_limits *limits)
 {
     return limits->most_seqs * 3 + limits->step_tokens / KV_BLOCK_TOKENS + 1;
@@ -685,16 +687,18 @@ bool stepper_idle(const struct stepper *stepper)
     return true;
 }
 
-/* Nothing could be computed, and nothing is under way that might change that: what the cache keeps on
- * the device for itself alone stands in the way. */
+/* Nothing could be computed, and nothing has been under way for a while that might change that: what the
+ * cache keeps on the device for itself alone stands in the way. */
 static void free_the_device(struct stepper *stepper)
 {
     bool stuck = stepper->seqs > 0 && stepper->cache->tiers.in_flight == 0;
-    for (uint32_t i = 0; i < stepper->seqs; i++) {
-        stuck &= stepper->seq[i]->phase != SEQ_RUNNING;
-        if (stuck) give_back(stepper, stepper->seq[i], false);
-    }
-    if (stuck) prefix_tree_flush(&stepper->cache->tree, KV_DEVICE);
+    uint64_t now = now_ns();
+    if (!stuck) stepper->stuck_ns = 0;
+    else if (!stepper->stuck_ns) stepper->stuck_ns = now;
+    if (!stuck || now - stepper->stuck_ns < STUCK_NS) return;
+    for (uint32_t i = 0; i < stepper->seqs; i++) give_back(stepper, stepper->seq[i], false);
+    prefix_tree_flush(&stepper->cache->tree, KV_DEVICE);
+    stepper->stuck_ns = 0;
 }
 
 enum status stepper_step(struct stepper *stepper, struct err *err)
@@ -714,6 +718,7 @@ enum status stepper_step(struct stepper *stepper, struct err *err)
         return status == OK ? OK : failed(stepper, status);
     }
 
+    stepper->stuck_ns = 0;
     struct flight *flight = &stepper->flight[stepper->turn];
     bool parts = stepper->runner->maker.rows > stepper->runner->model->most_rows;
     flight->from_ns = now_ns();
