@@ -14,7 +14,8 @@ import jsonschema
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-BUILD = pathlib.Path(os.environ.get("FATHOMD", ROOT / "build" / "fathomd")).parent
+FATHOMD = pathlib.Path(os.environ.get("FATHOMD", ROOT / "build" / "fathomd"))
+BUILD = FATHOMD.parent
 TOOL = pathlib.Path(os.environ.get("GRAMMAR_TOOL", BUILD / "engine" / "grammar" / "grammar_tool"))
 SHARED = pathlib.Path(os.environ.get("FATHOM_SHARED", ROOT.parent / "shared"))
 TOKENIZER = pathlib.Path(os.environ.get("GRAMMAR_TOKENIZER", ROOT / "models/pilot/tokenizer.json"))
@@ -255,14 +256,17 @@ def once(pairs):
 
 @pytest.mark.parametrize("part", range(5))
 def test_what_is_written_validates(tool, part):
+    asked = finished = 0
     for seed in range(part, SCHEMAS, 5):
         r, schema, _ = schema_number(seed)
         answer = tool.ask(schema=schema, write=12, tokens=r.choice([5, 40, 120]), seed=seed)
         assert "texts" in answer, (schema, answer)
+        asked, finished = asked + 12, finished + len(answer["texts"])
         for text in answer["texts"]:
             value = json.loads(text, object_pairs_hook=once)
             errors = [e.message for e in judge(schema).iter_errors(value)]
             assert not errors, (seed, schema, text, errors)
+    assert finished > asked * 0.95
 
 
 @pytest.mark.parametrize("part", range(5))
@@ -330,6 +334,55 @@ def test_masks_say_what_each_token_would(tool, real_tool):
         assert real_tool.ask(schema=schema, exact=4, seed=seed) == {"exact": True}, (seed, schema)
     counted = {"type": "string", "pattern": "^[^x]{1,90}$"}
     assert real_tool.ask(schema=counted, exact=20, seed=5) == {"exact": True}
+
+
+# ---- tool calls, read back by the daemon's own parser
+
+
+def some_tools(r):
+    tools = []
+    for i in range(r.randint(1, 4)):
+        names = r.sample(["path", "pat", "city", "n", "x y", "é", "opts", "list"], r.randint(0, 5))
+        parts = {name: some_schema(r, 2)[0] for name in names}
+        tools.append({"name": f"tool_{i}", "strict": r.random() < 0.7, "parameters": {
+            "type": "object", "properties": parts, "additionalProperties": False,
+            "required": [name for name in names if r.random() < 0.6]}})
+    return tools
+
+
+def read_back(tmp_path, tools, start, texts):
+    lines = [{"text": text, "thinking": start == "reasoning", "tools": tools,
+              **({"start": "in_block"} if start == "block" else {})} for text in texts]
+    path = tmp_path / "texts.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run = subprocess.run([FATHOMD, "parse", path], capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, run.stderr
+    return [json.loads(line) for line in run.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("vocabulary", ["pilot", "release"])
+def test_every_call_names_a_tool_and_its_arguments_validate(vocabulary, request, tmp_path):
+    asked = request.getfixturevalue("tool" if vocabulary == "pilot" else "real_tool")
+    seeds, finished = 60 if vocabulary == "pilot" else 15, 0
+    for seed in range(seeds):
+        r = random.Random(seed)
+        tools, start = some_tools(r), r.choice(["block", "content", "reasoning"])
+        answer = asked.ask(tools=tools, start=start, required=True, write=8, tokens=60, seed=seed)
+        assert "texts" in answer, (tools, answer)
+        by_name = {tool["name"]: tool for tool in tools}
+        finished += len(answer["texts"])
+        for text, reply in zip(answer["texts"], read_back(tmp_path, tools, start, answer["texts"])):
+            assert reply["tool_calls"] and reply["finish_reason"] == "tool_calls", (seed, text)
+            assert "DSML" not in reply["content"], (seed, text)
+            for call in reply["tool_calls"]:
+                declared = by_name[call["name"]]
+                arguments = json.loads(call["arguments"])
+                schema = declared["parameters"]
+                if not declared["strict"]:
+                    schema = {**schema, "properties": {n: {} for n in schema["properties"]}}
+                errors = [e.message for e in judge(schema).iter_errors(arguments)]
+                assert not errors, (seed, tools, text, errors)
+    assert finished > seeds * 8 * 0.9
 
 
 HOSTILE = {

@@ -133,7 +133,8 @@ __attribute__((unused)) static bool checker_write(struct checker *c, const struc
     grammar_begin(grammar, &state);
     for (uint32_t i = 0; i < most + HURRY_MOST; i++) {
         grammar_mask(grammar, &state, c->allowed);
-        bool hurry = i >= most || (bit_get(c->allowed, c->gv.eos) && checker_draw(c) % 8 == 0);
+        bool hurry = (i >= most && checker_draw(c) % 4 > 0) ||
+                     (bit_get(c->allowed, c->gv.eos) && checker_draw(c) % 8 == 0);
         uint32_t id = hurry ? checker_hurry(c, c->allowed, out->size ? out->data[out->size - 1] : 0)
                             : checker_pick(c, c->allowed);
         must(id != VOCAB_NONE && grammar_accept(grammar, &state, id));
