@@ -98,7 +98,7 @@ static void write_to_disk(struct replay *replay, struct prefix_ref ref)
 /* The victim and all before it, where it is worth it. */
 static void spill(struct replay *replay, struct prefix_ref ref)
 {
-    struct spill_limits limits = { .disk_after_s = replay->options->disk_after_s };
+    struct spill_limits limits = { .one_shot_s = replay->options->one_shot_s };
     struct prefix_block look;
     must(prefix_tree_look(&replay->tree, ref, &look));
     if (look.state[KV_G][KV_DISK] != COPY_NONE) return;

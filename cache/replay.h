@@ -33,7 +33,7 @@ struct replay_options {
     uint32_t disk_blocks;      // and on disk; 0: there is none
     uint32_t segment_blocks;   // of a segment on disk
     uint32_t forward_percent;  // of a segment that may be written again, in the long run
-    uint32_t disk_after_s;     // spill.h; UINT32_MAX: whatever leaves the host is written
+    uint32_t one_shot_s;       // spill.h; UINT32_MAX: whatever leaves the host is written
     uint32_t ends_kept;        // W_END on one path; 0: all
     uint32_t interval_tokens;  // windows between; 0: none
 };

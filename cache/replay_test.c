@@ -181,7 +181,7 @@ static void disk_below_memory_hits_at_least_what_either_does(void **unused)
     struct trace trace = read_mooncake(0);
     struct replay_options host = { .kinds = PLAIN, .blocks = blocks_of(20) };
     struct replay_options both = { .kinds = PLAIN,
-                                   .disk_after_s = UINT32_MAX,
+                                   .one_shot_s = UINT32_MAX,
                                    .blocks = host.blocks,
                                    .disk_blocks = blocks_of(50),
                                    .segment_blocks = SEGMENT_BLOCKS,
@@ -196,7 +196,7 @@ static void disk_below_memory_hits_at_least_what_either_does(void **unused)
     assert_true((double)found.hit_tokens >= 0.99 * (double)on_disk.hit_tokens);
     assert_true(found.disk_hit_tokens > 0 && found.disk_hit_tokens < found.hit_tokens);
 
-    both.disk_after_s = 60;  // what nobody came back for in a minute is not written
+    both.one_shot_s = 60;  // what nobody came back for in a minute is not written
     struct replay_result spared = replay_one(&trace, &both);
     assert_true(spared.disk_writes < found.disk_writes);
     trace_release(&trace);

@@ -13,11 +13,10 @@ static enum spill_verdict verdict_of_w(const struct spill_limits *limits,
 static enum spill_verdict verdict_of_g(const struct spill_limits *limits,
                                        const struct spill_ask *ask)
 {
-    bool old = ask->idle_s >= limits->disk_after_s;
-    if (ask->reason == SPILL_IDLE) return ask->hits && old ? SPILL_WRITE : SPILL_LATER;
+    if (ask->reason == SPILL_IDLE)
+        return ask->hits && ask->idle_s >= limits->disk_after_s ? SPILL_WRITE : SPILL_LATER;
     bool wanted = ask->hits || ask->in_session || ask->is_running;
-    if (wanted || !old) return SPILL_WRITE;
-    return SPILL_ONE_SHOT;
+    return wanted || ask->idle_s < limits->one_shot_s ? SPILL_WRITE : SPILL_ONE_SHOT;
 }
 
 enum spill_verdict spill_verdict(const struct spill_limits *limits, const struct spill_ask *ask)

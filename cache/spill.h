@@ -26,7 +26,8 @@ enum spill_verdict {
 };
 
 struct spill_limits {
-    uint32_t disk_after_s;  // how long a block waits for its second use
+    uint32_t disk_after_s;  // what was used again is written when it has been idle so long
+    uint32_t one_shot_s;    // what was not, never after it has been idle so long
     uint32_t w_ttl_s;       // a window stays in host memory alone
 };
 

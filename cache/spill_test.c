@@ -5,7 +5,7 @@
 #include <cmocka.h>
 #include "cache/spill.h"
 
-static const struct spill_limits limits = { .disk_after_s = 60, .w_ttl_s = 900 };
+static const struct spill_limits limits = { .disk_after_s = 60, .one_shot_s = 600, .w_ttl_s = 900 };
 
 static void verdicts_follow_the_rules(void **unused)
 {
@@ -15,10 +15,10 @@ static void verdicts_follow_the_rules(void **unused)
     } row[] = {
         { { .reason = SPILL_VICTIM, .hits = 1, .idle_s = 99 }, SPILL_WRITE },
         { { .reason = SPILL_VICTIM, .hits = 9, .no_store = true }, SPILL_NO_STORE },
-        { { .reason = SPILL_VICTIM, .idle_s = 60 }, SPILL_ONE_SHOT },
-        { { .reason = SPILL_VICTIM, .idle_s = 59 }, SPILL_WRITE },  // somebody may still come
-        { { .reason = SPILL_VICTIM, .idle_s = 99, .in_session = true }, SPILL_WRITE },
-        { { .reason = SPILL_VICTIM, .idle_s = 99, .is_running = true }, SPILL_WRITE },
+        { { .reason = SPILL_VICTIM, .idle_s = 600 }, SPILL_ONE_SHOT },
+        { { .reason = SPILL_VICTIM, .idle_s = 599 }, SPILL_WRITE },  // somebody may still come
+        { { .reason = SPILL_VICTIM, .idle_s = 999, .in_session = true }, SPILL_WRITE },
+        { { .reason = SPILL_VICTIM, .idle_s = 999, .is_running = true }, SPILL_WRITE },
         { { .reason = SPILL_IDLE, .hits = 1, .idle_s = 60 }, SPILL_WRITE },
         { { .reason = SPILL_IDLE, .hits = 1, .idle_s = 59 }, SPILL_LATER },
         { { .reason = SPILL_IDLE, .idle_s = 999 }, SPILL_LATER },

@@ -58,7 +58,7 @@ static enum status run(const struct room *room, uint32_t kinds, const struct siz
         .kinds = kinds,
         .blocks = blocks_of(room, sizes->host),
         .disk_blocks = blocks_of(room, sizes->disk),
-        .disk_after_s = sizes->disk_after_s,
+        .one_shot_s = sizes->disk_after_s,
         .segment_blocks = (uint32_t)(SEGMENT_BYTES / room->block_stored),
         .forward_percent = 75,
     };

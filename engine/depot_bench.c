@@ -193,7 +193,7 @@ static void set_up(struct bench *bench, int argc, char **argv)
         .host_bytes = bytes + bytes / 4 + (64u << 20),
         .disk = { .store = { .dir = bench->dir, .bytes = bytes * 2 + (1u << 30) },
                   .codec_threads = 4 },
-        .limits = { .disk_after_s = 60, .w_ttl_s = 900 },
+        .limits = { .disk_after_s = 60, .one_shot_s = 60, .w_ttl_s = 900 },
         .user = bench,
         .tenant_of = tenant_of,
         .tag_of = tag_of,

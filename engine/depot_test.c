@@ -107,7 +107,7 @@ static void make(struct bed *bed, uint32_t host_blocks)
                              .failures_off = 1000,
                              .wrap = io_fault_wrap,
                              .wrap_context = &bed->fault } },
-        .limits = { .disk_after_s = 60, .w_ttl_s = 900 },
+        .limits = { .disk_after_s = 60, .one_shot_s = 60, .w_ttl_s = 900 },
         .user = bed,
         .tenant_of = tenant_of,
         .tag_of = tag_of,
@@ -370,7 +370,7 @@ static void a_full_host_passes_its_coldest_on_to_the_disk(void **unused)
     static struct bed bed;
     (void)unused;
     make(&bed, 24);
-    bed.depot.options.limits.disk_after_s = 100000;  // young blocks are worth it
+    bed.depot.options.limits.one_shot_s = 100000;  // young blocks are worth it
     for (uint32_t path = 0; path < PATHS; path++) {
         assert_int_equal(compute(&bed, path, 12), 12);
         later(&bed, 20);
