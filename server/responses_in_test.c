@@ -10,7 +10,7 @@
 #define USER(text) "{\"role\": \"user\", \"content\": \"" text "\"}"
 #define CALL(id)                                                                                   \
     "{\"type\": \"function_call\", \"call_id\": \"" id "\", \"name\": \"f\", \"arguments\": "      \
-                                                       "\"{}\"}"
+    "\"{}\"}"
 #define OUTPUT(id, text)                                                                           \
     "{\"type\": \"function_call_output\", \"call_id\": \"" id "\", \"output\": \"" text "\"}"
 
