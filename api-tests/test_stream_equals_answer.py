@@ -94,8 +94,13 @@ def join(text, chat):
 
 
 def comparable(answer):
-    """Without what differs by its nature: ids, the second it was made in."""
+    """Without what differs by its nature: ids, the second it was made in, what the prefix cache gave."""
     answer = {key: answer[key] for key in ("model", "system_fingerprint", "choices", "usage")}
+    answer["usage"] = {
+        key: value
+        for key, value in (answer["usage"] or {}).items()
+        if key not in ("prompt_tokens_details", "prompt_cache_hit_tokens", "prompt_cache_miss_tokens")
+    }
     for choice in answer["choices"]:
         message = choice.get("message")
         if message is None:

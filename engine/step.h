@@ -61,7 +61,7 @@ struct stepper {
     struct seq **seq;         // [room], by arrival
     uint32_t seqs, seq_room;
     struct sched_seq *plan;  // [seq_room]
-    uint64_t stuck_ns;  // since when nothing moves; 0: something does
+    uint64_t stuck_ns;       // since when nothing moves; 0: something does
     struct cache_check check;
     struct seq *checking;  // in the list; NULL: none
     struct engine_stats stats;
