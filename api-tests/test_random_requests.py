@@ -81,7 +81,7 @@ def chat(dice):
             "thinking": {"type": dice.choice(["enabled", "disabled"])}}
     optional = {"tools": tools, "n": 2, "stop": ["e", "日"], "logprobs": True, "parallel_tool_calls": False,
                 "response_format": {"type": "json_object"}, "tool_choice": "auto", "reasoning_effort": "low"}
-    return body | {key: value for key, value in optional.items() if dice.random() < 0.25}
+    return copy.deepcopy(body | {key: value for key, value in optional.items() if dice.random() < 0.25})
 
 
 def messages(dice):
@@ -98,7 +98,7 @@ def messages(dice):
                 "system": [{"type": "text", "text": text(dice)}], "stop_sequences": ["e", "日"],
                 "output_config": {"effort": "low"}, "metadata": {"user_id": "u"},
                 "tool_choice": {"type": "auto", "disable_parallel_tool_use": True}}
-    return body | {key: value for key, value in optional.items() if dice.random() < 0.3}
+    return copy.deepcopy(body | {key: value for key, value in optional.items() if dice.random() < 0.3})
 
 
 def responses(dice):
@@ -116,7 +116,7 @@ def responses(dice):
                           {"type": "custom", "name": "apply_patch"}, {"type": "web_search"}],
                 "instructions": text(dice), "include": ["reasoning.encrypted_content"], "top_logprobs": 1,
                 "text": {"format": {"type": "json_object"}}, "parallel_tool_calls": False, "stop": ["e"]}
-    return body | {key: value for key, value in optional.items() if dice.random() < 0.3}
+    return copy.deepcopy(body | {key: value for key, value in optional.items() if dice.random() < 0.3})
 
 
 # ---- and requests that are not
