@@ -58,6 +58,7 @@ struct job {
     uint8_t cache_salt[32];    // shares less than that; zero: none
     bool no_cache, no_store;   // not to read from it; not to leave anything in it
     uint64_t fork_of;          // id of an earlier job with the same prompt; 0: none
+    uint32_t forks;            // jobs that follow at once and say fork_of this one
 
     int32_t priority;      // lower first
     uint64_t deadline_ns;  // 0: none

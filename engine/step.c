@@ -19,6 +19,7 @@ enum {
 };
 
 #define STUCK_NS (100 * NS_PER_MS)
+#define FORKS_NS (20 * NS_PER_MS)
 
 uint32_t stepper_w_pages(const struct sched_limits *limits)
 {
@@ -267,6 +268,16 @@ static const struct seq *parent_to_wait_for(const struct stepper *stepper, const
     return NULL;
 }
 
+/* Jobs that take its prompt over are about to come; not waited for long, since one may be refused. */
+static bool waits_for_forks(const struct stepper *stepper, const struct seq *seq)
+{
+    uint32_t here = 0;
+    if (!seq->job->forks || seq->started || now_ns() - seq->queued_ns > FORKS_NS) return false;
+    for (uint32_t i = 0; i < stepper->seqs; i++)
+        here += stepper->seq[i]->job->fork_of == seq->job->id;
+    return here < seq->job->forks;
+}
+
 /* Those that wait look up what is known of them, in their order and a few at a time: what they then
  * hold is kept from being evicted. */
 static void look_up(struct stepper *stepper)
@@ -280,6 +291,7 @@ static void look_up(struct stepper *stepper)
     for (uint32_t i = 0; i < stepper->seqs; i++) {
         struct seq *seq = stepper->seq[i];
         if (seq->phase == SEQ_RUNNING || parent_to_wait_for(stepper, seq)) continue;
+        if (seq->phase == SEQ_WAITING && waits_for_forks(stepper, seq)) continue;
         bool is_old = stepper->stats.steps - seq->matched_step >= LOOK_AGAIN;
         if (seq->phase == SEQ_HELD && is_old) give_back(stepper, seq, false);
         if (held == HELD_MOST || running + held >= stepper->limits.most_seqs) return;

@@ -419,6 +419,7 @@ static void submit(struct track *track)
         job->deadline_ns = request->deadline_ns;
         if (request->fork_each > 1 && i % request->fork_each)
             job->fork_of = job_id(track, i - i % request->fork_each);
+        else if (request->fork_each) job->forks = request->fork_each - 1;
         enum status status = engine_submit(requests->setup.service->engine, job, &err);
         if (status == BUSY) return refuse(track, REFUSE_FULL, "the queue is full");
         if (status != OK) return refuse(track, refusal_of(status), err.text);
