@@ -139,7 +139,7 @@ TSAN := BUILD=$(BUILD)/tsan OPT=-O1 KERNEL_OPT=-O1 EXTRA_CFLAGS=-fsanitize=threa
 FUZZ := BUILD=$(BUILD)/fuzz CC=clang OPT=-O1 KERNEL_OPT=-O1 WARN= \
         EXTRA_CFLAGS="-fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all"
 # Random walks that take minutes by themselves are shorter under a sanitizer.
-FEWER := FATHOM_BITS_STEPS=100 FATHOM_CANCEL_ROUNDS=8 FATHOM_STORE_STEPS=1000 FATHOM_WALK=20000
+FEWER := FATHOM_BITS_STEPS=100 FATHOM_CANCEL_ROUNDS=8 FATHOM_STORE_STEPS=1000 FATHOM_WALK=20000 FATHOM_TALKS=24
 # Thread errors need threads: the kernels' single-threaded arithmetic is left out.
 THREADED := $(filter config/% kernels/cpu/pool% cache/disk% cache/io% cache/store% engine/% server/%,$(TEST_SRC))
 
