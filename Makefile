@@ -142,7 +142,7 @@ FUZZ := BUILD=$(BUILD)/fuzz CC=clang OPT=-O1 KERNEL_OPT=-O1 WARN= \
 FEWER := FATHOM_BITS_STEPS=100 FATHOM_CANCEL_ROUNDS=8 FATHOM_STORE_STEPS=1000 FATHOM_WALK=20000 FATHOM_TALKS=24
 # Thread errors need threads: the kernels' single-threaded arithmetic is left out, and so are thousands of
 # steps through an engine whose threads engine_test has.
-THREADED := $(filter-out engine/cache_b%,$(filter config/% kernels/cpu/pool% cache/disk% cache/io% \
+THREADED := $(filter-out engine/cache_b% engine/model_resume%,$(filter config/% kernels/cpu/pool% cache/disk% cache/io% \
     cache/store% engine/% server/%,$(TEST_SRC)))
 
 asan:  ## unit tests under the address and undefined-behaviour sanitizers
