@@ -33,7 +33,7 @@ CHECKED enum status host_arena_init(struct host_arena *arena, const uint32_t slo
 void host_arena_release(struct host_arena *arena);
 
 /* All pages take their memory now, by many threads at once: pinning or registering them, which would
- * make the kernel do it one by one, is quick then. 34 GB with all else take 2 s on 16 cores. */
+ * make the kernel do it one by one, is quick then (docs/BENCHMARKS.md). */
 void host_arena_fill(const struct host_arena *arena);
 
 void *host_arena_slot(const struct host_arena *arena, enum kv_object object, uint32_t slot);

@@ -1,5 +1,6 @@
 /* cache_check.c - hits put aside, and their blocks compared with those of the cache. */
 #include "engine/cache_check.h"
+#include <stdio.h>
 #include <string.h>
 #include "config/log.h"
 
@@ -76,14 +77,11 @@ static bool find(const struct prefix_cache *cache, struct prefix_ref ref, enum k
 
 static void report(const struct prefix_cache *cache, struct prefix_ref ref, enum kv_object object)
 {
-    static const char digit[] = "0123456789abcdef";
     struct prefix_block look;
     char key[2 * sizeof look.key.byte + 1] = "";
     must(prefix_tree_look(&cache->tree, ref, &look));
-    for (size_t i = 0; i < sizeof look.key.byte; i++) {
-        key[2 * i] = digit[look.key.byte[i] >> 4];
-        key[2 * i + 1] = digit[look.key.byte[i] & 15];
-    }
+    for (size_t i = 0; i < sizeof look.key.byte; i++)
+        snprintf(key + 2 * i, 3, "%02x", look.key.byte[i]);
     log_say(OPT_LOG_LEVEL_ERROR, "cache_differs",
             "%s %s at token %u is not what computing gives; it is dropped",
             object == KV_G ? "block" : "window", key, look.depth * KV_BLOCK_TOKENS);
@@ -101,6 +99,7 @@ static enum status compare(struct cache_check *check, struct prefix_cache *cache
     const char *base = object == KV_G ? model->g : model->w;
     uint32_t slot;
     if (!find(cache, ref, object, &slot)) return OK;
+    check->compared++;
     dev->ops->copy_out(dev, check->memory, base + slot * stride, bytes);
     dev->ops->copy_out(dev, check->memory + bytes, base + mine * stride, bytes);
     enum status status = dev->ops->finish(dev, err);
@@ -116,7 +115,7 @@ enum status cache_check_compare(struct cache_check *check, struct prefix_cache *
 {
     const struct lease *lease = &seq->lease;
     uint32_t blocks = seq->job->prompt_tokens / KV_BLOCK_TOKENS;
-    uint64_t differing = check->differing;
+    uint64_t differing = check->differing, compared = check->compared;
     /* One token more, so that the last block counts. */
     uint32_t known = prefix_tree_match(&cache->tree, &seq->scope.root, seq->token,
                                        blocks * KV_BLOCK_TOKENS + 1, cache->path);
@@ -126,6 +125,6 @@ enum status cache_check_compare(struct cache_check *check, struct prefix_cache *
                          lease->w_page[blocks - 1 - lease->w_first], err);
     for (uint32_t i = 0; i < known && status == OK && check->differing == differing; i++)
         status = compare(check, cache, cache->path[i], KV_G, lease->g_block[i], err);
-    check->verified++;
+    check->verified += check->compared > compared;
     return status;
 }

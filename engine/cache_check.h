@@ -18,7 +18,8 @@ struct cache_check {
     struct job *waiting[CACHE_CHECKS_MOST];  // owned
     uint32_t count;
     char *memory;                  // [2] images of a G or a W; owned
-    uint64_t verified, differing;  // hits; blocks and windows
+    uint64_t compared;             // blocks and windows
+    uint64_t verified, differing;  // hits of which something was compared; blocks and windows
 };
 
 /* NO_MEMORY leaves nothing to release. */
