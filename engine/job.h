@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include "engine/grammar/grammar.h"
 #include "kernels/ops.h"
 
 #define NO_TOKEN UINT32_MAX
@@ -51,7 +52,12 @@ struct job {
 
     bool prompt_logprobs;  // also report the prompt's own log-probabilities (echo)
 
-    uint64_t tenant;  // hash of tenant and sub-tenant, for fairness
+    struct grammar *grammar;  // held: what the output must follow; NULL: anything
+
+    /* Fairness: tenants share the engine by their weights, the users of a tenant what is its own. */
+    uint64_t tenant;  // hash of the tenant
+    uint64_t user;    // hash of whom it asks for, among the tenant's own; 0: nobody in particular
+    uint32_t weight;  // of the tenant; 0: 1
 
     /* Prefix cache. Digests, so that neither names nor salts are kept. */
     uint8_t cache_tenant[32];  // of all that may share what was computed
@@ -69,6 +75,7 @@ static inline void job_free(struct job *job)
     if (!job) return;
     free(job->prompt);
     free((void *)(uintptr_t)job->sampling.bias);
+    grammar_drop(job->grammar);
     free(job);
 }
 
