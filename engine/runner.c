@@ -24,8 +24,11 @@ enum status runner_init(struct runner *runner, struct model *model,
 
 void runner_release(struct runner *runner)
 {
-    for (uint32_t i = 0; i < runner->graphs; i++)
-        runner->model->dev->ops->graph_free(runner->model->dev, runner->graph[i].graph);
+    for (uint32_t i = 0; i < RUNNER_GRAPHS; i++) {
+        struct dev *dev = runner->model->dev;
+        if (runner->graph[i].forward) dev->ops->graph_free(dev, runner->graph[i].forward);
+        if (runner->graph[i].draw) dev->ops->graph_free(dev, runner->graph[i].draw);
+    }
     draws_release(&runner->draws);
     if (runner->maker.dev) batch_release(&runner->maker);
     free(runner->spare_table);
@@ -68,61 +71,48 @@ static void head(struct runner *runner, uint32_t from, uint32_t count)
                                                                .out = runner->draws.device_out });
 }
 
-static struct graph *graph_for(struct runner *runner, uint32_t *rows)
+static const struct runner_graph *graph_for(const struct runner *runner)
 {
     const struct batch_maker *maker = &runner->maker;
     if (maker->tokens != maker->seqs || maker->rows != maker->seqs) return NULL;
     for (uint32_t i = 0; i < runner->graphs; i++)
-        if (runner->graph[i].rows >= maker->rows) {
-            *rows = runner->graph[i].rows;
-            return runner->graph[i].graph;
-        }
+        if (runner->graph[i].rows >= maker->rows) return &runner->graph[i];
     return NULL;
-}
-
-static void set_mark(struct runner *runner)
-{
-    runner->turn ^= 1;
-    runner->model->dev->ops->mark(runner->model->dev, runner->turn);
-}
-
-enum status runner_step(struct runner *runner, const struct sample_out **out, struct err *err)
-{
-    struct dev *dev = runner->model->dev;
-    uint32_t rows = runner->maker.rows, padded = rows;
-    struct graph *graph = graph_for(runner, &padded);
-    enum status status = OK;
-
-    if (graph) batch_pad(&runner->maker, &runner->spare, padded);
-    batch_upload(&runner->maker);
-    if (rows) status = draws_upload(&runner->draws, rows, padded, err);
-    if (status != OK) return status;
-    if (graph) {
-        dev->ops->graph_run(dev, graph);
-    } else {
-        backbone(runner);
-        if (rows) head(runner, 0, rows);
-    }
-    *out = rows ? draws_fetch(&runner->draws, rows) : NULL;
-    set_mark(runner);
-    return OK;
 }
 
 void runner_forward(struct runner *runner)
 {
+    struct dev *dev = runner->model->dev;
+    runner->running = graph_for(runner);
+    if (runner->running) batch_pad(&runner->maker, &runner->spare, runner->running->rows);
     batch_upload(&runner->maker);
-    backbone(runner);
+    if (runner->running) dev->ops->graph_run(dev, runner->running->forward);
+    else backbone(runner);
 }
 
 enum status runner_draw(struct runner *runner, uint32_t from, uint32_t count,
                         const struct sample_out **out, struct err *err)
 {
-    enum status status = draws_upload(&runner->draws, count, count, err);
-    if (status != OK) return status;
-    head(runner, from, count);
-    *out = draws_fetch(&runner->draws, count);
-    set_mark(runner);
+    struct dev *dev = runner->model->dev;
+    uint32_t padded = runner->running ? runner->running->rows : count;
+    *out = NULL;
+    if (count) {
+        enum status status = draws_upload(&runner->draws, count, padded, err);
+        if (status != OK) return status;
+        if (runner->running) dev->ops->graph_run(dev, runner->running->draw);
+        else head(runner, from, count);
+        *out = draws_fetch(&runner->draws, count);
+    }
+    runner->turn ^= 1;
+    dev->ops->mark(dev, runner->turn);
     return OK;
+}
+
+enum status runner_step(struct runner *runner, const struct sample_out **out, struct err *err)
+{
+    uint32_t rows = runner->maker.rows;
+    runner_forward(runner);
+    return runner_draw(runner, 0, rows, out, err);
 }
 
 enum status runner_wait(struct runner *runner, uint32_t later, struct err *err)
@@ -180,6 +170,16 @@ enum status runner_warm(struct runner *runner, struct err *err)
     return status;
 }
 
+/* One half of a step; NULL: the device said no, and finish tells why. */
+static struct graph *capture_half(struct runner *runner, uint32_t rows, bool draw)
+{
+    struct dev *dev = runner->model->dev;
+    dev->ops->capture_begin(dev);
+    if (draw) head(runner, 0, rows);
+    else backbone(runner);
+    return dev->ops->capture_end(dev);
+}
+
 static enum status capture(struct runner *runner, uint32_t rows, struct err *err)
 {
     struct dev *dev = runner->model->dev;
@@ -189,13 +189,12 @@ static enum status capture(struct runner *runner, uint32_t rows, struct err *err
     head(runner, 0, rows);
     if ((status = dev->ops->finish(dev, err)) != OK) return status;
 
-    dev->ops->capture_begin(dev);
-    backbone(runner);
-    head(runner, 0, rows);
-    struct graph *graph = dev->ops->capture_end(dev);
-    status = dev->ops->finish(dev, err);
-    if (graph) runner->graph[runner->graphs++] = (struct runner_graph){ rows, graph };
-    return status;
+    struct runner_graph *made = &runner->graph[runner->graphs];
+    made->rows = rows;
+    made->forward = capture_half(runner, rows, false);
+    made->draw = made->forward ? capture_half(runner, rows, true) : NULL;
+    runner->graphs += made->draw != NULL;
+    return dev->ops->finish(dev, err);
 }
 
 enum status runner_capture(struct runner *runner, struct err *err)

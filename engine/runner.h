@@ -1,8 +1,10 @@
 /* runner.h - a step on the device: the batch there, the forward pass, head and sampler, the answers
  * back. Two steps may be under way at once.
  *
- * A step in which every sequence has one token, and wants the next, runs as a graph that was captured
- * at start for its number of rows, rounded up; the rows too many are padding. Thread: the engine's.
+ * A step is a forward pass and then draws, so that what a draw depends on may become known while the
+ * forward pass runs. A step in which every sequence has one token, and wants the next, runs as two
+ * graphs that were captured at start for its number of rows, rounded up; the rows too many are padding.
+ * Thread: the engine's.
  */
 #ifndef ENGINE_RUNNER_H
 #define ENGINE_RUNNER_H
@@ -22,11 +24,12 @@ struct runner {
     uint32_t spare_blocks;   // as many as the longest sequence or step needs
     struct runner_graph {
         uint32_t rows;
-        struct graph *graph;
+        struct graph *forward, *draw;
     } graph[RUNNER_GRAPHS];  // [graphs], by rows
     uint32_t graphs;
-    uint32_t turn;        // mark of the latest step
-    size_t device_bytes;  // of batch and draws
+    const struct runner_graph *running;  // of the step whose draws are to come; NULL: none
+    uint32_t turn;                       // mark of the latest step
+    size_t device_bytes;                 // of batch and draws
 };
 
 /* NO_MEMORY leaves nothing to release. */
@@ -44,16 +47,18 @@ void runner_spare(struct runner *runner, const struct model_kv *kv);
 CHECKED enum status runner_warm(struct runner *runner, struct err *err);
 CHECKED enum status runner_capture(struct runner *runner, struct err *err);
 
-/* Queues the step that `maker` holds, whose wanted rows are drawn by draws.row; no more rows are
- * wanted than the model has room for. Not before the step before the last was waited for. Returns
- * where the answers will stand after runner_wait, until the step after the next is queued. */
-CHECKED enum status runner_step(struct runner *runner, const struct sample_out **out,
-                                struct err *err);
-
-/* For steps that want more rows: the forward pass, and then draws of some of them at a time. */
+/* Queues the forward pass of what `maker` holds. Not before the step before the last was waited for. */
 void runner_forward(struct runner *runner);
+
+/* Queues the draws of `count` wanted rows from row `from` on, by draws.row; at most as many at once as
+ * the model has room for. With the last of them the step is queued whole. *out: where the answers will
+ * stand after runner_wait, until the step after the next is queued. */
 CHECKED enum status runner_draw(struct runner *runner, uint32_t from, uint32_t count,
                                 const struct sample_out **out, struct err *err);
+
+/* Both, of all wanted rows. */
+CHECKED enum status runner_step(struct runner *runner, const struct sample_out **out,
+                                struct err *err);
 
 /* Waits for the step queued last but `later`. */
 CHECKED enum status runner_wait(struct runner *runner, uint32_t later, struct err *err);

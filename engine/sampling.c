@@ -1,5 +1,7 @@
 /* sampling.c - what a draw depends on: the request, its own tokens, its seed and the position. */
 #include "engine/sampling.h"
+#include "config/clock.h"
+#include "config/metrics.h"
 
 static bool budget_is_spent(const struct seq *seq)
 {
@@ -7,11 +9,28 @@ static bool budget_is_spent(const struct seq *seq)
     return budget && seq->thinking && seq_output(seq) >= budget;
 }
 
+/* No stop token yet; but what has nothing left to say may end. */
+static bool must_go_on(const struct seq *seq)
+{
+    const struct job *job = seq->job;
+    if (seq_output(seq) >= job->min_tokens) return false;
+    return !job->grammar || !grammar_must_end(job->grammar, &seq->follows);
+}
+
+static const uint32_t *allowed(const struct seq *seq)
+{
+    if (!seq->job->grammar) return NULL;
+    uint64_t start = now_ns();
+    grammar_mask(seq->job->grammar, &seq->follows, seq->allowed);
+    metric_observe(METRIC_mask_seconds, now_ns() - start);
+    return seq->allowed;
+}
+
 void sampling_row(const struct seq *seq, uint32_t position, struct sample_row *row)
 {
     const struct job *job = seq->job;
     const struct sampling *s = &job->sampling;
-    bool early = seq_output(seq) < job->min_tokens;
+    bool early = must_go_on(seq);
 
     *row = (struct sample_row){
         .temperature = s->temperature,
@@ -35,5 +54,7 @@ void sampling_row(const struct seq *seq, uint32_t position, struct sample_row *r
     } else if (budget_is_spent(seq)) {
         row->forced = true;
         row->forced_id = job->think_end;
+    } else {
+        row->allowed = allowed(seq);
     }
 }

@@ -7,7 +7,7 @@
 
 /* The row for the token at `position`: a draw, or where the token is already known (a prompt whose
  * log-probabilities are wanted) or decided (the thinking budget is spent) no draw. The row points
- * into the sequence. */
+ * into the sequence, whose mask is made where it has a grammar. */
 void sampling_row(const struct seq *seq, uint32_t position, struct sample_row *row);
 
 #endif

@@ -76,12 +76,22 @@ static bool make_bias(struct seq *seq, const struct job *job)
     return true;
 }
 
-enum status seq_open(struct seq **out, struct job *job)
+/* A model may have more ids than the tokenizer; of those the grammar knows nothing, and they stay out. */
+static bool begin_grammar(struct seq *seq, const struct job *job, uint32_t vocab)
+{
+    if (!job->grammar) return true;
+    grammar_begin(job->grammar, &seq->follows);
+    seq->allowed = calloc((vocab + 31) / 32, sizeof *seq->allowed);
+    return seq->allowed != NULL;
+}
+
+enum status seq_open(struct seq **out, struct job *job, uint32_t vocab)
 {
     struct seq *seq = calloc(1, sizeof *seq);
     if (!seq) return NO_MEMORY;
     *seq = (struct seq){ .thinking = true };
-    bool ok = grow(&seq->token, &seq->room, job->prompt_tokens + 1) && make_bias(seq, job);
+    bool ok = grow(&seq->token, &seq->room, job->prompt_tokens + 1) && make_bias(seq, job) &&
+              begin_grammar(seq, job, vocab);
     for (uint32_t i = 0; ok && has_penalties(&job->sampling) && i < job->prompt_tokens; i++)
         ok = count_token(seq, job->prompt[i], false);
     if (!ok) {
@@ -101,6 +111,7 @@ void seq_close(struct seq *seq)
     job_free(seq->job);
     free(seq->token);
     free(seq->bias);
+    free(seq->allowed);
     free(seq->seen);
     free(seq->seen_at);
     free(seq);
@@ -110,13 +121,15 @@ bool seq_must_know(const struct seq *seq)
 {
     uint32_t budget = seq->job->think_budget;
     if (!seq->pending) return false;
-    return has_penalties(&seq->job->sampling) ||
+    return seq->job->grammar || has_penalties(&seq->job->sampling) ||
            (budget && seq->thinking && seq_output(seq) >= budget);
 }
 
 enum status seq_accept(struct seq *seq, uint32_t token)
 {
+    struct grammar *grammar = seq->job->grammar;
     if (!grow(&seq->token, &seq->room, seq->tokens + 1)) return NO_MEMORY;
+    if (grammar && !grammar_accept(grammar, &seq->follows, token)) return BAD_INPUT;
     if (has_penalties(&seq->job->sampling) && !count_token(seq, token, true)) return NO_MEMORY;
     seq->token[seq->tokens++] = token;
     if (token == seq->job->think_end) seq->thinking = false;

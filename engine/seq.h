@@ -51,6 +51,9 @@ struct seq {
 
     struct token_bias *bias;  // [bias_count + stop_tokens] the job's, then every stop token banned
 
+    struct grammar_state follows;  // where the job's grammar stands
+    uint32_t *allowed;  // [words of the model's vocabulary] for its masks; NULL: no grammar
+
     bool thinking;             // think_end has not been drawn yet
     uint32_t prompt_reported;  // prompt_logprobs: how many are out
     struct token_count *seen;  // [seen_count] for the penalties; grown, NULL without any
@@ -61,8 +64,8 @@ struct seq {
     uint64_t queued_ns, started_ns, first_ns;
 };
 
-/* Takes the job over on OK; NO_MEMORY leaves it with the caller. */
-CHECKED enum status seq_open(struct seq **seq, struct job *job);
+/* Takes the job over on OK; NO_MEMORY leaves it with the caller. `vocab`: ids of the model. */
+CHECKED enum status seq_open(struct seq **seq, struct job *job, uint32_t vocab);
 
 /* Only of a WAITING one. */
 void seq_close(struct seq *seq);
@@ -87,7 +90,8 @@ static inline uint32_t seq_window_start(uint32_t position)
     return position < KV_BLOCK_TOKENS ? 0 : (position - KV_BLOCK_TOKENS + 1) / KV_BLOCK_TOKENS;
 }
 
-/* Appends a drawn token. NO_MEMORY: nothing changed. */
+/* Appends a drawn token. BAD_INPUT: the job's grammar does not let it follow. NO_MEMORY. Nothing changed
+ * then. */
 CHECKED enum status seq_accept(struct seq *seq, uint32_t token);
 
 #endif

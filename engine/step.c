@@ -170,7 +170,8 @@ static bool grow_list(struct stepper *stepper)
 /* Takes the job over on OK. */
 static enum status put_in(struct stepper *stepper, struct job *job, struct seq **seq)
 {
-    if (!grow_list(stepper) || seq_open(seq, job) != OK) return NO_MEMORY;
+    if (!grow_list(stepper) || seq_open(seq, job, stepper->runner->model->shape->vocab) != OK)
+        return NO_MEMORY;
     seq_enter(*seq, stepper->cache);
     stepper->seq[stepper->seqs++] = *seq;
     return OK;
@@ -557,7 +558,11 @@ static void apply_drawn(struct stepper *stepper, struct seq *seq, const struct s
         end(stepper, index_of(stepper, seq), FINISH_STOP, out->id);
         return;
     }
-    if (seq_accept(seq, out->id) != OK) {
+    enum status status = seq_accept(seq, out->id);
+    if (status != OK) {
+        if (status == BAD_INPUT)
+            log_say(OPT_LOG_LEVEL_ERROR, "grammar", "token %u was drawn and is not allowed",
+                    out->id);
         end(stepper, index_of(stepper, seq), FINISH_FAILED, NO_TOKEN);
         return;
     }
@@ -664,30 +669,34 @@ static enum status step_in_parts(struct stepper *stepper, struct flight *before,
     return OK;
 }
 
-static enum status queue(struct stepper *stepper, struct err *err)
-{
-    struct flight *flight = &stepper->flight[stepper->turn];
-    flight->rows = stepper->runner->maker.rows;
-    flight->tokens = stepper->runner->maker.tokens;
-    set_rows(stepper, 0, flight->rows);
-    enum status status = runner_step(stepper->runner, &flight->out, err);
-    if (status != OK) return failed(stepper, status);
-    copy_forks(stepper);
-    flight->up = true;
-    for (uint32_t i = 0; i < flight->rows; i++) {
-        struct want *want = &flight->want[i];
-        if (want->prompt) continue;
-        want->seq->pending++;
-        want->seq->drawn_at = i;
-    }
-    return OK;
-}
-
 static bool must_know(const struct stepper *stepper)
 {
     for (uint32_t i = 0; i < stepper->seqs; i++)
         if (seq_must_know(stepper->seq[i])) return true;
     return false;
+}
+
+static enum status queue(struct stepper *stepper, struct flight *before, struct err *err)
+{
+    struct flight *flight = &stepper->flight[stepper->turn];
+    enum status status = OK;
+    flight->up = true;
+    flight->rows = stepper->runner->maker.rows;
+    flight->tokens = stepper->runner->maker.tokens;
+    runner_forward(stepper->runner);
+    copy_forks(stepper);
+    if (must_know(stepper)) status = settle(stepper, before, 0, err);
+    if (status != OK) return status;
+    set_rows(stepper, 0, flight->rows);
+    status = runner_draw(stepper->runner, 0, flight->rows, &flight->out, err);
+    if (status != OK) return failed(stepper, status);
+    for (uint32_t i = 0; i < flight->rows; i++) {
+        struct want *want = &flight->want[i];
+        if (want->prompt || !want->seq) continue;
+        want->seq->pending++;
+        want->seq->drawn_at = i;
+    }
+    return OK;
 }
 
 bool stepper_idle(const struct stepper *stepper)
@@ -719,8 +728,6 @@ enum status stepper_step(struct stepper *stepper, struct err *err)
     enum status status = OK;
     end_late(stepper);
     tend_check(stepper);
-    if (must_know(stepper)) status = settle(stepper, before, 0, err);
-    if (status != OK) return status;
     plan(stepper);
     stepper->turn ^= 1;
     if (!fill(stepper)) {
@@ -738,7 +745,7 @@ enum status stepper_step(struct stepper *stepper, struct err *err)
     if (parts) {
         status = step_in_parts(stepper, before, err);
     } else {
-        status = queue(stepper, err);
+        status = queue(stepper, before, err);
         if (status == OK) status = settle(stepper, before, 1, err);
         if (status == OK && !stepper->overlap) status = settle(stepper, flight, 0, err);
     }

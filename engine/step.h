@@ -9,8 +9,9 @@
  *     host      plan 2, apply 1, plan 3, apply 2, ...
  *
  * Step 2 takes the tokens that step 1 drew from where they lie on the device. What ends with one of
- * them has then drawn one token too many, which is dropped; and where the next draw depends on which
- * token came, as with penalties, the step is waited for first.
+ * them has then drawn one token too many, which is dropped. Where the next draw depends on which token
+ * came, as with penalties and grammars, the forward pass of step 2 is queued alone: while it runs, step
+ * 1 is applied and the masks are made, and then its draws are queued.
  */
 #ifndef ENGINE_STEP_H
 #define ENGINE_STEP_H
