@@ -53,6 +53,7 @@ struct http {
     struct MHD_Daemon *daemon;
     struct exchange *exchanges;
     uint64_t watch;
+    struct turn turn;
     uint64_t due_ns;  // when the library wants to run without being asked
     bool run_wanted;
     bool quiesced;
@@ -754,7 +755,8 @@ enum status http_open(const struct http_setup *setup, struct http **http, struct
         free(made);
         return fail(err, IO_FAILED, "http: the library's descriptor cannot be watched");
     }
-    loop_on_turn(setup->loop, on_turn, made);
+    made->turn = (struct turn){ .run = on_turn, .context = made };
+    loop_turn_add(setup->loop, &made->turn);
     requests_on_wake(setup->requests, wake, made);
     *http = made;
     return OK;
@@ -776,7 +778,7 @@ void http_close(struct http *http)
         x->gone = true;
         resume(x);  // the library stops with no suspended connection
     }
-    loop_on_turn(http->setup.loop, NULL, NULL);
+    loop_turn_remove(http->setup.loop, &http->turn);
     loop_unwatch(http->setup.loop, http->watch);
     MHD_run(http->daemon);
     MHD_stop_daemon(http->daemon);

@@ -23,8 +23,7 @@ struct loop {
     uint32_t first_free;   // slot + 1; 0 = none
     struct timer **timer;  // [timer_count], a heap by due_ns; the timers are their owners'
     uint32_t timer_count, timer_room;
-    loop_turn *turn;
-    void *turn_context;
+    struct turn *turns;  // their owners'
     uint64_t now_ns;
     bool stopped;
 };
@@ -164,10 +163,30 @@ void loop_timer_clear(struct loop *loop, struct timer *timer)
     if (last != timer) heap_settle(loop, at, last);
 }
 
-void loop_on_turn(struct loop *loop, loop_turn *turn, void *context)
+void loop_turn_add(struct loop *loop, struct turn *turn)
 {
-    loop->turn = turn;
-    loop->turn_context = context;
+    turn->next = loop->turns;
+    loop->turns = turn;
+}
+
+void loop_turn_remove(struct loop *loop, struct turn *turn)
+{
+    struct turn **at = &loop->turns;
+
+    while (*at && *at != turn) at = &(*at)->next;
+    if (*at) *at = turn->next;
+}
+
+static uint64_t run_turns(struct loop *loop)
+{
+    uint64_t most_ns = UINT64_MAX;
+
+    for (struct turn *turn = loop->turns, *next; turn; turn = next) {
+        next = turn->next;
+        uint64_t ns = turn->run(turn->context);
+        if (ns < most_ns) most_ns = ns;
+    }
+    return most_ns;
 }
 
 static int wait_ms(const struct loop *loop, uint64_t most_ns)
@@ -199,7 +218,7 @@ void loop_run(struct loop *loop)
 
     loop->stopped = false;
     while (!loop->stopped) {
-        uint64_t most_ns = loop->turn ? loop->turn(loop->turn_context) : UINT64_MAX;
+        uint64_t most_ns = run_turns(loop);
         if (loop->stopped) break;
         int count = epoll_wait(loop->epoll_fd, event, EVENTS_A_TURN, wait_ms(loop, most_ns));
         must(count >= 0 || errno == EINTR);

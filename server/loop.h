@@ -1,6 +1,6 @@
-/* loop.h - one thread's epoll: descriptors, timers, and one hook a turn.
+/* loop.h - one thread's epoll: descriptors, timers, and hooks before each wait.
  *
- * A turn is: run the turn hook, wait, call the ready descriptors, call the timers that are due.
+ * A turn is: run the hooks, wait, call the ready descriptors, call the timers that are due.
  * Watches are found by number and generation, so an event that was already fetched for a watch
  * removed in the same turn, or for a descriptor number used again, reaches nobody.
  *
@@ -18,8 +18,13 @@ struct loop;
 /* Called with the EPOLL* bits that are ready. */
 typedef void loop_ready(void *context, uint32_t events);
 
-/* Runs before each wait; returns how long the wait may last, in ns; UINT64_MAX = any time. */
-typedef uint64_t loop_turn(void *context);
+/* Runs before each wait; a field of whatever it belongs to. */
+struct turn {
+    uint64_t (*run)(
+        void *context);  // returns how long the wait may last, in ns; UINT64_MAX = any time
+    void *context;
+    struct turn *next;
+};
 
 /* A timer is a field of whatever it belongs to. It fires once; firing may set it again. */
 struct timer {
@@ -44,7 +49,9 @@ void loop_unwatch(struct loop *loop, uint64_t number);
 CHECKED enum status loop_timer_set(struct loop *loop, struct timer *timer, uint64_t due_ns);
 void loop_timer_clear(struct loop *loop, struct timer *timer);
 
-void loop_on_turn(struct loop *loop, loop_turn *turn, void *context);
+/* turn->run and ->context must be filled. A turn may remove no turn but itself. */
+void loop_turn_add(struct loop *loop, struct turn *turn);
+void loop_turn_remove(struct loop *loop, struct turn *turn);
 
 /* Turns until loop_stop. */
 void loop_run(struct loop *loop);

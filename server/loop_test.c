@@ -42,7 +42,8 @@ static void event_of_a_watch_removed_in_the_same_turn_reaches_nobody(void **unus
         assert_int_equal(loop_watch(loop, fd[i], EPOLLIN, end_both, NULL, &watch[i]), OK);
     }
     calls = 0;
-    loop_on_turn(loop, two_turns, &turns);
+    struct turn turn = { .run = two_turns, .context = &turns };
+    loop_turn_add(loop, &turn);
     loop_run(loop);
     assert_int_equal(calls, 1);
     loop_close(loop);
@@ -107,9 +108,41 @@ static void timers_fire_once_in_order_and_cleared_ones_never(void **unused)
     }
     fired = 0;
     last_due_ns = 0;
-    loop_on_turn(loop, until_fired, &expected);
+    struct turn turn = { .run = until_fired, .context = &expected };
+    loop_turn_add(loop, &turn);
     loop_run(loop);
     assert_int_equal(fired, expected);
+    loop_close(loop);
+}
+
+static struct turn turn_of[3];
+static int turns_run[3];
+
+static uint64_t count_turn(void *context)
+{
+    int which = *(int *)context;
+
+    turns_run[which]++;
+    if (which == 1) loop_turn_remove(loop, &turn_of[1]);  // once is enough
+    if (turns_run[2] == 3) loop_stop(loop);
+    return which == 0 ? 0 : UINT64_MAX;
+}
+
+static void the_most_hurried_of_all_turns_decides_and_one_may_end_itself(void **unused)
+{
+    static int which[] = { 0, 1, 2 };
+    (void)unused;
+
+    assert_int_equal(loop_open(&loop, NULL), OK);
+    for (int i = 0; i < 3; i++) {
+        turn_of[i] = (struct turn){ .run = count_turn, .context = &which[i] };
+        loop_turn_add(loop, &turn_of[i]);
+    }
+    loop_run(loop);  // would wait for ever if only the other two were asked
+    assert_int_equal(turns_run[0], 3);
+    assert_int_equal(turns_run[1], 1);
+    loop_turn_remove(loop, &turn_of[0]);
+    loop_turn_remove(loop, &turn_of[0]);  // has gone already
     loop_close(loop);
 }
 
@@ -119,6 +152,7 @@ int main(void)
         cmocka_unit_test(event_of_a_watch_removed_in_the_same_turn_reaches_nobody),
         cmocka_unit_test(a_slot_used_again_has_another_number),
         cmocka_unit_test(timers_fire_once_in_order_and_cleared_ones_never),
+        cmocka_unit_test(the_most_hurried_of_all_turns_decides_and_one_may_end_itself),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,10 +8,7 @@
 #include "engine/engine.h"
 #include "server/cache_report.h"
 #include "server/errors.h"
-#include "server/event_ring.h"
-#include "server/prep.h"
-#include "server/request_log.h"
-#include "server/requests.h"
+#include "server/requests_parts.h"
 #include "server/service.h"
 
 #define SLOTS_MOST (1u << 17)  // 17 bits of a job id
@@ -23,58 +20,6 @@
 #define ANSWER_MOST_BYTES (256 << 20)
 #define DEADLINE_GRACE_NS (200 * (uint64_t)NS_PER_MS)
 #define START_BY_NS (5 * NS_PER_S)  // api.md 3.3: a stream shows life by then
-
-enum stage { STAGE_FREE, STAGE_READING, STAGE_PREPARING, STAGE_RUNNING, STAGE_ANSWERED };
-enum job_flags {
-    JOB_LIVE = 1,   // the engine has not sent its END
-    JOB_MUTED = 2,  // the protocol wants no more of it
-};
-
-struct track {
-    struct request request;  // first: a request is its track
-    struct requests *owner;
-    struct prep_task task;
-    struct timer timer;
-    uint32_t slot, next_free;  // slot + 1; 0 = none
-    enum stage stage;
-    bool left;           // LEFT
-    bool whole;          // and its answer had reached the client
-    bool touched;        // in owner->touched
-    bool started;        // the engine has begun one of its jobs
-    bool overdue;        // queue_wait passed before that
-    bool deadline_told;  // the engine was told of the deadline again
-    bool prepared;       // handler->prep ran, so handler->release is due
-    uint8_t job_flags[REQUEST_JOBS_MOST];
-    uint32_t job_count, jobs_live;  // live = the engine has not sent END
-    uint32_t events_waiting;        // events whose bytes wait in out
-    struct event_ring held;         // events that wait for room in out
-    uint64_t sent_step_ns;          // the step that was counted last on its way to the socket
-    uint64_t submitted_ns, first_ns, tokens_ns, left_ns, full_ns, moved_ns;  // 0 = not yet
-    struct request_count count;
-};
-
-struct requests {
-    struct requests_setup setup;
-    const struct options *options;
-    void (*wake)(void *context, struct request *request);
-    void *wake_context;
-    struct prep *prep;
-    enum requests_door door;
-    uint64_t next_number;
-    uint64_t prep_watch, engine_watch;
-    struct track **track;  // [track_room]; each is allocated once and used again
-    uint32_t track_count, track_room;
-    uint32_t first_free;  // slot + 1; 0 = none
-    struct requests_count now;
-    uint64_t step_ns;        // when the engine finished the step whose events were taken last
-    struct track **touched;  // [touched_count]; room for every track
-    uint32_t touched_count;
-};
-
-static struct track *track_of(struct request *request)
-{
-    return (struct track *)request;
-}
 
 static void finish_left(struct track *track);
 static void on_timer(void *context);
