@@ -6,8 +6,29 @@
 
 enum { CELLS = 28 };  // of one metric: [0] the value or the sum, then a count for each bucket
 
+/* Which cell of a tenant is which row's. */
+enum tenant_row {
+#define COUNTER(id, name, labels, help)
+#define GAUGE(id, name, scale, labels, help)
+#define HISTOGRAM(id, name, scale, bounds, help)
+#define TENANT_COUNTER(id, name, labels, help) TENANT_ROW_##id,
+#define TENANT_GAUGE(id, name, scale, labels, help) TENANT_ROW_##id,
+#include "config/metrics.def"
+#undef TENANT_COUNTER
+#undef TENANT_GAUGE
+#undef HISTOGRAM
+#undef GAUGE
+#undef COUNTER
+    TENANT_ROWS,
+};
+
+struct tenant_cells {
+    _Atomic int64_t cell[TENANT_ROWS];
+};
+
 struct cells {
     _Atomic int64_t cell[METRIC_COUNT][CELLS];
+    _Atomic(struct tenant_cells *) tenant[METRIC_TENANTS_MOST];  // NULL: nothing counted for it
     struct cells *next;
 };
 
@@ -46,6 +67,11 @@ static const uint64_t token_bounds[] = {
     2000, 5000, 10000, 20000, 50000, 100000, 200000, 500000, 1000000, 0,
 };
 
+static const uint64_t mask_bounds[] = {
+    NS(1e-6), NS(2e-6), NS(5e-6), NS(1e-5), NS(2e-5), NS(3e-5), NS(5e-5), NS(7.5e-5), NS(1e-4),
+    NS(2e-4), NS(5e-4), NS(1e-3), NS(2e-3), NS(5e-3), NS(0.01), NS(0.1),  NS(1),      0,
+};
+
 _Static_assert(sizeof request_bounds / sizeof *request_bounds + 1 <= CELLS, "sum, buckets, +Inf");
 
 static const struct row {
@@ -53,19 +79,27 @@ static const struct row {
     const char *name, *labels, *help;
     double scale;
     const uint64_t *bounds;
+    uint32_t tenant_row;  // 1 + enum tenant_row; 0: not told by tenant
 } rows[METRIC_COUNT] = {
 #define COUNTER(id, name_, labels_, help_)                                                         \
-    [METRIC_##id] = { IS_COUNTER, name_, labels_, help_, 1, NULL },
+    [METRIC_##id] = { IS_COUNTER, name_, labels_, help_, 1, NULL, 0 },
 #define GAUGE(id, name_, scale_, labels_, help_)                                                   \
-    [METRIC_##id] = { IS_GAUGE, name_, labels_, help_, scale_, NULL },
+    [METRIC_##id] = { IS_GAUGE, name_, labels_, help_, scale_, NULL, 0 },
 #define HISTOGRAM(id, name_, scale_, bounds_, help_)                                               \
-    [METRIC_##id] = { IS_HISTOGRAM, name_, "", help_, scale_, bounds_ },
+    [METRIC_##id] = { IS_HISTOGRAM, name_, "", help_, scale_, bounds_, 0 },
+#define TENANT_COUNTER(id, name_, labels_, help_)                                                  \
+    [METRIC_##id] = { IS_COUNTER, name_, labels_, help_, 1, NULL, 1 + TENANT_ROW_##id },
+#define TENANT_GAUGE(id, name_, scale_, labels_, help_)                                            \
+    [METRIC_##id] = { IS_GAUGE, name_, labels_, help_, scale_, NULL, 1 + TENANT_ROW_##id },
 #include "config/metrics.def"
 #undef COUNTER
 #undef GAUGE
 #undef HISTOGRAM
+#undef TENANT_COUNTER
+#undef TENANT_GAUGE
 };
 
+static _Atomic(const char *) tenant_name[METRIC_TENANTS_MOST];
 static _Atomic(struct cells *) all_cells;
 static struct cells spare;  // shared by threads that found no memory for their own
 static _Thread_local struct cells *own_cells;
@@ -114,13 +148,73 @@ static int64_t sum(enum metric metric, uint32_t cell)
     return sum;
 }
 
+/* ---- by tenant ---- */
+
+static bool is_tenant(uint32_t tenant)
+{
+    return tenant < METRIC_TENANTS_MOST && atomic_load(&tenant_name[tenant]);
+}
+
+void metric_tenant(uint32_t tenant, struct slice name)
+{
+    const char *none = NULL;
+    if (tenant >= METRIC_TENANTS_MOST || atomic_load(&tenant_name[tenant])) return;
+    char *copy = strndup(name.data, name.size);
+    if (copy && !atomic_compare_exchange_strong(&tenant_name[tenant], &none, copy)) free(copy);
+}
+
+/* Of this thread; NULL: there is no memory for them. */
+static struct tenant_cells *tenant_cells(uint32_t tenant)
+{
+    struct cells *own = cells();
+    struct tenant_cells *its = atomic_load_explicit(&own->tenant[tenant], memory_order_relaxed);
+    if (its || own == &spare) return its;
+    its = calloc(1, sizeof *its);
+    atomic_store_explicit(&own->tenant[tenant], its, memory_order_release);
+    return its;
+}
+
+void metric_add_for(enum metric metric, uint32_t tenant, int64_t amount)
+{
+    const struct row *row = &rows[metric];
+    must(row->tenant_row && (row->kind == IS_GAUGE || amount >= 0));
+    struct tenant_cells *its = is_tenant(tenant) ? tenant_cells(tenant) : NULL;
+    if (!its) return add(metric, 0, amount);
+    atomic_fetch_add_explicit(&its->cell[row->tenant_row - 1], amount, memory_order_relaxed);
+}
+
+int64_t metric_value_for(enum metric metric, uint32_t tenant)
+{
+    must(rows[metric].tenant_row);
+    if (!is_tenant(tenant)) return sum(metric, 0);
+    int64_t total = 0;
+    for (struct cells *each = atomic_load(&all_cells); each; each = each->next) {
+        struct tenant_cells *its =
+            atomic_load_explicit(&each->tenant[tenant], memory_order_acquire);
+        if (!its) continue;
+        total +=
+            atomic_load_explicit(&its->cell[rows[metric].tenant_row - 1], memory_order_relaxed);
+    }
+    return total;
+}
+
+static int64_t sum_of_all(enum metric metric)
+{
+    int64_t total = sum(metric, 0);
+    for (uint32_t tenant = 0; rows[metric].tenant_row && tenant < METRIC_TENANTS_MOST; tenant++)
+        if (is_tenant(tenant)) total += metric_value_for(metric, tenant);
+    return total;
+}
+
 int64_t metric_value(enum metric metric)
 {
-    if (rows[metric].kind != IS_HISTOGRAM) return sum(metric, 0);
+    if (rows[metric].kind != IS_HISTOGRAM) return sum_of_all(metric);
     int64_t count = 0;
     for (uint32_t cell = 1; cell < CELLS; cell++) count += sum(metric, cell);
     return count;
 }
+
+/* ---- the page ---- */
 
 /* A label value: quotes, backslashes and newlines are escaped. */
 static void add_escaped(struct buf *out, struct slice text)
@@ -138,14 +232,19 @@ struct series {
     const char *prefix, *name, *labels;
     const char *model_label;
     struct slice model;
+    const char *tenant;  // NULL: none
 };
 
-/* name{model="...",labels */
+/* name{model="...",labels,tenant="..." */
 static void add_series(struct buf *out, const struct series *series, const char *suffix)
 {
     buf_addf(out, "%s%s%s{%s=\"", series->prefix, series->name, suffix, series->model_label);
     add_escaped(out, series->model);
     buf_addf(out, "\"%s%s", *series->labels ? "," : "", series->labels);
+    if (!series->tenant) return;
+    buf_add_string(out, ",tenant=\"");
+    add_escaped(out, slice_of(series->tenant));
+    buf_add_byte(out, '"');
 }
 
 static void print_histogram(struct buf *out, enum metric metric, const struct series *series)
@@ -172,6 +271,18 @@ static void print_value(struct buf *out, const struct series *series, double val
     buf_addf(out, "} %.15g\n", value);
 }
 
+/* What belongs to no tenant first, without a label. */
+static void print_values(struct buf *out, enum metric metric, struct series *series)
+{
+    print_value(out, series, (double)sum(metric, 0) / rows[metric].scale);
+    if (!rows[metric].tenant_row) return;
+    for (uint32_t tenant = 0; tenant < METRIC_TENANTS_MOST; tenant++) {
+        series->tenant = atomic_load(&tenant_name[tenant]);
+        if (!series->tenant) continue;
+        print_value(out, series, (double)metric_value_for(metric, tenant) / rows[metric].scale);
+    }
+}
+
 static void print_head(struct buf *out, const char *prefix, const char *name, const char *help,
                        enum kind kind)
 {
@@ -183,11 +294,11 @@ void metrics_print(struct buf *out, struct slice model)
 {
     for (enum metric metric = 0; metric < METRIC_COUNT; metric++) {
         const struct row *row = &rows[metric];
-        struct series series = { OURS, row->name, row->labels, "model", model };
+        struct series series = { OURS, row->name, row->labels, "model", model, NULL };
         if (metric == 0 || strcmp(row->name, rows[metric - 1].name))
             print_head(out, OURS, row->name, row->help, row->kind);
         if (row->kind == IS_HISTOGRAM) print_histogram(out, metric, &series);
-        else print_value(out, &series, (double)sum(metric, 0) / row->scale);
+        else print_values(out, metric, &series);
     }
     print_head(out, OURS, "log_lines_dropped_total", "log lines that found no reader", IS_COUNTER);
     buf_addf(out, "fathom_log_lines_dropped_total %llu\n", (unsigned long long)log_dropped());
@@ -230,15 +341,15 @@ void metrics_print_vllm(struct buf *out, struct slice model)
     for (size_t i = 0; i < sizeof vllm_rows / sizeof *vllm_rows; i++) {
         const struct vllm_row *as = &vllm_rows[i];
         const struct row *row = &rows[as->metric];
-        struct series series = { VLLMS, as->name, as->labels, "model_name", model };
+        struct series series = { VLLMS, as->name, as->labels, "model_name", model, NULL };
         if (strcmp(as->name, before)) print_head(out, VLLMS, as->name, row->help, row->kind);
         before = as->name;
         if (row->kind == IS_HISTOGRAM) {
             print_histogram(out, as->metric, &series);
             continue;
         }
-        int64_t value = sum(as->metric, 0);
-        if (as->other != NO_OTHER) value += sum(as->other, 0);
+        int64_t value = sum_of_all(as->metric);
+        if (as->other != NO_OTHER) value += sum_of_all(as->other);
         print_value(out, &series, (double)value / row->scale);
     }
 }

@@ -17,10 +17,14 @@ enum metric {
 #define COUNTER(id, name, labels, help) METRIC_##id,
 #define GAUGE(id, name, scale, labels, help) METRIC_##id,
 #define HISTOGRAM(id, name, scale, bounds, help) METRIC_##id,
+#define TENANT_COUNTER COUNTER
+#define TENANT_GAUGE GAUGE
 #include "config/metrics.def"
 #undef COUNTER
 #undef GAUGE
 #undef HISTOGRAM
+#undef TENANT_COUNTER
+#undef TENANT_GAUGE
     METRIC_COUNT,
 };
 
@@ -28,8 +32,21 @@ void metric_add(enum metric metric, int64_t amount);      // counters (amount >=
 void metric_set(enum metric metric, int64_t value);       // gauges, always by the same thread
 void metric_observe(enum metric metric, uint64_t value);  // histograms; ns or tokens
 
-/* The sum over all threads; of a histogram, the number of observations. */
+/* The sum over all threads and tenants; of a histogram, the number of observations. */
 int64_t metric_value(enum metric metric);
+
+/* Rows that are told by tenant have cells for each, made when a thread first counts for it. Tenants
+ * are numbers below METRIC_TENANTS_MOST that stand for one name for as long as the process lives; so
+ * a page has as many series as its operator configured, whatever clients send. */
+#define METRIC_TENANTS_MOST 1024
+#define METRIC_NO_TENANT UINT32_MAX
+
+/* Before the first count for it. Numbers past the limit are ignored. */
+void metric_tenant(uint32_t tenant, struct slice name);
+
+/* metric_add for a tenant; METRIC_NO_TENANT, and whatever was not named, counts without a label. */
+void metric_add_for(enum metric metric, uint32_t tenant, int64_t amount);
+int64_t metric_value_for(enum metric metric, uint32_t tenant);
 
 /* Appends every metric with the label model="...", and fathom_build_info. */
 void metrics_print(struct buf *out, struct slice model);

@@ -64,6 +64,55 @@ static void threads_that_have_ended_still_count(void **unused)
     buf_release(&page);
 }
 
+static void *count_for_tenants(void *unused)
+{
+    for (int i = 0; i < TIMES; i++) {
+        metric_add_for(METRIC_generation_tokens, (uint32_t)i % 3, 2);
+        metric_add_for(METRIC_requests_waiting, 1, i % 2 ? -1 : 1);
+    }
+    metric_add_for(METRIC_generation_tokens, METRIC_NO_TENANT, 5);
+    metric_add_for(METRIC_generation_tokens, METRIC_TENANTS_MOST, 7);
+    return unused;
+}
+
+static void tenants_are_told_apart_and_strangers_have_no_label(void **unused)
+{
+    pthread_t thread[THREADS];
+    struct buf page;
+    (void)unused;
+
+    metric_tenant(0, SLICE("a"));
+    metric_tenant(1, SLICE("b\"\n"));
+    metric_tenant(1, SLICE("another name comes too late"));
+    metric_tenant(METRIC_TENANTS_MOST, SLICE("too many"));
+    for (int i = 0; i < THREADS; i++) pthread_create(&thread[i], NULL, count_for_tenants, NULL);
+    scrape(&page);
+    buf_release(&page);
+    for (int i = 0; i < THREADS; i++) pthread_join(thread[i], NULL);
+
+    int64_t third = TIMES / 3;
+    assert_int_equal(metric_value_for(METRIC_generation_tokens, 0), 2 * THREADS * (third + 1));
+    assert_int_equal(metric_value_for(METRIC_generation_tokens, METRIC_NO_TENANT),
+                     THREADS * (2 * third + 12));
+    assert_int_equal(metric_value(METRIC_generation_tokens), THREADS * (2 * TIMES + 12));
+    scrape(&page);
+#define TOKENS "fathom_generation_tokens_total" MODEL
+    assert_true(value_of(page.data, TOKENS "}") == THREADS * (2 * third + 12));
+    assert_true(value_of(page.data, TOKENS ",tenant=\"a\"}") == 2 * THREADS * (third + 1));
+    assert_true(value_of(page.data, TOKENS ",tenant=\"b\\\"\\n\"}") == 2 * THREADS * (third + 1));
+    assert_true(value_of(page.data, "fathom_requests_waiting" MODEL ",tenant=\"a\"}") == 0);
+    assert_null(strstr(page.data, "too late"));
+    assert_null(strstr(page.data, "too many"));
+    buf_release(&page);
+
+    buf_init(&page, 0);
+    metrics_print_vllm(&page, SLICE("m"));  // which knows no tenants
+    buf_add_byte(&page, 0);
+    assert_true(value_of(page.data, "vllm:generation_tokens_total{model_name=\"m\"}") ==
+                THREADS * (2 * TIMES + 12));
+    buf_release(&page);
+}
+
 static void gauge_shows_what_was_set_last(void **unused)
 {
     struct buf page;
@@ -106,6 +155,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(threads_that_have_ended_still_count),
+        cmocka_unit_test(tenants_are_told_apart_and_strangers_have_no_label),
         cmocka_unit_test(gauge_shows_what_was_set_last),
         cmocka_unit_test(seconds_are_printed_as_seconds),
         cmocka_unit_test(every_name_has_one_head_and_it_comes_first),
