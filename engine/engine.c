@@ -519,6 +519,7 @@ static enum status load(struct model_engine *e, const struct engine_options *opt
                                        .limits = limits,
                                        .context = room.context,
                                        .zero_page = room.kv.w_pages - 2,
+                                       .tokenizer = options->tokenizer,
                                        .sink = { post_event, e } };
     if (stepper_init(&e->stepper, &stepper) != OK)
         return fail(err, NO_MEMORY, "no memory for the scheduler");

@@ -20,6 +20,7 @@ struct engine_stats {
     uint32_t pages_used, pages;    // W pages
     uint32_t context;              // tokens a sequence may reach
     uint64_t steps, prompt_tokens, cached_tokens, output_tokens;
+    uint64_t forced_tokens;         // of output_tokens, those that a grammar left no choice about
     uint64_t cancelled, preempted;  // jobs
     uint64_t last_step_ns;          // now_ns() of the last finished step
     bool failed;                    // the device is lost; submit answers DEVICE_FAILED
@@ -100,6 +101,8 @@ struct engine_options {
     uint32_t queue;        // jobs waiting
     uint64_t kv_bytes;     // KV memory; 0: by context and most_seqs, bounded by free memory
     struct engine_cache cache;
+    const struct tokenizer *tokenizer;  // outlives the engine: what grammars force is taken without
+                                        // asking the model; NULL: it is asked
     void (*progress)(void *user, uint64_t bytes, uint64_t total);  // of weights; may be NULL
     void *user;
 };

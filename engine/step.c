@@ -51,6 +51,10 @@ enum status stepper_init(struct stepper *stepper, const struct stepper_options *
         stepper_release(stepper);
         return NO_MEMORY;
     }
+    if (forcer_init(&stepper->forcer, options->tokenizer) != OK) {
+        stepper_release(stepper);
+        return NO_MEMORY;
+    }
     if (cache_check_init(&stepper->check, options->cache) != OK) {
         stepper_release(stepper);
         return NO_MEMORY;
@@ -239,6 +243,7 @@ void stepper_release(struct stepper *stepper)
 {
     end_all(stepper);
     cache_check_release(&stepper->check);
+    forcer_release(&stepper->forcer);
     free(stepper->seq);
     free(stepper->plan);
     free(stepper->free_state);
@@ -546,6 +551,36 @@ static void apply_wrong(struct stepper *stepper, struct seq *seq)
     seq->scope.reads = false;
 }
 
+static void tell_tokens(struct stepper *stepper, const struct seq *seq, const uint32_t *token,
+                        uint32_t count, const struct sample_out *out)
+{
+    stepper->stats.output_tokens += seq->is_check ? 0 : count;
+    for (uint32_t from = 0; from < count; from += EVENT_TOKENS_MOST) {
+        struct event event = { .job = seq->job->id, .kind = EVENT_TOKENS };
+        event.count = count - from < EVENT_TOKENS_MOST ? count - from : EVENT_TOKENS_MOST;
+        memcpy(event.token, token + from, event.count * sizeof *token);
+        if (seq->job->sampling.logprobs) event.logprob = copy_out(out);
+        tell(stepper, seq, &event);
+    }
+}
+
+/* What must follow the token just drawn. What the step under way draws behind it is of no use then. */
+static enum status take_forced(struct stepper *stepper, struct seq *seq)
+{
+    const uint32_t *token = NULL;
+    uint32_t count = forcer_run(&stepper->forcer, seq, stepper->context);
+    if (!count) return OK;
+    forget(stepper, seq);
+    token = stepper->forcer.ids.id;
+    for (uint32_t i = 0; i < count; i++) {
+        enum status status = seq_accept(seq, token[i]);
+        if (status != OK) return status;
+    }
+    tell_tokens(stepper, seq, token, count, NULL);
+    stepper->stats.forced_tokens += count;
+    return OK;
+}
+
 static void apply_drawn(struct stepper *stepper, struct seq *seq, const struct sample_out *out)
 {
     struct job *job = seq->job;
@@ -559,21 +594,14 @@ static void apply_drawn(struct stepper *stepper, struct seq *seq, const struct s
         return;
     }
     enum status status = seq_accept(seq, out->id);
-    if (status != OK) {
-        if (status == BAD_INPUT)
-            log_say(OPT_LOG_LEVEL_ERROR, "grammar", "token %u was drawn and is not allowed",
-                    out->id);
-        end(stepper, index_of(stepper, seq), FINISH_FAILED, NO_TOKEN);
-        return;
+    if (status == OK) {
+        tell_tokens(stepper, seq, &out->id, 1, out);
+        status = take_forced(stepper, seq);
     }
-    stepper->stats.output_tokens += !seq->is_check;
-    tell(stepper, seq,
-         &(struct event){ .job = job->id,
-                          .kind = EVENT_TOKENS,
-                          .count = 1,
-                          .token = { out->id },
-                          .logprob = job->sampling.logprobs ? copy_out(out) : NULL });
-    if (seq->tokens - job->prompt_tokens >= job->max_tokens || seq->tokens >= stepper->context)
+    if (status == BAD_INPUT)
+        log_say(OPT_LOG_LEVEL_ERROR, "grammar", "token %u was drawn and is not allowed", out->id);
+    if (status != OK) end(stepper, index_of(stepper, seq), FINISH_FAILED, NO_TOKEN);
+    else if (seq->tokens - job->prompt_tokens >= job->max_tokens || seq->tokens >= stepper->context)
         end(stepper, index_of(stepper, seq), FINISH_LENGTH, NO_TOKEN);
 }
 

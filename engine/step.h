@@ -18,6 +18,7 @@
 
 #include "engine/cache_check.h"
 #include "engine/engine.h"
+#include "engine/forcer.h"
 #include "engine/runner.h"
 #include "engine/sched.h"
 #include "engine/seq_blocks.h"
@@ -63,6 +64,7 @@ struct stepper {
     uint32_t seqs, seq_room;
     struct sched_seq *plan;  // [seq_room]
     uint64_t stuck_ns;       // since when nothing moves; 0: something does
+    struct forcer forcer;
     struct cache_check check;
     struct seq *checking;  // in the list; NULL: none
     struct engine_stats stats;
@@ -74,7 +76,8 @@ struct stepper_options {
     bool overlap;
     struct sched_limits limits;
     uint32_t context;
-    uint32_t zero_page;  // a W page of the model that is in no pool
+    uint32_t zero_page;                 // a W page of the model that is in no pool
+    const struct tokenizer *tokenizer;  // see forcer.h
     struct event_sink sink;
 };
 

@@ -122,6 +122,7 @@ static enum status open_model(struct loader *loader)
         .queue = (uint32_t)options->queue_length,
         .kv_bytes = options->kv_memory_bytes,
         .cache = cache_of(options),
+        .tokenizer = loader->setup.tokenizer,
         .progress = note_progress,
         .user = loader,
     };

@@ -15,6 +15,7 @@ struct loader_setup {
     const struct options *options;
     uint32_t model_context;  // tokens; for the scripted engine, which has no model to ask
     struct load_progress *progress;
+    const struct tokenizer *tokenizer;  // outlives the engine
 };
 
 CHECKED enum status loader_open(const struct loader_setup *setup, struct loader **loader,

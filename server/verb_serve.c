@@ -271,7 +271,8 @@ static enum status start_loading(struct daemon *daemon, struct err *err)
 {
     struct loader_setup setup = { .options = &daemon->options,
                                   .model_context = daemon->text.model_context,
-                                  .progress = &daemon->progress };
+                                  .progress = &daemon->progress,
+                                  .tokenizer = &daemon->text.tokenizer };
     enum status status = loader_open(&setup, &daemon->loader, err);
 
     if (status != OK) return status;

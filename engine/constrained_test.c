@@ -1,0 +1,248 @@
+/* constrained_test.c - jobs with grammars on the pilot model at high temperature: every answer that ends
+ * follows its grammar, and is the same alone and in company, with steps that overlap, captured or not.
+ * FATHOM_BACKEND says on what (cpu). */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+#include <poll.h>
+#include <string.h>
+#include <unistd.h>
+#include "config/clock.h"
+#include "engine/engine.h"
+#include "engine/grammar/grammar_check.h"
+#include "engine/recording.h"
+
+enum { JOBS = 24, MOST_TOKENS = 120, KINDS = 4 };
+
+struct answer {
+    uint32_t token[MOST_TOKENS];
+    uint32_t tokens;
+    bool ended;
+    enum finish finish;
+    uint32_t stop_token;
+};
+
+static struct checker checker;
+static struct grammar *grammar[KINDS];
+static struct answer alone[JOBS], together[JOBS];
+
+static const char *const schema[KINDS] = {
+    "{\"type\":\"object\",\"properties\":{\"name\":{\"type\":\"string\",\"maxLength\":12},\"age\":{"
+    "\"type\":\"integer\",\"minimum\":0,\"maximum\":120},\"tags\":{\"type\":\"array\",\"items\":{"
+    "\"enum\":[\"red\",\"green\",\"blue\"]},\"maxItems\":3}},\"required\":[\"name\",\"age\"],"
+    "\"additionalProperties\":false}",
+    "{\"type\":\"array\",\"items\":{\"type\":\"boolean\"},\"minItems\":2,\"maxItems\":5}",
+    "{\"type\":\"object\",\"properties\":{\"a_rather_long_name_of_a_field\":{\"const\":\"and a "
+    "long "
+    "constant text behind it\"},\"x\":{\"type\":\"null\"}},\"required\":[\"a_rather_long_name_of_a_"
+    "field\",\"x\"],\"additionalProperties\":false}",
+    "{\"type\":\"string\",\"pattern\":\"^[a-z]{3,9}-[0-9]{2}$\"}",
+};
+
+static int setup(void **state)
+{
+    (void)state;
+    struct err err = { "" };
+    if (!checker_init(&checker, "models/pilot/tokenizer.json")) return -1;
+    for (uint32_t i = 0; i < KINDS; i++)
+        if (checker_schema(&checker, schema[i], &grammar[i], &err) != OK) return -1;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    for (uint32_t i = 0; i < KINDS; i++) grammar_drop(grammar[i]);
+    checker_release(&checker);
+    return 0;
+}
+
+static const char *backend(void)
+{
+    const char *text = getenv("FATHOM_BACKEND");
+    return text ? text : "cpu";
+}
+
+struct way {
+    bool overlap, graphs;
+    uint32_t seqs;
+};
+
+static struct engine *open_engine(const struct way *way)
+{
+    struct engine *engine = NULL;
+    struct err err = { "" };
+    struct engine_options options = {
+        .model = "models/pilot",
+        .backend = backend(),
+        .dev = { .numerics = NUMERICS_OFFICIAL, .threads = way->graphs ? 1 : 2 },
+        .context = 512,
+        .step_tokens = 192,
+        .most_seqs = way->seqs,
+        .queue = 100,
+        .overlap = way->overlap,
+        .tokenizer = &checker.tokenizer,
+    };
+    if (way->graphs) options.opened = recording_open(&options.dev);
+    if (engine_open(&options, &engine, &err) != OK) print_error("%s\n", err.text);
+    assert_non_null(engine);
+    return engine;
+}
+
+static void submit(struct engine *engine, uint32_t i)
+{
+    static const uint32_t prompt[] = { 10, 300, 20, 7, 45 };
+    struct err err = { "" };
+    struct job *job = calloc(1, sizeof *job);
+    assert_non_null(job);
+    *job = (struct job){
+        .id = 1000 + i,
+        .prompt_tokens = 1 + i % 5,
+        .max_tokens = i % 8 == 7 ? 9 : MOST_TOKENS,
+        .sampling = { .temperature = 2, .top_p = 1, .repetition = 1, .seed = i * 31 },
+        .stop_token = { checker.gv.eos },
+        .stop_tokens = 1,
+        .grammar = i % 6 == 5 ? NULL : grammar[i % KINDS],
+    };
+    if (i % 7 == 3) job->sampling.logprobs = 2;
+    if (i % 5 == 2) job->sampling.presence = 1;
+    if (i % 9 == 4) job->min_tokens = 100;  // the grammar knows better
+    if (job->grammar) grammar_hold(job->grammar);
+    job->prompt = calloc(job->prompt_tokens, sizeof *job->prompt);
+    assert_non_null(job->prompt);
+    memcpy(job->prompt, prompt, job->prompt_tokens * sizeof *prompt);
+    assert_int_equal(engine_submit(engine, job, &err), OK);
+}
+
+static void file(struct answer *a, const struct event *event)
+{
+    assert_false(a->ended);
+    if (event->kind == EVENT_TOKENS) {
+        assert_true(a->tokens + event->count <= MOST_TOKENS);
+        memcpy(a->token + a->tokens, event->token, event->count * sizeof *a->token);
+        a->tokens += event->count;
+    } else if (event->kind == EVENT_END) {
+        a->ended = true;
+        a->finish = event->finish;
+        a->stop_token = event->stop_token;
+    }
+    free(event->logprob);
+}
+
+static uint32_t collect(struct engine *engine, struct answer *answer)
+{
+    struct pollfd ready = { .fd = engine_event_fd(engine), .events = POLLIN };
+    struct event event[64];
+    uint32_t ended = 0, count;
+    uint64_t rings;
+    assert_int_equal(poll(&ready, 1, 600 * 1000), 1);
+    assert_int_equal(read(ready.fd, &rings, sizeof rings), sizeof rings);
+    while ((count = engine_take_events(engine, event, 64)) > 0)
+        for (uint32_t i = 0; i < count; i++) {
+            file(&answer[event[i].job - 1000], &event[i]);
+            ended += event[i].kind == EVENT_END;
+        }
+    return ended;
+}
+
+/* Takes the answer again, token by token; a whole one ends where it may. */
+static void expect_follows(uint32_t i, const struct answer *a)
+{
+    struct grammar_state state;
+    if (i % 6 == 5) return;
+    grammar_begin(grammar[i % KINDS], &state);
+    for (uint32_t t = 0; t < a->tokens; t++)
+        assert_true(grammar_accept(grammar[i % KINDS], &state, a->token[t]));
+    if (a->finish == FINISH_STOP) {
+        assert_int_equal(a->stop_token, checker.gv.eos);
+        assert_true(grammar_can_end(grammar[i % KINDS], &state));
+    } else {
+        assert_int_equal(a->finish, FINISH_LENGTH);
+    }
+}
+
+static void run(const struct way *way, struct answer *answer, bool at_once)
+{
+    struct engine *engine = open_engine(way);
+    memset(answer, 0, JOBS * sizeof *answer);
+    for (uint32_t i = 0; at_once && i < JOBS; i++) submit(engine, i);
+    for (uint32_t ended = 0; ended < JOBS;) {
+        if (!at_once) submit(engine, ended);
+        uint32_t before = ended;
+        while (ended < JOBS && (at_once || ended == before)) ended += collect(engine, answer);
+    }
+    engine_close(engine);
+}
+
+static void answers_follow_their_grammars(void **unused)
+{
+    (void)unused;
+    uint32_t whole = 0;
+    run(&(struct way){ .seqs = 1 }, alone, false);
+    for (uint32_t i = 0; i < JOBS; i++) {
+        expect_follows(i, &alone[i]);
+        whole += alone[i].finish == FINISH_STOP;
+    }
+    assert_true(whole >= JOBS / 2);
+}
+
+static void expect_the_same(const struct way *way)
+{
+    run(way, together, true);
+    for (uint32_t i = 0; i < JOBS; i++) {
+        assert_int_equal(together[i].finish, alone[i].finish);
+        assert_int_equal(together[i].tokens, alone[i].tokens);
+        assert_memory_equal(together[i].token, alone[i].token,
+                            alone[i].tokens * sizeof *alone[i].token);
+    }
+}
+
+static void company_changes_no_answer(void **unused)
+{
+    (void)unused;
+    expect_the_same(&(struct way){ .seqs = 8 });
+}
+
+static void steps_that_overlap_change_no_answer(void **unused)
+{
+    (void)unused;
+    expect_the_same(&(struct way){ .overlap = true, .seqs = 8 });
+}
+
+static void captured_steps_change_no_answer(void **unused)
+{
+    (void)unused;
+    if (strcmp(backend(), "cpu") != 0) skip();  // they always are
+    expect_the_same(&(struct way){ .overlap = true, .graphs = true, .seqs = 8 });
+    assert_true(recording.graphs_run > 0);
+}
+
+static void what_must_follow_is_not_asked_for(void **unused)
+{
+    (void)unused;
+    struct engine *engine = open_engine(&(struct way){ .seqs = 1 });
+    struct engine_stats stats;
+    memset(together, 0, sizeof together);
+    submit(engine, 2);
+    while (!collect(engine, together)) continue;
+    do engine_stats(engine, &stats);
+    while (stats.running);
+    print_message("%u tokens in %llu steps, %llu forced\n", together[2].tokens,
+                  (unsigned long long)stats.steps, (unsigned long long)stats.forced_tokens);
+    assert_true(stats.forced_tokens >= 10);
+    assert_true(stats.steps < together[2].tokens);
+    engine_close(engine);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(answers_follow_their_grammars),
+        cmocka_unit_test(company_changes_no_answer),
+        cmocka_unit_test(steps_that_overlap_change_no_answer),
+        cmocka_unit_test(captured_steps_change_no_answer),
+        cmocka_unit_test(what_must_follow_is_not_asked_for),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
