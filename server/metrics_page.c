@@ -29,6 +29,7 @@ static void take_engine_stats(const struct service *service)
     metric_add(METRIC_prefix_hit_tokens, (int64_t)(stats.cached_tokens - last.cached_tokens));
     metric_add(METRIC_generation_tokens, (int64_t)(stats.output_tokens - last.output_tokens));
     metric_add(METRIC_steps, (int64_t)(stats.steps - last.steps));
+    metric_add(METRIC_forced_tokens, (int64_t)(stats.forced_tokens - last.forced_tokens));
     metric_add(METRIC_preemptions, (int64_t)(stats.preempted - last.preempted));
     cache_report_metrics(&stats.cache);
     last = stats;
