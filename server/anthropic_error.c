@@ -24,6 +24,8 @@ static const struct error_row {
     [REFUSE_FULL] = { 529, "overloaded_error" },
     [REFUSE_DEADLINE] = { 503, "timeout_error" },
     [REFUSE_ENGINE] = { 503, "api_error" },
+    [REFUSE_CANCELLED] = { 503, "api_error" },
+    [REFUSE_CONFLICT] = { 409, "invalid_request_error" },
 };
 
 _Static_assert(sizeof rows / sizeof *rows == REFUSE_COUNT, "every refusal has its row");

@@ -38,6 +38,8 @@ static const struct refusal_row {
     [REFUSE_DEADLINE] = { 503, "service_unavailable", "deadline_exceeded", 1, true,
                           OUTCOME_DEADLINE },
     [REFUSE_ENGINE] = { 503, "service_unavailable", "engine_failed", 5, false, OUTCOME_ERROR },
+    [REFUSE_CANCELLED] = { 503, "service_unavailable", "cancelled", 0, true, OUTCOME_ERROR },
+    [REFUSE_CONFLICT] = { 409, "invalid_request_error", "conflict", 0, true, OUTCOME_BAD_REQUEST },
 };
 
 static const enum refusal by_status[] = {

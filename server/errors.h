@@ -27,6 +27,8 @@ enum refusal {
     REFUSE_FULL,          // 503, Retry-After
     REFUSE_DEADLINE,      // 503: X-Request-Timeout ran out before the engine began
     REFUSE_ENGINE,        // 503: the engine failed
+    REFUSE_CANCELLED,     // 503: an operator ended it
+    REFUSE_CONFLICT,      // 409: not in this state
     REFUSE_COUNT,
 };
 

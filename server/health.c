@@ -34,6 +34,8 @@ static void answer_ready(struct request *request)
     switch (requests_door(request->service->requests)) {
     case DOOR_LOADING:
         return answer_loading(request);
+    case DOOR_CLOSED:
+        return request_refuse(request, REFUSE_DRAINING, NULL, "the server is being drained");
     case DOOR_LEAVING:
     case DOOR_DRAINING:
         return request_refuse(request, REFUSE_DRAINING, NULL, "the server is shutting down");

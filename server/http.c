@@ -17,6 +17,7 @@
 #include "server/errors.h"
 #include "server/header_check.h"
 #include "server/http.h"
+#include "server/listen_unix.h"
 
 #define SEND_BUFFER_BYTES (32 << 10)  // of the kernel, so that a stopped reader holds little
 #define STREAM_BLOCK_BYTES 1024       // used for HTTP/1.0 alone: chunks are built in the pool
@@ -42,6 +43,7 @@ struct exchange {
     bool queued;       // the answer is the library's now
     bool close;        // after this answer
     bool timed;        // the answer tells its processing time
+    bool stranger;     // may not speak here
     size_t body_room;  // bytes of request->body, counted in http->body_bytes
     size_t body_limit;
     char peer[48];
@@ -118,6 +120,7 @@ static void exchange_open(struct http *http, struct MHD_Connection *connection, 
     x->next = http->exchanges;
     if (x->next) x->next->prev = x;
     http->exchanges = x;
+    x->stranger = http->setup.owner_only && !unix_peer_is_owner(x->fd);
     set_socket(x->fd);
     set_peer(x);
     set_timer(x, http->setup.options->header_timeout_ns);
@@ -626,7 +629,7 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
     struct exchange *x = info ? info->socket_context : NULL;
     (void)context;
 
-    if (!x) return MHD_NO;
+    if (!x || x->stranger) return MHD_NO;
     if (!*request_context) {
         *request_context = x;
         return first_look(x, method, path, version);
@@ -709,11 +712,13 @@ static uint64_t on_turn(void *context)
 /* The library's memory pool of a connection holds the header block, and the library zeroes half of
  * the pool at each request: 32 KiB would cost 1,000 clients half their requests a second, and 10,000
  * streams 80 MB (0.9.75). So header_limit is 16 KiB unless told otherwise. */
-static unsigned connections_most(const struct options *options)
+static unsigned connections_most(const struct http_setup *setup)
 {
+    const struct options *options = setup->options;
     struct rlimit files;
     uint64_t most = CONNECTIONS_MOST;
 
+    if (setup->connections) return setup->connections;
     if (options->connections) most = (uint64_t)options->connections;
     if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur != RLIM_INFINITY) {
         uint64_t room =
@@ -730,13 +735,13 @@ enum status http_open(const struct http_setup *setup, struct http **http, struct
     unsigned per_address = setup->loopback ? 0 : (unsigned)options->connections_per_address;
 
     if (!made) return fail(err, NO_MEMORY, "http: no memory");
-    log_say(OPT_LOG_LEVEL_DEBUG, "http", "at most %u connections", connections_most(options));
+    log_say(OPT_LOG_LEVEL_DEBUG, "http", "at most %u connections", connections_most(setup));
     made->setup = *setup;
     made->ids = now_ns();
     made->daemon = MHD_start_daemon(
         MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_request,
         made, MHD_OPTION_EXTERNAL_LOGGER, on_library_log, NULL, MHD_OPTION_LISTEN_SOCKET,
-        setup->listen_fd, MHD_OPTION_CONNECTION_LIMIT, connections_most(options),
+        setup->listen_fd, MHD_OPTION_CONNECTION_LIMIT, connections_most(setup),
         MHD_OPTION_PER_IP_CONNECTION_LIMIT, per_address, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
         (size_t)options->header_limit_bytes, MHD_OPTION_CONNECTION_TIMEOUT,
         (unsigned)(options->idle_timeout_ns / NS_PER_S + 1), MHD_OPTION_STRICT_FOR_CLIENT, 1,

@@ -56,7 +56,8 @@ enum manners { MANNERS_OPENAI, MANNERS_ANTHROPIC };
 
 struct handler {
     /* On the loop thread, for what takes under 0.1 ms and needs no engine: fills http_status and
-     * out. A handler has either this or prep. */
+     * out; or sets `later`, and whoever has the rest calls requests_answer. A handler has either
+     * this or prep. */
     void (*answer)(struct request *request);
 
     /* On a worker thread, as long as it takes. Either fills job[0..job_count) and reply, for the
@@ -130,6 +131,7 @@ struct request {
     bool cache_known;
     struct buf out;  // bytes not yet sent
     bool done;       // nothing more will be appended: all choices are finished
+    bool later;      // handler->answer began what ends with requests_answer
 
     /* The transport's. */
     bool begun;   // start was called: a stream's headers may go

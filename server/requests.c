@@ -21,6 +21,19 @@
 #define DEADLINE_GRACE_NS (200 * (uint64_t)NS_PER_MS)
 #define START_BY_NS (5 * NS_PER_S)  // api.md 3.3: a stream shows life by then
 
+/* A job that ended otherwise than by its own end, and what that makes of its request. */
+struct cut {
+    bool cut;
+    enum outcome outcome;
+    enum refusal refusal;
+    const char *sentence;
+};
+
+static const struct cut overdue = { true, OUTCOME_REFUSED_503, REFUSE_FULL,
+                                    "the queue did not move in time" };
+static const struct cut by_operator = { true, OUTCOME_ERROR, REFUSE_CANCELLED,
+                                        "the operator of this server has cancelled the request" };
+
 static void finish_left(struct track *track);
 static void on_timer(void *context);
 static void on_prep_done(void *context, uint32_t events);
@@ -311,6 +324,9 @@ static const char *door_refusal(const struct requests *requests, enum refusal *r
     case DOOR_LOADING:
         *refusal = REFUSE_LOADING;
         return "the model is still being loaded";
+    case DOOR_CLOSED:
+        *refusal = REFUSE_DRAINING;
+        return "the server is being drained and takes no new work";
     case DOOR_DRAINING:
         *refusal = REFUSE_DRAINING;
         return "the server is shutting down";
@@ -332,10 +348,11 @@ bool requests_run(struct requests *requests, struct request *request)
     if (request->handler->answer) {
         track->stage = STAGE_ANSWERED;
         request->handler->answer(request);
-        request->done = true;
-        return true;
+        if (!request->later) request->done = true;
+        return request->done;
     }
     const char *why = door_refusal(requests, &refusal);
+    if (track->cancelled) refusal = by_operator.refusal, why = by_operator.sentence;
     if (why) {
         track->stage = STAGE_ANSWERED;
         request_refuse(request, refusal, NULL, why);
@@ -391,6 +408,7 @@ static void prepared(struct track *track)
         request->job_count = 0;
         return refuse(track, REFUSE_INTERNAL, "the request came to no work and no answer");
     }
+    if (track->cancelled) return refuse(track, by_operator.refusal, by_operator.sentence);
     if (request->deadline_ns && now >= request->deadline_ns)
         return refuse(track, REFUSE_DEADLINE, "X-Request-Timeout passed before work began");
     submit(track);
@@ -425,13 +443,7 @@ static void count_tokens(struct track *track, const struct event *event)
     track->count.output_tokens += event->count;
 }
 
-/* A job that ended otherwise than by its own end, and what that makes of its request. */
-static const struct cut {
-    bool cut;
-    enum outcome outcome;
-    enum refusal refusal;
-    const char *sentence;
-} cuts[] = {
+static const struct cut cuts[] = {
     [FINISH_STOP] = { .cut = false },
     [FINISH_LENGTH] = { .cut = false },
     [FINISH_CANCELLED] = { true, OUTCOME_ERROR, REFUSE_DRAINING, "the server is shutting down" },
@@ -439,9 +451,6 @@ static const struct cut {
                           "X-Request-Timeout passed before work began" },
     [FINISH_FAILED] = { true, OUTCOME_ERROR, REFUSE_ENGINE, "the engine has failed" },
 };
-
-static const struct cut overdue = { true, OUTCOME_REFUSED_503, REFUSE_FULL,
-                                    "the queue did not move in time" };
 
 /* The protocol tells its client of the cut, unless the HTTP status is still ours to choose. */
 static void end_cut(struct track *track, uint32_t job, const struct event *event)
@@ -453,6 +462,7 @@ static void end_cut(struct track *track, uint32_t job, const struct event *event
 
     if (track->overdue && event->finish == FINISH_CANCELLED) cut = &overdue;
     if (passed) cut = &cuts[FINISH_DEADLINE];  // the loop saw it before the engine did
+    if (track->cancelled && event->finish == FINISH_CANCELLED) cut = &by_operator;
     if (!request->begun || (event->finish == FINISH_FAILED && !request->stream))
         refuse(track, cut->refusal, cut->sentence);
     else request->handler->event(request, job, event);
@@ -601,6 +611,20 @@ void requests_leave(struct requests *requests, struct request *request, bool who
     if (track->stage == STAGE_PREPARING) return;  // the worker's still; prepared() goes on
     finish_left(track);
     if (track->jobs_live == 0 && !track->touched) track_free(track);
+}
+
+void track_cancel(struct track *track)
+{
+    track->cancelled = true;
+    if (track->stage == STAGE_RUNNING) cut_jobs(track);
+}
+
+void requests_answer(struct requests *requests, struct request *request)
+{
+    must(request->later && !request->done);
+    request->done = true;
+    touch(track_of(request));
+    settle_touched(requests);
 }
 
 void requests_cut(struct requests *requests)

@@ -23,8 +23,16 @@ struct requests_setup {
     const struct service *service;  // its engine may still be NULL: loading
 };
 
-/* Whether new work is welcome. LEAVING: still, but /ready says no, so that balancers go elsewhere. */
-enum requests_door { DOOR_LOADING, DOOR_OPEN, DOOR_LEAVING, DOOR_DRAINING, DOOR_FAILED };
+/* Whether new work is welcome. LEAVING: still, but /ready says no, so that balancers go elsewhere.
+ * CLOSED: an operator sends none here for now. */
+enum requests_door {
+    DOOR_LOADING,
+    DOOR_OPEN,
+    DOOR_CLOSED,
+    DOOR_LEAVING,
+    DOOR_DRAINING,
+    DOOR_FAILED,
+};
 
 CHECKED enum status requests_open(const struct requests_setup *setup, struct requests **requests,
                                   struct err *err);
@@ -55,6 +63,9 @@ void requests_sent(struct requests *requests, struct request *request, size_t si
 
 /* The transport lets go of the request: its answer is whole (`whole`), or its connection is gone. */
 void requests_leave(struct requests *requests, struct request *request, bool whole);
+
+/* The rest of an answer that is `later` is there: http_status and out. */
+void requests_answer(struct requests *requests, struct request *request);
 
 /* Cuts every running job short; their replies end with what they have. */
 void requests_cut(struct requests *requests);

@@ -28,6 +28,7 @@ struct track {
     bool touched;        // in owner->touched
     bool started;        // the engine has begun one of its jobs
     bool overdue;        // queue_wait passed before that
+    bool cancelled;      // by an operator
     bool deadline_told;  // the engine was told of the deadline again
     bool prepared;       // handler->prep ran, so handler->release is due
     uint8_t job_flags[REQUEST_JOBS_MOST];
@@ -61,5 +62,8 @@ static inline struct track *track_of(struct request *request)
 {
     return (struct track *)request;
 }
+
+/* Ends the request from our side, whatever stage it is in; its client is told. */
+void track_cancel(struct track *track);
 
 #endif
