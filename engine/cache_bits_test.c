@@ -14,6 +14,7 @@
 #include <unistd.h>
 #include "config/clock.h"
 #include "engine/engine.h"
+#include "engine/spied.h"
 
 enum { TALKS = 40, TOGETHER = 6, MOST_TOKENS = 1000, ANSWER = 24, VOCAB = 256, SYSTEMS = 4 };
 
@@ -43,39 +44,6 @@ static const char *backend(void)
     return text ? text : "cpu";
 }
 
-/* The last three large pieces of memory that the device gives are those of blocks, windows, state. */
-static struct ops spied;
-static void *(*plain_alloc)(struct dev *dev, size_t bytes);
-static struct piece {
-    char *data;
-    size_t bytes;
-} piece[3];
-
-static void *spy_alloc(struct dev *dev, size_t bytes)
-{
-    struct piece new = { plain_alloc(dev, bytes), bytes };
-    if (bytes >= 1u << 17) {
-        piece[0] = piece[1];
-        piece[1] = piece[2];
-        piece[2] = new;
-    }
-    return new.data;
-}
-
-static struct dev *open_spied(const struct dev_options *options)
-{
-    struct dev *dev = NULL;
-    struct err err;
-    assert_int_equal(backend_open("cpu", options, &dev, &err), OK);
-    if (!plain_alloc) {  // once: another engine may be using it
-        spied = *dev->ops;
-        plain_alloc = spied.alloc;
-        spied.alloc = spy_alloc;
-    }
-    dev->ops = &spied;
-    return dev;
-}
-
 /* Of the engines that are opened: */
 static bool spy;
 static enum numerics numerics = NUMERICS_OFFICIAL;
@@ -98,7 +66,7 @@ static struct engine *open_engine(const struct engine_cache *cache, uint64_t kv_
         .kv_bytes = kv_bytes,
         .cache = *cache,
     };
-    if (spy) options.opened = open_spied(&options.dev);
+    if (spy) options.opened = spied_open(&options.dev);
     if (engine_open(&options, &engine, &err) != OK) print_error("%s\n", err.text);
     assert_non_null(engine);
     return engine;
@@ -378,8 +346,8 @@ static void hits_are_checked_in_idle_time_and_wrong_blocks_dropped(void **unused
     wait_for_checks(engine, 1, &stats);
     assert_int_equal(stats.cache.differing, 0);
 
-    size_t block = piece[0].bytes / (stats.blocks + 1);
-    for (size_t i = 0; i < stats.blocks; i++) piece[0].data[i * block + 17] ^= 4;
+    size_t block = spied.piece[0].bytes / (stats.blocks + 1);
+    for (size_t i = 0; i < stats.blocks; i++) spied.piece[0].data[i * block + 17] ^= 4;
     ask(engine, &asked, &length, 1, &again);
     assert_int_equal(again.cache.hit_tokens, 640);  // nobody knows as yet
     wait_for_checks(engine, 2, &stats);
@@ -406,7 +374,7 @@ static void a_prefix_that_spoils_the_logits_is_dropped_and_computed_again(void *
     numerics = NUMERICS_OFFICIAL;
     add_tokens(&one, 700);
     ask(engine, &asked, &length, 1, &first);
-    memset(piece[1].data, 0xff, piece[1].bytes);  // windows
+    memset(spied.piece[1].data, 0xff, spied.piece[1].bytes);  // windows
     ask(engine, &asked, &length, 1, &again);
     assert_int_equal(again.cache.hit_tokens, 640);
     assert_memory_equal(again.out, first.out, sizeof first.out);

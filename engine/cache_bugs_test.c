@@ -11,6 +11,7 @@
 #include <unistd.h>
 #include "config/clock.h"
 #include "engine/engine.h"
+#include "engine/spied.h"
 
 enum { MOST_TOKENS = 900, ANSWER = 20, VOCAB = 256, TOGETHER = 6, STORIES = 60 };
 
@@ -30,52 +31,7 @@ static uint32_t token_of(uint32_t story, uint32_t place)
     return (uint32_t)((x ^ x >> 31) * 0xbf58476d1ce4e5b9u >> 40) % VOCAB;
 }
 
-/* ---- an engine, and a device whose large memories are remembered ----------------------------- */
-
-static struct ops spied;
-static void *(*plain_alloc)(struct dev *dev, size_t bytes);
-static struct {
-    char *data;
-    size_t bytes;
-} piece[3];  // blocks, windows, state: the last three large ones
-
-static void *spy_alloc(struct dev *dev, size_t bytes)
-{
-    void *data = plain_alloc(dev, bytes);
-    if (bytes < 1u << 17) return data;
-    piece[0] = piece[1];
-    piece[1] = piece[2];
-    piece[2].data = data;
-    piece[2].bytes = bytes;
-    return data;
-}
-
-static void (*plain_sample)(struct dev *dev, const struct sample_args *args);
-static _Atomic bool spoils;  // the next draw finds no numbers
-
-static void spy_sample(struct dev *dev, const struct sample_args *args)
-{
-    plain_sample(dev, args);
-    if (!spoils) return;
-    spoils = false;
-    args->out[0].wrong = true;
-}
-
-static struct dev *open_spied(const struct dev_options *options)
-{
-    struct dev *dev = NULL;
-    struct err err;
-    assert_int_equal(backend_open("cpu", options, &dev, &err), OK);
-    if (!plain_alloc) {  // once: another engine may be using it
-        spied = *dev->ops;
-        plain_alloc = spied.alloc;
-        spied.alloc = spy_alloc;
-        plain_sample = spied.sample;
-        spied.sample = spy_sample;
-    }
-    dev->ops = &spied;
-    return dev;
-}
+/* ---- an engine ------------------------------------------------------------------------------- */
 
 static struct engine *open_engine(const struct engine_cache *cache, uint64_t kv_bytes)
 {
@@ -94,7 +50,7 @@ static struct engine *open_engine(const struct engine_cache *cache, uint64_t kv_
         .kv_bytes = kv_bytes,
         .cache = *cache,
     };
-    options.opened = open_spied(&options.dev);
+    options.opened = spied_open(&options.dev);
     if (engine_open(&options, &engine, &err) != OK) print_error("%s\n", err.text);
     assert_non_null(engine);
     return engine;
@@ -264,7 +220,7 @@ static void prompt_that_fails_after_a_hit_is_computed_once_more(void **unused)
     struct answer first = ask(warm, 27, 500, true);
     wait_until_idle(warm);
     engine_stats(warm, &before);
-    spoils = true;
+    spied.spoils = true;
     struct answer again = ask(warm, 27, 500, true);
     wait_until_idle(warm);
     engine_stats(warm, &later);
@@ -290,7 +246,8 @@ static void memory_of_the_last_owner_changes_no_answer(void **unused)
         assert_same(&plain, &answer);
         wait_until_idle(warm);
         for (int i = 0; i < 3; i++)  // NaN wherever a number is read
-            for (size_t at = 0; at < piece[i].bytes; at++) piece[i].data[at] = (char)0xff;
+            for (size_t at = 0; at < spied.piece[i].bytes; at++)
+                spied.piece[i].data[at] = (char)0xff;
     }
     engine_close(warm);
     engine_close(cold);

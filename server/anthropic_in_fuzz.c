@@ -1,60 +1,15 @@
-/* anthropic_in_fuzz.c - any bytes as the body of a message request: taken or refused with a sentence,
- * and what is taken can be rendered. The first byte chooses dialect, policy and what is asked. */
-#include <math.h>
-#include "config/options.h"
-#include "engine/shape.h"
-#include "engine/text/prompt.h"
-#include "engine/text/vocab.h"
+/* anthropic_in_fuzz.c - any bytes as the body of a message request (reader_fuzz.h). */
 #include "server/anthropic_in.h"
+#include "server/reader_fuzz.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void check_taken(const struct chat_request *chat, const struct prompt_format *format)
+static enum status read_body(struct request *request, uint8_t choice, struct chat_request *chat,
+                             struct refused *refused)
 {
-    struct prompt prompt;
-    struct err err;
-
-    must(chat->answer.choices == 1 && chat->chat.message_count >= 1);
-    must(chat->sampling.temperature >= 0 && chat->sampling.top_p > 0);
-    if (prompt_render(&prompt, &chat->chat, format, &err) == OK)
-        must(prompt.end != PROMPT_COMPLETE || prompt.stable_bytes == prompt.text.size);
-    prompt_release(&prompt);
+    request->base = BASE_ANTHROPIC;
+    return anthropic_read(request, choice & 1, chat, refused);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const struct options options = {
-        .model_aliases = "deepseek-chat", .temperature = NAN, .top_p = NAN, .max_n = 4
-    };
-    static const struct vocab vocab = { .size = 1000 };
-    static const struct generation generation = { .temperature = 1, .top_p = 1 };
-    struct chat_request chat;
-    struct refused refused;
-
-    if (size < 1) return 0;
-    struct prompt_format format = {
-        .dialect = dialect_of((enum dialect_id)((data[0] & 15) % DIALECT_COUNT)),
-        .policy = data[0] & 16 ? PROMPT_SERVICE : PROMPT_REFERENCE,
-        .most_bytes = (size_t)1 << 22,
-    };
-    struct service service = { .options = &options,
-                               .vocab = &vocab,
-                               .format = &format,
-                               .generation = &generation,
-                               .model_name = "pilot",
-                               .context_tokens = 1048576 };
-    struct request request = { .service = &service, .base = BASE_ANTHROPIC, .body_size = size - 1 };
-    request.body = malloc(size);
-    must(request.body);
-    memcpy(request.body, data + 1, size - 1);
-    arena_init(&request.arena, (size_t)64 << 20);
-    if (anthropic_read(&request, data[0] & 32, &chat, &refused) == OK) {
-        check_taken(&chat, &format);
-        openai_chat_release(&chat);
-    } else {
-        must(refused.err.text[0] && refused.refusal < REFUSE_COUNT);
-    }
-    arena_release(&request.arena);
-    free(request.body);
-    return 0;
+    return reader_fuzz(data, size, read_body);
 }

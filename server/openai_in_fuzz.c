@@ -1,64 +1,15 @@
-/* openai_in_fuzz.c - any bytes as the body of a chat request: taken or refused with a sentence in
- * valid UTF-8, and what is taken can be rendered. The first byte chooses dialect, policy and base. */
-#include <math.h>
-#include "config/options.h"
-#include "engine/shape.h"
-#include "engine/text/prompt.h"
-#include "engine/text/vocab.h"
-#include "server/openai_in.h"
+/* openai_in_fuzz.c - any bytes as the body of a chat request (reader_fuzz.h). */
+#include "server/reader_fuzz.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void check_taken(const struct chat_request *chat, const struct prompt_format *format)
+static enum status read_body(struct request *request, uint8_t choice, struct chat_request *chat,
+                             struct refused *refused)
 {
-    struct prompt prompt;
-    struct err err;
-    const struct sampling_request *s = &chat->sampling;
-
-    must(s->temperature >= 0 && s->temperature <= 2 && s->top_p > 0 && s->top_p <= 1);
-    must(chat->answer.choices >= 1 && chat->answer.choices <= 4);
-    must(chat->chat.message_count >= 1);
-    if (prompt_render(&prompt, &chat->chat, format, &err) == OK)
-        must(prompt.end != PROMPT_COMPLETE || prompt.stable_bytes == prompt.text.size);
-    prompt_release(&prompt);
+    return openai_chat_read(request->service, choice & 1 ? BASE_BETA : BASE_V1,
+                            (struct slice){ request->body, request->body_size }, &request->arena,
+                            chat, refused);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const struct options options = {
-        .model_aliases = "deepseek-chat", .temperature = NAN, .top_p = NAN, .max_n = 4
-    };
-    static const struct vocab vocab = { .size = 1000 };
-    static const struct generation generation = { .temperature = 1, .top_p = 1 };
-    struct chat_request chat;
-    struct refused refused;
-    struct arena arena;
-
-    if (size < 1) return 0;
-    struct prompt_format format = {
-        .dialect = dialect_of((enum dialect_id)((data[0] & 15) % DIALECT_COUNT)),
-        .policy = data[0] & 16 ? PROMPT_SERVICE : PROMPT_REFERENCE,
-        .most_bytes = (size_t)1 << 22,
-    };
-    struct service service = { .options = &options,
-                               .vocab = &vocab,
-                               .format = &format,
-                               .generation = &generation,
-                               .model_name = "pilot",
-                               .context_tokens = 1048576 };
-    char *body = malloc(size);
-    memcpy(body, data + 1, size - 1);
-    arena_init(&arena, (size_t)64 << 20);
-    enum status status =
-        openai_chat_read(&service, data[0] & 32 ? BASE_BETA : BASE_V1,
-                         (struct slice){ body, size - 1 }, &arena, &chat, &refused);
-    if (status == OK) {
-        check_taken(&chat, &format);
-        openai_chat_release(&chat);
-    } else {
-        must(refused.err.text[0] && refused.refusal < REFUSE_COUNT);
-    }
-    arena_release(&arena);
-    free(body);
-    return 0;
+    return reader_fuzz(data, size, read_body);
 }
