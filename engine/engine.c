@@ -16,13 +16,21 @@
 #include "config/log.h"
 #include "engine/step.h"
 
-enum { LOOK_MS = 50 };  // after jobs whose prefix is on its way
+enum { LOOK_MS = 50 };     // after jobs whose prefix is on its way
+enum { PURGES_MOST = 8 };  // under way together
 enum { CPU_STEP_TOKENS = 512, GPU_STEP_TOKENS = 8192 };
 
 struct arrival {
-    struct job *job;  // NULL: a cancellation of `id`
+    struct job *job;             // NULL: a purge, or a cancellation of `id`
+    struct engine_purge *purge;  // owned, or NULL
     uint64_t id;
     uint64_t queued_ns;
+};
+
+/* A purge that waits for the disk. */
+struct purging {
+    uint64_t id;
+    uint32_t scopes, failed_before;
 };
 
 struct model_engine {
@@ -41,6 +49,7 @@ struct model_engine {
     uint32_t events, outbox_first, outbox_room;
     bool rang;  // the eventfd was written since the last take
     struct engine_stats stats;
+    uint32_t purges;  // handed in and not answered
 
     /* The engine thread's own. */
     struct shape shape;
@@ -50,6 +59,8 @@ struct model_engine {
     struct prefix_cache cache;
     struct stepper stepper;
     struct dev *dev;
+    struct purging purging[PURGES_MOST];  // [purging_count]
+    uint32_t purging_count;
 };
 
 static struct model_engine *of(struct engine *engine)
@@ -184,6 +195,56 @@ static void cancel(struct engine *engine, uint64_t id)
     pthread_mutex_unlock(&e->lock);
 }
 
+static enum status purge(struct engine *engine, const struct engine_purge *what)
+{
+    struct model_engine *e = of(engine);
+    struct engine_purge *own = malloc(sizeof *own);
+    enum status status = OK;
+    if (!own) return NO_MEMORY;
+    *own = *what;
+    pthread_mutex_lock(&e->lock);
+    if (e->stats.failed || e->stopping) status = DEVICE_FAILED;
+    else if (e->purges == PURGES_MOST) status = BUSY;
+    else if (!put_arrival(e, &(struct arrival){ .purge = own })) status = NO_MEMORY;
+    else e->purges++;
+    pthread_mutex_unlock(&e->lock);
+    if (status != OK) free(own);
+    return status;
+}
+
+/* ---- purges -------------------------------------------------------------------------------- */
+
+static void begin_purge(struct model_engine *e, struct engine_purge *what)
+{
+    struct purging *purging = &e->purging[e->purging_count++];
+    prefix_cache_purging(&e->cache, &purging->failed_before);
+    purging->id = what->id;
+    purging->scopes = prefix_cache_purge(&e->cache, what);
+    free(what);
+}
+
+/* The disk takes them one after another, so they end together. */
+static void end_purges(struct model_engine *e)
+{
+    uint32_t failed;
+    if (!e->purging_count || prefix_cache_purging(&e->cache, &failed)) return;
+    for (uint32_t i = 0; i < e->purging_count; i++) {
+        const struct purging *purging = &e->purging[i];
+        struct event event = { .job = purging->id,
+                               .kind = EVENT_PURGED,
+                               .finish =
+                                   failed == purging->failed_before ? FINISH_STOP : FINISH_FAILED,
+                               .count = purging->scopes };
+        post_event(e, &event);
+    }
+    pthread_mutex_lock(&e->lock);
+    e->purges -= e->purging_count;
+    pthread_mutex_unlock(&e->lock);
+    e->purging_count = 0;
+}
+
+/* ---- the thread ---------------------------------------------------------------------------- */
+
 /* While there is nothing to compute: until somebody rings, or the cache wants its turn. */
 static void wait_for_work(struct model_engine *e)
 {
@@ -210,6 +271,7 @@ static bool take_inbox(struct model_engine *e)
 
     for (uint32_t i = 0; i < count; i++) {
         if (inbox[i].job) stepper_add(&e->stepper, inbox[i].job, inbox[i].queued_ns);
+        else if (inbox[i].purge) begin_purge(e, inbox[i].purge);
         else stepper_cancel(&e->stepper, inbox[i].id);
     }
     free(inbox);
@@ -229,6 +291,7 @@ static void *run(void *user)
             log_say(OPT_LOG_LEVEL_ERROR, "engine", "%s", err.text);
             well = false;
         }
+        end_purges(e);
         if (!well)  // whatever still arrives is answered, not kept
             while (e->stepper.seqs) stepper_cancel(&e->stepper, e->stepper.seq[0]->job->id);
         publish(e);
@@ -255,7 +318,10 @@ static void close_engine(struct engine *engine)
     if (e->model.piece) model_close(&e->model);
     if (e->weights.owner) weights_close(&e->weights, e->dev);
     if (e->dev) e->dev->ops->close(e->dev);
-    for (uint32_t i = 0; i < e->arrivals; i++) job_free(e->inbox[i].job);
+    for (uint32_t i = 0; i < e->arrivals; i++) {
+        job_free(e->inbox[i].job);
+        free(e->inbox[i].purge);
+    }
     for (uint32_t i = 0; i < e->events; i++)
         free(e->outbox[(e->outbox_first + i) % e->outbox_room].logprob);
     free(e->inbox);
@@ -272,6 +338,7 @@ static const struct engine_face model_face = {
     .event_fd = event_fd,
     .take_events = take_events,
     .stats = get_stats,
+    .purge = purge,
     .close = close_engine,
 };
 

@@ -27,12 +27,21 @@ struct engine_stats {
     struct cache_stats cache;
 };
 
+/* What is to go from the prefix cache, in memory and on disk. */
+struct engine_purge {
+    uint64_t id;               // chosen by the caller: `job` of the EVENT_PURGED that answers
+    bool all;                  // everything, whosever it is
+    uint64_t tenant, user;     // else of such jobs; user 0: of the tenant's every user
+    uint8_t cache_tenant[32];  // and what is filed under this, also by an earlier process
+};
+
 struct engine_face {
     CHECKED enum status (*submit)(struct engine *engine, struct job *job, struct err *err);
     void (*cancel)(struct engine *engine, uint64_t job);
     int (*event_fd)(struct engine *engine);
     uint32_t (*take_events)(struct engine *engine, struct event *event, uint32_t room);
     void (*stats)(struct engine *engine, struct engine_stats *stats);
+    CHECKED enum status (*purge)(struct engine *engine, const struct engine_purge *purge);
     void (*close)(struct engine *engine);
 };
 
@@ -66,6 +75,14 @@ static inline uint32_t engine_take_events(struct engine *engine, struct event *e
 static inline void engine_stats(struct engine *engine, struct engine_stats *stats)
 {
     engine->face->stats(engine, stats);
+}
+
+/* Begins to forget; EVENT_PURGED follows once nothing of it is left, on disk too. Jobs under way go on
+ * with what they hold. BUSY: others are under way; DEVICE_FAILED: the engine has stopped. */
+CHECKED static inline enum status engine_purge(struct engine *engine,
+                                               const struct engine_purge *purge)
+{
+    return engine->face->purge(engine, purge);
 }
 
 /* Cancels what runs, joins the threads, frees everything. */

@@ -84,6 +84,7 @@ enum event_kind {
     EVENT_PROMPT,   // prompt_logprobs: logprob[i] belongs to prompt token 1 + from + i
     EVENT_TOKENS,   // what one step accepted
     EVENT_END,
+    EVENT_PURGED,  // of no job: an engine_purge has ended
 };
 
 enum finish {
@@ -114,11 +115,11 @@ struct cache_outcome {
 struct event {
     uint64_t job;  // struct job's id
     enum event_kind kind;
-    enum finish finish;          // END
+    enum finish finish;          // END; PURGED: STOP, or FAILED where the disk still holds some
     uint32_t stop_token;         // END with FINISH_STOP: which one
     struct cache_outcome cache;  // STARTED
     uint32_t from;               // PROMPT
-    uint32_t count;              // TOKENS, PROMPT: entries of token and logprob
+    uint32_t count;              // TOKENS, PROMPT: entries of token and logprob; PURGED: scopes
     uint32_t token[EVENT_TOKENS_MOST];
     struct sample_out *logprob;      // [count] or NULL; owned by the receiver: free()
     uint64_t queued_ns, started_ns;  // STARTED, END: when it came and was started

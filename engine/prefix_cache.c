@@ -8,7 +8,8 @@
 struct cache_tenant {
     bool is_known;
     uint8_t tag[RECORD_TAG];
-    uint32_t uses;  // jobs in the engine
+    uint32_t uses;          // jobs in the engine
+    uint64_t tenant, user;  // of those jobs; 0: found on disk, and nobody came for it
 };
 
 /* Until measured: one H200, PCIe 5, one NVMe drive. */
@@ -217,7 +218,11 @@ struct cache_scope prefix_cache_enter(struct prefix_cache *cache, const struct j
     cache_identity_tag(&identity->secret, job->cache_tenant, tag);
     uint32_t number = tenant_of(cache, tag);
     bool is_on = !cache->options.cache.off && number < CACHE_TENANTS;
-    if (number < CACHE_TENANTS) cache->tenant[number].uses++;
+    if (number < CACHE_TENANTS) {
+        cache->tenant[number].uses++;
+        cache->tenant[number].tenant = job->tenant;
+        cache->tenant[number].user = job->user;
+    }
     return (struct cache_scope){
         .root = cache_identity_root(identity, job->cache_tenant, job->cache_salt),
         .tenant = number,
@@ -229,6 +234,35 @@ struct cache_scope prefix_cache_enter(struct prefix_cache *cache, const struct j
 void prefix_cache_leave(struct prefix_cache *cache, const struct cache_scope *scope)
 {
     if (scope->tenant < CACHE_TENANTS) cache->tenant[scope->tenant].uses--;
+}
+
+static bool is_meant(const struct cache_tenant *tenant, const struct engine_purge *purge,
+                     const uint8_t tag[RECORD_TAG])
+{
+    if (!tenant->is_known) return false;
+    if (purge->all || memcmp(tenant->tag, tag, RECORD_TAG) == 0) return true;
+    if (!purge->tenant || tenant->tenant != purge->tenant) return false;
+    return !purge->user || tenant->user == purge->user;
+}
+
+uint32_t prefix_cache_purge(struct prefix_cache *cache, const struct engine_purge *purge)
+{
+    uint8_t tag[RECORD_TAG];
+    uint32_t scopes = 0;
+    cache_identity_tag(&cache->options.identity.secret, purge->cache_tenant, tag);
+    for (uint32_t i = 0; i < CACHE_TENANTS; i++) {
+        if (!is_meant(&cache->tenant[i], purge, tag)) continue;
+        if (prefix_tree_is_without(&cache->tree, i)) continue;
+        depot_purge(&cache->depot, i);
+        scopes++;
+    }
+    return scopes;
+}
+
+bool prefix_cache_purging(const struct prefix_cache *cache, uint32_t *failed)
+{
+    *failed = cache->depot.mover.purges_failed;
+    return cache->depot.mover.purge != NULL;
 }
 
 /* ---- matches -------------------------------------------------------------------------------- */

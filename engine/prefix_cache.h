@@ -89,6 +89,11 @@ void prefix_cache_match(struct prefix_cache *cache, const struct cache_scope *sc
 /* The copies of a G or a W are wrong: none is left on any tier, nor what goes on from the G. */
 void prefix_cache_poison(struct prefix_cache *cache, struct prefix_ref ref, enum kv_object object);
 
+/* Forgets what the purge names; returns how many scopes had something. On disk that takes a while:
+ * until prefix_cache_purging says no more. *failed: how often the disk could not, so far. */
+uint32_t prefix_cache_purge(struct prefix_cache *cache, const struct engine_purge *purge);
+bool prefix_cache_purging(const struct prefix_cache *cache, uint32_t *failed);
+
 /* A job goes on from there: path[0, plan.known), on the device now. */
 void prefix_cache_hit(struct prefix_cache *cache, const struct prefix_ref *path,
                       const struct resume_plan *plan);

@@ -356,6 +356,24 @@ static void scripted_stats(struct engine *engine, struct engine_stats *stats)
     pthread_mutex_unlock(&s->lock);
 }
 
+/* It keeps nothing, so nothing is left at once. */
+static enum status scripted_purge(struct engine *engine, const struct engine_purge *purge)
+{
+    struct scripted *s = (struct scripted *)engine;
+
+    pthread_mutex_lock(&s->lock);
+    if (s->outbox_first + s->outbox_count == s->outbox_room && s->outbox_first > 0) {
+        memmove(s->outbox, s->outbox + s->outbox_first, s->outbox_count * sizeof *s->outbox);
+        s->outbox_first = 0;
+    }
+    GROW(s->outbox, s->outbox_first + s->outbox_count, s->outbox_room);
+    s->outbox[s->outbox_first + s->outbox_count++] =
+        (struct event){ .job = purge->id, .kind = EVENT_PURGED, .finish = FINISH_STOP };
+    must(write(s->event_fd, &(uint64_t){ 1 }, 8) == 8);
+    pthread_mutex_unlock(&s->lock);
+    return OK;
+}
+
 static void scripted_close(struct engine *engine)
 {
     struct scripted *s = (struct scripted *)engine;
@@ -388,6 +406,7 @@ static const struct engine_face face = {
     .event_fd = scripted_event_fd,
     .take_events = scripted_take_events,
     .stats = scripted_stats,
+    .purge = scripted_purge,
     .close = scripted_close,
 };
 

@@ -556,6 +556,10 @@ static void on_engine(void *context, uint32_t events)
     do {
         count = engine_take_events(engine, event, EVENTS_A_TAKE);
         for (uint32_t i = 0; i < count; i++) {
+            if (event[i].kind == EVENT_PURGED) {
+                if (requests->purged) requests->purged(requests->purged_context, &event[i]);
+                continue;
+            }
             struct track *track = find_job(requests, event[i].job, &job);
             if (track) take_event(track, job, &event[i]);
             free(event[i].logprob);
@@ -675,6 +679,13 @@ close_prep:
 free_made:
     free(made);
     return status;
+}
+
+void requests_on_purged(struct requests *requests,
+                        void (*purged)(void *context, const struct event *event), void *context)
+{
+    requests->purged = purged;
+    requests->purged_context = context;
 }
 
 void requests_on_wake(struct requests *requests,

@@ -42,6 +42,10 @@ CHECKED enum status requests_open(const struct requests_setup *setup, struct req
 void requests_on_wake(struct requests *requests,
                       void (*wake)(void *context, struct request *request), void *context);
 
+/* Who gets the engine's EVENT_PURGED. */
+void requests_on_purged(struct requests *requests,
+                        void (*purged)(void *context, const struct event *event), void *context);
+
 /* Every request must have been left. Waits for the workers and takes the engine's last events. */
 void requests_close(struct requests *requests);
 

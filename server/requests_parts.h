@@ -45,6 +45,8 @@ struct requests {
     const struct options *options;
     void (*wake)(void *context, struct request *request);
     void *wake_context;
+    void (*purged)(void *context, const struct event *event);  // NULL: nobody asks for purges
+    void *purged_context;
     struct prep *prep;
     enum requests_door door;
     uint64_t next_number;

@@ -271,6 +271,8 @@ static CHECKED enum status choice_event(struct choice *choice, const struct even
         }
         if (choice->stream->request->stream && !choice->ended) writer_of(choice)->flush(choice);
         return OK;
+    case EVENT_PURGED:  // never of a job
+        break;
     case EVENT_END:
         if (event->finish == FINISH_FAILED) return DEVICE_FAILED;
         if (!choice->echoed) choice_echo(choice);
