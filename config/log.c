@@ -33,6 +33,11 @@ void log_set_level(enum log_level_option level)
     atomic_store_explicit(&log_level, (int)level, memory_order_relaxed);
 }
 
+enum log_level_option log_level_now(void)
+{
+    return (enum log_level_option)atomic_load_explicit(&log_level, memory_order_relaxed);
+}
+
 /* Appends, or changes nothing when it does not fit. */
 static bool put(struct log_line *line, const char *data, size_t size)
 {

@@ -25,6 +25,7 @@ void log_open(enum log_level_option level, enum log_format_option format, int fd
 
 /* The level alone, as a reload changes it. */
 void log_set_level(enum log_level_option level);
+enum log_level_option log_level_now(void);
 
 /* One event under way. */
 struct log_line {

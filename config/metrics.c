@@ -73,6 +73,7 @@ static const uint64_t mask_bounds[] = {
 };
 
 _Static_assert(sizeof request_bounds / sizeof *request_bounds + 1 <= CELLS, "sum, buckets, +Inf");
+_Static_assert(CELLS - 1 <= HISTOGRAM_BUCKETS_MOST, "every bucket has its place");
 
 static const struct row {
     enum kind kind;
@@ -215,6 +216,14 @@ int64_t metric_value(enum metric metric)
 }
 
 /* ---- the page ---- */
+
+void metric_histogram(enum metric metric, struct histogram *histogram)
+{
+    must(rows[metric].kind == IS_HISTOGRAM);
+    *histogram = (struct histogram){ .bound = rows[metric].bounds };
+    do histogram->count[histogram->buckets] = sum(metric, histogram->buckets + 1);
+    while (rows[metric].bounds[histogram->buckets++]);
+}
 
 /* A label value: quotes, backslashes and newlines are escaped. */
 static void add_escaped(struct buf *out, struct slice text)

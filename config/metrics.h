@@ -11,6 +11,7 @@
 
 #include <stdint.h>
 #include "config/buf.h"
+#include "config/histogram.h"
 #include "config/slice.h"
 
 enum metric {
@@ -34,6 +35,9 @@ void metric_observe(enum metric metric, uint64_t value);  // histograms; ns or t
 
 /* The sum over all threads and tenants; of a histogram, the number of observations. */
 int64_t metric_value(enum metric metric);
+
+/* All threads' buckets of a histogram as they are now. */
+void metric_histogram(enum metric metric, struct histogram *histogram);
 
 /* Rows that are told by tenant have cells for each, made when a thread first counts for it. Tenants
  * are numbers below METRIC_TENANTS_MOST that stand for one name for as long as the process lives; so
