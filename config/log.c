@@ -1,16 +1,23 @@
-/* log.c - lines are built on the stack and leave in one write, or not at all. */
+/* log.c - lines are built on the stack and leave whole, or not at all. */
 #include "config/log.h"
 #include <poll.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <time.h>
 #include <unistd.h>
+#include "config/clock.h"
 #include "config/utf8.h"
+#include "config/writer.h"
+
+#define WAITING_BYTES ((size_t)1 << 20)  // of lines, for a reader that has stopped
+#define FLUSH_NS (2 * NS_PER_S)
 
 static _Atomic int log_level = OPT_LOG_LEVEL_INFO;
 static enum log_format_option log_format = OPT_LOG_FORMAT_JSON;
 static int log_fd = STDERR_FILENO;
-static _Atomic uint64_t dropped;
+static _Atomic(struct writer *) log_writer;  // NULL: the caller writes
+static _Atomic uint64_t dropped;             // by callers, and by writers that are closed
 
 enum { TAIL_ROOM = 2 };  // bytes kept for the closing brace and the newline
 
@@ -26,6 +33,54 @@ void log_open(enum log_level_option level, enum log_format_option format, int fd
     log_format = format;
     log_fd = fd;
     log_set_level(level);
+}
+
+/* A line that says why is worth more than any other. */
+static void on_crash(int number)
+{
+    struct writer *writer = atomic_load(&log_writer);
+    if (writer) writer_spill(writer);
+    raise(number);  // for good: the handler was for one time
+}
+
+/* Where nobody else, such as a sanitizer, waits for them. */
+static void catch_crashes(void)
+{
+    static const int numbers[] = { SIGABRT, SIGSEGV, SIGBUS, SIGILL, SIGFPE };
+    struct sigaction now, ours = { .sa_handler = on_crash, .sa_flags = (int)SA_RESETHAND };
+
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        if (sigaction(numbers[i], NULL, &now) == 0 && now.sa_handler == SIG_DFL)
+            sigaction(numbers[i], &ours, NULL);
+}
+
+void log_start(void)
+{
+    struct writer *writer;
+    struct err err = { "" };
+    struct writer_setup setup = { .fd = log_fd, .room_bytes = WAITING_BYTES, .name = "log" };
+
+    if (atomic_load(&log_writer)) return;
+    if (writer_open(&setup, &writer, &err) != OK)
+        return log_say(OPT_LOG_LEVEL_WARN, "log", "%s; lines are written as they come", err.text);
+    atomic_store(&log_writer, writer);
+    catch_crashes();
+}
+
+void log_flush(void)
+{
+    struct writer *writer = atomic_load(&log_writer);
+    if (writer) writer_flush(writer, FLUSH_NS);
+}
+
+void log_stop(void)
+{
+    struct writer *writer = atomic_exchange(&log_writer, NULL);
+    if (!writer) return;
+    writer_flush(writer, FLUSH_NS);
+    uint64_t lost = writer_count(writer).dropped;
+    writer_close(writer, 0);
+    atomic_fetch_add_explicit(&dropped, lost, memory_order_relaxed);
 }
 
 void log_set_level(enum log_level_option level)
@@ -150,6 +205,11 @@ void log_end(struct log_line *line)
     if (log_format == OPT_LOG_FORMAT_JSON) line->text[line->size++] = '}';
     line->text[line->size++] = '\n';
 
+    struct writer *writer = atomic_load_explicit(&log_writer, memory_order_acquire);
+    if (writer) {
+        writer_add(writer, line->text, line->size);
+        return;
+    }
     /* A pipe that is ready takes PIPE_BUF bytes whole; files are always ready. */
     struct pollfd ready = { .fd = log_fd, .events = POLLOUT };
     bool written = poll(&ready, 1, 0) == 1 && (ready.revents & POLLOUT) &&
@@ -173,5 +233,7 @@ void log_say(enum log_level_option level, const char *event, const char *format,
 
 uint64_t log_dropped(void)
 {
-    return atomic_load_explicit(&dropped, memory_order_relaxed);
+    struct writer *writer = atomic_load_explicit(&log_writer, memory_order_acquire);
+    uint64_t lines = atomic_load_explicit(&dropped, memory_order_relaxed);
+    return lines + (writer ? writer_count(writer).dropped : 0);
 }

@@ -3,11 +3,12 @@
  *     {"ts":"2026-01-31T12:00:00.123Z","level":"info","event":"spill","blocks":12,"ms":4.1}
  *     2026-01-31T12:00:00.123Z info spill blocks=12 ms=4.1
  *
- * A line is built on the stack and written by one call of at most LOG_LINE_MOST bytes, and only
- * when that cannot block: a reader of stderr that has stopped costs lines (log_dropped counts them)
- * and never time. Text is escaped, cut at LOG_TEXT_MOST bytes, and bytes that are no UTF-8 become
- * U+FFFD, so that what clients send cannot forge a line.
- * Threads: any; log_open once at the start, before the others.
+ * A line is built on the stack. Between log_start and log_stop a thread of its own writes it
+ * (config/writer.h), else the caller, and then only when that cannot block: a reader of stderr that
+ * has stopped costs lines (log_dropped counts them) and never time. Text is escaped, cut at
+ * LOG_TEXT_MOST bytes, and bytes that are no UTF-8 become U+FFFD, so that what clients send cannot
+ * forge a line.
+ * Threads: any; log_open, log_start and log_stop when there are no others.
  */
 #ifndef CONFIG_LOG_H
 #define CONFIG_LOG_H
@@ -22,6 +23,14 @@
 
 /* Before it, events of level info and above go out as JSON. */
 void log_open(enum log_level_option level, enum log_format_option format, int fd);
+
+/* Lines go through a thread from here on; without memory for it, as before. Should the process abort
+ * or fault, the lines that wait go out first. */
+void log_start(void);
+
+/* Everything logged so far is written, or a reader that has stopped was waited for long enough. */
+void log_flush(void);
+void log_stop(void);
 
 /* The level alone, as a reload changes it. */
 void log_set_level(enum log_level_option level);

@@ -4,6 +4,8 @@
 #include <stddef.h>
 #include <cmocka.h>
 #include <fcntl.h>
+#include <signal.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include "config/json.h"
 #include "config/log.h"
@@ -140,6 +142,57 @@ static void stopped_reader_costs_lines_and_no_time(void **unused)
     close_pipe(ends);
 }
 
+static void thread_writes_what_was_logged_before_it_stops(void **unused)
+{
+    int ends[2];
+    static char text[1 << 20];
+    size_t size = 0;
+    (void)unused;
+
+    assert_int_equal(pipe(ends), 0);
+    log_open(OPT_LOG_LEVEL_INFO, OPT_LOG_FORMAT_TEXT, ends[1]);
+    uint64_t before = log_dropped();
+    log_start();
+    for (int i = 0; i < 500; i++) log_say(OPT_LOG_LEVEL_INFO, "line", "number %d", i);
+    log_flush();
+    log_say(OPT_LOG_LEVEL_INFO, "line", "the last");
+    log_stop();
+    close(ends[1]);
+    for (ssize_t more; (more = read(ends[0], text + size, sizeof text - size)) > 0;)
+        size += (size_t)more;
+    const char *at = text;
+    for (int i = 0; i < 500; i++) {
+        char wanted[32];
+        snprintf(wanted, sizeof wanted, "message=\"number %d\"\n", i);
+        assert_non_null(at = strstr(at, wanted));
+    }
+    assert_non_null(strstr(at, "the last"));
+    assert_int_equal(log_dropped(), before);
+    close(ends[0]);
+}
+
+static void dying_process_says_why(void **unused)
+{
+    int ends[2], state;
+    char text[LOG_LINE_MOST + 1];
+    (void)unused;
+
+    assert_int_equal(pipe(ends), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        signal(SIGABRT, SIG_DFL);
+        log_open(OPT_LOG_LEVEL_INFO, OPT_LOG_FORMAT_JSON, ends[1]);
+        log_start();
+        log_say(OPT_LOG_LEVEL_ERROR, "last", "words");
+        abort();
+    }
+    assert_int_equal(waitpid(child, &state, 0), child);
+    assert_true(WIFSIGNALED(state) && WTERMSIG(state) == SIGABRT);
+    read_all(ends[0], text, sizeof text);
+    assert_non_null(strstr(text, "\"message\":\"words\"}\n"));
+    close_pipe(ends);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -148,6 +201,8 @@ int main(void)
         cmocka_unit_test(long_text_is_cut_between_characters),
         cmocka_unit_test(fields_that_do_not_fit_are_left_out_whole),
         cmocka_unit_test(stopped_reader_costs_lines_and_no_time),
+        cmocka_unit_test(thread_writes_what_was_logged_before_it_stops),
+        cmocka_unit_test(dying_process_says_why),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
