@@ -305,6 +305,7 @@ static void stop(struct daemon *daemon)
     if (daemon->loader) {
         /* Still loading: nobody was served and nothing is held, so there is nothing to wait for. */
         log_say(OPT_LOG_LEVEL_INFO, "stopped", "while the model was being loaded");
+        log_flush();
         _exit(daemon->code);
     }
     if (daemon->service.engine) engine_close(daemon->service.engine);
@@ -317,6 +318,7 @@ static int serve(struct daemon *daemon)
 
     daemon->code = 2;
     if ((status = harden(daemon, &err)) != OK) goto say;
+    log_start();
     if ((status = cache_options_check(&daemon->options, &err)) != OK) goto say;
     if ((status = text_side_open(&daemon->text, &daemon->options, &err)) != OK) goto say;
     if (daemon->options.keys[0] &&
@@ -350,6 +352,7 @@ release_text:
 say:
     if (status != OK) log_say(OPT_LOG_LEVEL_ERROR, "start", "%s", err.text);
     else log_say(OPT_LOG_LEVEL_INFO, "stopped", "exit code %d", daemon->code);
+    log_stop();
     return daemon->code;
 }
 
