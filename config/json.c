@@ -2,6 +2,9 @@
 #include "config/json.h"
 #include <errno.h>
 #include <jansson.h>
+#include "config/json_check.h"
+
+#define LARGE_BYTES (1u << 20)  // from here on the parser's own words cost too much time
 
 const struct js_limits js_request_limits = { .depth = 128, .values = 100000, .number_length = 64 };
 const struct js_limits js_file_limits = { .depth = 128, .values = 0, .number_length = 64 };
@@ -16,56 +19,44 @@ static const struct json *node_out(const json_t *node)
     return (const struct json *)node;
 }
 
-/* The byte past the string that opens at `at`, or `size` when it never closes. */
-static size_t past_string(const char *text, size_t at, size_t size)
+/* The sentence of what a check found; OK for what the parser has better words for. */
+static enum status check_limits(enum json_verdict verdict, const struct js_limits *limits,
+                                struct err *err)
 {
-    for (at++; at < size; at++) {
-        if (text[at] == '\\') at++;
-        else if (text[at] == '"') return at + 1;
+    switch (verdict) {
+    case JSON_DEEP:
+        return fail(err, BAD_INPUT, "JSON is nested deeper than %u levels", limits->depth);
+    case JSON_MANY:
+        return fail(err, BAD_INPUT, "JSON holds more than %u values", limits->values);
+    case JSON_LONG_NUMBER:
+        return fail(err, BAD_INPUT, "JSON holds a number of more than %u characters",
+                    limits->number_length);
+    case JSON_GOOD:
+    case JSON_WRONG:
+        break;
     }
-    return size;
-}
-
-static bool is_number_byte(char c)
-{
-    return (c >= '0' && c <= '9') || c == '-' || c == '+' || c == '.' || c == 'e' || c == 'E';
+    return OK;
 }
 
 enum status js_scan(struct slice text, const struct js_limits *limits, struct err *err)
 {
-    uint32_t depth = 0;
-    uint64_t values = 0;
+    size_t wrong;
 
-    for (size_t at = 0; at < text.size;) {
-        char c = text.data[at];
-        if (c == '"') {
-            at = past_string(text.data, at, text.size);
-            values++;
-        } else if (c == '{' || c == '[') {
-            if (++depth > limits->depth)
-                return fail(err, BAD_INPUT, "JSON is nested deeper than %u levels", limits->depth);
-            values++;
-            at++;
-        } else if (c == '}' || c == ']') {
-            if (depth) depth--;
-            at++;
-        } else if (is_number_byte(c)) {
-            size_t from = at;
-            while (at < text.size && is_number_byte(text.data[at])) at++;
-            if (at - from > limits->number_length)
-                return fail(err, BAD_INPUT, "JSON holds a number of more than %u characters",
-                            limits->number_length);
-            values++;
-        } else if (c == 't' || c == 'f' || c == 'n') {
-            while (at < text.size && text.data[at] >= 'a' && text.data[at] <= 'z') at++;
-            values++;
-        } else {
-            at++;
-        }
-        if (limits->values && values > limits->values)
-            return fail(err, BAD_INPUT, "JSON holds more than %u values", limits->values);
+    return check_limits(json_check(text, limits, &wrong), limits, err);
+}
+
+/* What the parser would say of the place, if in fewer words. */
+static enum status refuse_place(struct slice text, size_t wrong, struct err *err)
+{
+    size_t line = 1, from = 0;
+
+    for (const char *next = text.data;
+         (next = memchr(next, '\n', wrong - (size_t)(next - text.data))); next++) {
+        line++;
+        from = (size_t)(next - text.data) + 1;
     }
-    return OK;
+    return fail(err, BAD_INPUT, "invalid JSON at line %zu column %zu: %s", line, wrong - from + 1,
+                wrong < text.size ? "this is not what may come here" : "it ends too early");
 }
 
 /* The code unit of the \uXXXX escape at `at`, or -1 when there is none. */
@@ -109,8 +100,12 @@ enum status js_parse(char *text, size_t size, const struct js_limits *limits, st
                      struct err *err)
 {
     *root = NULL;
-    enum status status = js_scan((struct slice){ text, size }, limits, err);
+    struct slice all = { text, size };
+    size_t wrong;
+    enum json_verdict verdict = json_check(all, limits, &wrong);
+    enum status status = check_limits(verdict, limits, err);
     if (status != OK) return status;
+    if (verdict == JSON_WRONG && size >= LARGE_BYTES) return refuse_place(all, wrong, err);
     mend_surrogates(text, size);
 
     json_error_t error;

@@ -251,6 +251,9 @@ static const struct hostile {
     { "nested objects", "", "{\"a\":", "" },
     { "keys", "{\"a\":1", ",\"a\":1", "}" },
     { "an open string", "{\"messages\":\"", "\\ud800", "" },
+    { "two bytes each", "{\"messages\":\"", "\xc3\xa9", "" },
+    { "Japanese", "{\"messages\":\"", "\xe6\x97\xa5", "" },
+    { "no end", "{\"messages\":[\"", "The end? ", "\"}" },
     { "no JSON", "", "\\", "" },
     { "raw bytes", "{\"messages\":\"", "\xc3\x28", "\"}" },
 };
@@ -302,7 +305,7 @@ static bool run_hostile(int which)
         close(fd);
         free(text);
     }
-    report("hostile JSON of 32 MiB, 9 kinds", "50 ms of a worker, body + 64 MB",
+    report("hostile JSON of 32 MiB, 12 kinds", "50 ms of a worker, body + 64 MB",
            refused && most_ms <= 50 && most_mb <= HOSTILE_BYTES / 1e6 + 64,
            "%.1f ms at most (%s), memory %.0f MB at most", most_ms, slowest, most_mb);
     daemon_stop(&daemon);
