@@ -14,6 +14,7 @@ import time
 import conftest
 import openai
 import pytest
+from keyfile import make_file
 
 MODEL = "pilot"
 SYSTEM = ("You are an agent that looks things up before it answers. " * 24).strip()
@@ -273,21 +274,29 @@ def test_scopes_share_nothing_after_a_restart(cpu, tmp_path):
         assert ask(server, "two", **scope)["hit"] == 0, scope
 
 
-def test_keys_are_tenants(cpu, tmp_path):
-    keys = ["first-key-0123456789", "second-key-0123456789"]
+def test_a_cache_is_its_tenants_whatever_the_key(cpu, tmp_path):
     path = tmp_path / "keys"
-    path.write_text("\n".join(keys) + "\n")
-    path.chmod(0o600)
+    tenants = ["first", "second", {"name": "third", "group": "g"}, {"name": "fourth", "group": "g"}]
+    keys = make_file(path, *tenants[:3])
     server = cpu("--keys", str(path), directory=tmp_path / "cache")
     for key in keys:
         assert ask(server, "one", key=key, user_id="a")["hit"] == 0
         assert ask(server, "two", key=key, user_id="a")["hit"] >= 256
     assert server.stop() == 0
-    path.write_text(keys[1] + "\nthird-key-0123456789\n")
+    other, second, _, fourth = make_file(path, "other", "second", *tenants[2:])
+    assert second != keys[1]
     server = cpu("--keys", str(path), directory=tmp_path / "cache")
-    assert ask(server, "one", key="third-key-0123456789", user_id="a")["hit"] == 0
-    assert ask(server, "one", key=keys[1], user_id="a")["hit"] >= 256
-    assert ask(server, "one", key=keys[1])["hit"] == 0
+    assert ask(server, "one", key=other, user_id="a")["hit"] == 0
+    assert ask(server, "one", key=second, user_id="a")["hit"] >= 256
+    assert ask(server, "one", key=second)["hit"] == 0
+    assert ask(server, "one", key=fourth, user_id="a")["hit"] >= 256
+
+
+def test_users_share_where_their_tenant_does_not_isolate_them(cpu, tmp_path):
+    [key] = make_file(tmp_path / "keys", {"name": "one", "isolate_users": False})
+    server = cpu("--keys", str(tmp_path / "keys"))
+    assert ask(server, "one", key=key, user_id="a")["hit"] == 0
+    assert ask(server, "one", key=key, user_id="b")["hit"] >= 256
 
 
 # ---- what outlives the daemon ----------------------------------------------------------------------
@@ -335,14 +344,14 @@ def test_purging_a_tenant_leaves_nothing_of_it_and_the_others_theirs(cpu, tmp_pa
     assert server.stop() == 0
     def images(user):
         """The bytes of the tenant's records."""
-        listed = fathomd("ls", str(directory), "--blocks", "--json", "--tenant", user).stdout
+        listed = fathomd("ls", str(directory), "--blocks", "--json", "--user", user).stdout
         rows = [json.loads(line) for line in listed.splitlines()]
         read = {name: (directory / name).read_bytes() for name in {row["file"] for row in rows}}
         return [read[row["file"]][4096 * row["page"]:][:row["bytes"]] for row in rows]
 
     kept, gone = images("keep"), images("purge")
     assert kept and len(gone) == len(kept)
-    purged = fathomd("purge", str(directory), "--tenant", "purge")
+    purged = fathomd("purge", str(directory), "--user", "purge")
     assert purged.returncode == 0, purged.stderr
     files = b"".join(path.read_bytes() for path in sorted(directory.rglob("*.seg")))
     theirs = b"".join(kept)  # the first layer knows nothing but the token: some of it is equal

@@ -7,10 +7,10 @@ import subprocess
 import pytest
 
 from conftest import FATHOMD, MODEL
+from keyfile import make_file
 
 LONG = "A fox and a hen went out to see the world. " * 40
 BLOCKS = 3  # at least so many whole blocks are in it
-KEY = "a-key-of-sixteen-bytes-and-more"
 
 
 def tool(*args, code=0):
@@ -70,13 +70,13 @@ def test_a_tenant_is_listed_found_after_a_restart_and_purged(keep):
     scopes = lines("ls", server.dir)
     assert len(scopes) == 3
     assert all(scope["blocks"] >= BLOCKS and scope["windows"] >= 1 for scope in scopes)
-    [alice] = lines("ls", server.dir, "--tenant", "alice")
+    [alice] = lines("ls", server.dir, "--user", "alice")
     assert alice in scopes
     [stat] = lines("stat", server.dir)
     assert stat["state"] == "closed" and stat["key"] == "that of the secret and a known model"
     assert stat["records"] == sum(scope["blocks"] + scope["windows"] for scope in scopes)
     keys = [bytes.fromhex(record["key"])
-            for record in lines("ls", server.dir, "--blocks", "--tenant", "alice")]
+            for record in lines("ls", server.dir, "--blocks", "--user", "alice")]
     assert len(keys) == alice["blocks"] + alice["windows"]
     assert any(key in bytes_of(server.dir) for key in keys)
 
@@ -85,7 +85,7 @@ def test_a_tenant_is_listed_found_after_a_restart_and_purged(keep):
     assert text == cold["alice"][0] and cached >= BLOCKS * 128
     assert server.stop() == 0
 
-    [purged] = lines("purge", server.dir, "--tenant", "alice")
+    [purged] = lines("purge", server.dir, "--user", "alice")
     assert purged["scope"] == alice["scope"] and purged["records_purged"] >= len(keys)
     assert not any(key in bytes_of(server.dir) for key in keys)
     assert alice["scope"] not in [scope["scope"] for scope in lines("ls", server.dir)]
@@ -97,20 +97,19 @@ def test_a_tenant_is_listed_found_after_a_restart_and_purged(keep):
     assert text == cold["bob"][0] and cached >= BLOCKS * 128
 
 
-def test_a_tenant_behind_a_key_is_found_by_the_key(keep, tmp_path):
+def test_a_tenant_behind_a_key_is_found_by_its_name(keep, tmp_path):
     keys = tmp_path / "keys"
-    keys.write_text(KEY + "\nanother-key-of-sixteen-bytes\n")
-    keys.chmod(0o600)
+    mine, other = make_file(keys, "mine", {"name": "other", "group": "others"})
     server = keep("--keys", str(keys))
-    ask(server, key=KEY)
-    ask(server, key="another-key-of-sixteen-bytes")
+    ask(server, key=mine)
+    ask(server, key=other)
     assert server.stop() == 0
-    mine = tmp_path / "mine"
-    mine.write_text(KEY + "\n")
     assert len(lines("ls", server.dir)) == 2
-    assert lines("ls", server.dir, "--tenant", "") == []
-    [scope] = lines("ls", server.dir, "--tenant", "", "--key", mine)
-    tool("purge", server.dir, "--tenant", "", "--key", mine)
+    assert lines("ls", server.dir, "--user", "") == []
+    assert lines("ls", server.dir, "--user", "", "--tenant", "other") == []
+    assert len(lines("ls", server.dir, "--user", "", "--group", "others")) == 1
+    [scope] = lines("ls", server.dir, "--user", "", "--tenant", "mine")
+    tool("purge", server.dir, "--user", "", "--tenant", "mine")
     [other] = lines("ls", server.dir)
     assert other["scope"] != scope["scope"]
 

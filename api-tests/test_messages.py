@@ -9,6 +9,7 @@ import urllib.request
 import anthropic
 import pytest
 from jiter import from_json
+from keyfile import make_file
 
 PAIRS = int(os.environ.get("STREAM_PAIRS", "60")) // 2
 WEATHER = {"name": "get_weather", "description": "get weather", "input_schema": {
@@ -416,11 +417,10 @@ def status_of(server, path, body, headers=()):
 
 def test_every_refusal_has_the_shape_that_these_clients_read(serve, tmp_path):
     keys = tmp_path / "keys"
-    keys.write_text("sk-0123456789abcdef\n")
-    keys.chmod(0o600)
+    [secret] = make_file(keys, "acme")
     server = serve("--keys", str(keys))
     body = json.dumps({"model": "pilot", "max_tokens": 4, "messages": HELLO}).encode()
-    key = [("x-api-key", "sk-0123456789abcdef"), ("anthropic-version", "2023-06-01")]
+    key = [("x-api-key", secret), ("anthropic-version", "2023-06-01")]
     cases = [
         ("/v1/messages", body, [("Content-Type", "application/json")], 401, "authentication_error"),
         ("/v1/messages", body, [("x-api-key", "sk-wrong")], 401, "authentication_error"),
@@ -435,5 +435,5 @@ def test_every_refusal_has_the_shape_that_these_clients_read(serve, tmp_path):
         assert error["request_id"]
     for path in ("/v1/messages", "/anthropic/v1/messages", "/messages/", "/anthropic/messages"):
         assert status_of(server, path, body, key)[0] == 200
-    bearer = anthropic.Anthropic(base_url=server.url + "/anthropic", auth_token="sk-0123456789abcdef")
+    bearer = anthropic.Anthropic(base_url=server.url + "/anthropic", auth_token=secret)
     assert ask(bearer, max_tokens=4).content

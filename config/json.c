@@ -109,7 +109,9 @@ enum status js_parse(char *text, size_t size, const struct js_limits *limits, st
     mend_surrogates(text, size);
 
     json_error_t error;
-    json_t *tree = json_loadb(text, size, JSON_ALLOW_NUL | JSON_DECODE_ANY, &error);
+    size_t flags = JSON_ALLOW_NUL | JSON_DECODE_ANY;
+    if (limits->unique_keys) flags |= JSON_REJECT_DUPLICATES;
+    json_t *tree = json_loadb(text, size, flags, &error);
     if (!tree) {
         if (json_error_code(&error) == json_error_out_of_memory)
             return fail(err, NO_MEMORY, "no memory to parse JSON");

@@ -21,6 +21,7 @@ struct js_limits {
     uint32_t depth;          // nested arrays and objects
     uint32_t values;         // values in all; 0 = any number
     uint32_t number_length;  // bytes of one number
+    bool unique_keys;        // a key twice in one object is an error, and not its last value
 };
 
 extern const struct js_limits js_request_limits;  // server.md 4: 128, 100,000, 64

@@ -1,4 +1,4 @@
-/* cache_tenant.c - four kinds of text, each hashed behind its kind and length. */
+/* cache_tenant.c - five kinds of text, each hashed behind its kind and length. */
 #include "server/cache_tenant.h"
 
 static struct sha256_part part_of(struct slice text)
@@ -17,9 +17,14 @@ static void digest(struct slice kind, struct slice a, struct slice b, uint8_t ou
     sha256(part, sizeof part / sizeof *part, out);
 }
 
-void cache_owner_of(struct slice key, uint8_t owner[SHA256_BYTES])
+void cache_owner_of(struct slice tenant, uint8_t owner[SHA256_BYTES])
 {
-    digest(SLICE("fathom key "), key, (struct slice){ "", 0 }, owner);
+    digest(SLICE("fathom name"), tenant, (struct slice){ "", 0 }, owner);
+}
+
+void cache_group_of(struct slice group, uint8_t owner[SHA256_BYTES])
+{
+    digest(SLICE("fathom grp "), group, (struct slice){ "", 0 }, owner);
 }
 
 void cache_user_of(struct slice user, uint8_t user_digest[SHA256_BYTES])

@@ -1,6 +1,6 @@
 /* cache_tenant.h - whose a cached prefix is: who asks, as digests that outlive the process.
  *
- *   owner    of the API key; all zeros: no keys are asked for, everybody is one tenant
+ *   owner    of the tenant, or of its group; all zeros: no keys are asked for, everybody is one tenant
  *   user     user_id of the request (or safety_identifier, or user); all zeros: none
  *   tenant   of both, what the engine is told: nobody reads what another tenant's prompts computed
  *   salt     cache_salt and extra_key; splits a tenant further and can join nothing; zeros: none
@@ -14,8 +14,10 @@
 #include "config/sha256.h"
 #include "config/slice.h"
 
-/* The key as it stands in the key file. */
-void cache_owner_of(struct slice key, uint8_t owner[SHA256_BYTES]);
+/* By name, so that a tenant's keys come and go and its cache stays. A tenant and a group of one name
+ * are two owners. */
+void cache_owner_of(struct slice tenant, uint8_t owner[SHA256_BYTES]);
+void cache_group_of(struct slice group, uint8_t owner[SHA256_BYTES]);
 
 /* An empty text is none. */
 void cache_user_of(struct slice user, uint8_t user_digest[SHA256_BYTES]);

@@ -20,9 +20,12 @@ static void digests_are_those_that_directories_were_written_with(void **unused)
     uint8_t digest[SHA256_BYTES], none[SHA256_BYTES] = { 0 };
     (void)unused;
 
-    cache_owner_of(SLICE("a-key-of-sixteen"), digest);
-    assert_digest(digest, "6bbb80c3a689d78bfd3a896ffa24787b"
-                          "850d0326c251a98e887fe342d0b8effc");
+    cache_owner_of(SLICE("acme"), digest);
+    assert_digest(digest, "5370c9266630c56d8a50aa9fa846e120"
+                          "7f98f10f5733bf40d2e4e08b9950bcd5");
+    cache_group_of(SLICE("acme"), digest);
+    assert_digest(digest, "06604250863ddad6555f48df343fdd2b"
+                          "d29b0fd2a83a249be74bf14efc565df8");
     cache_user_of(SLICE("a"), digest);
     assert_digest(digest, "88502b1702688084f6c0dace8f7905ee"
                           "e4c5f11b5c1b58d47db562760115f5d8");
@@ -47,7 +50,7 @@ static void no_text_is_no_user_and_no_salt(void **unused)
 
 static void texts_of_other_kinds_or_cuts_differ(void **unused)
 {
-    uint8_t digest[7][SHA256_BYTES], none[SHA256_BYTES] = { 0 };
+    uint8_t digest[8][SHA256_BYTES], none[SHA256_BYTES] = { 0 };
     (void)unused;
 
     cache_owner_of(SLICE("ab"), digest[0]);
@@ -57,7 +60,8 @@ static void texts_of_other_kinds_or_cuts_differ(void **unused)
     cache_salt_of(SLICE(""), SLICE("ab"), digest[4]);
     cache_tenant_of(digest[1], none, digest[5]);
     cache_tenant_of(none, digest[1], digest[6]);
-    for (size_t i = 0; i < 7; i++)
+    cache_group_of(SLICE("ab"), digest[7]);
+    for (size_t i = 0; i < 8; i++)
         for (size_t j = 0; j < i; j++) assert_memory_not_equal(digest[i], digest[j], SHA256_BYTES);
 }
 

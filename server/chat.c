@@ -6,6 +6,7 @@
 #include "config/options.h"
 #include "server/handlers.h"
 #include "server/jobs.h"
+#include "server/models.h"
 #include "server/openai_in.h"
 #include "server/recall.h"
 #include "server/stream.h"
@@ -79,7 +80,9 @@ enum status chat_tokens(struct request *request, struct chat_request *chat, stru
     bool literal = service->options->special_tokens_in_content == OPT_SPECIAL_TOKENS_LITERAL;
     struct tokenizer_scratch *scratch = jobs_scratch();
 
-    enum status status = render(request, chat, prompt, refused);
+    *prompt = (struct prompt){ 0 };
+    enum status status = models_check_caller(request, chat->answer.model, refused);
+    if (status == OK) status = render(request, chat, prompt, refused);
     if (status != OK) return status;
     if (!scratch) return no_memory(refused);
     const struct prompt_encoding encoding = { .prompt = prompt,

@@ -8,6 +8,7 @@
 #include "engine/text/dialect.h"
 #include "server/handlers.h"
 #include "server/jobs.h"
+#include "server/models.h"
 #include "server/openai_completion.h"
 #include "server/stream.h"
 
@@ -190,7 +191,8 @@ static enum status prepare(struct request *request, const struct completion_requ
     origin.shown = arena_array(&request->arena, completion->prompts, sizeof *origin.shown);
     if (!origin.scratch || !origin.jobs || !origin.shown) return no_memory(refused);
     id_list_init(&origin.ids, 0);
-    enum status status = encode_all(&origin, refused);
+    enum status status = models_check_caller(request, completion->common.answer.model, refused);
+    if (status == OK) status = encode_all(&origin, refused);
     if (status == OK) status = make_jobs(&origin, refused);
     if (status == OK) status = open_stream(&origin, refused);
     id_list_release(&origin.ids);

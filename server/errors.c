@@ -86,7 +86,7 @@ void request_refuse(struct request *request, enum refusal refusal, const char *p
         request->http_status = anthropic_error_add(&request->out, refusal, message, request->id);
     else error_add(&request->out, refusal, param, message);
     request->content_type = NULL;
-    request->retry_after_s = row->retry_after_s;
+    request->retry_after_ms = row->retry_after_s * 1000u;
     request->no_retry = row->no_retry;
     request->outcome = row->outcome;
     request->stream = false;

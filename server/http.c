@@ -12,11 +12,11 @@
 #include "config/log.h"
 #include "config/metrics.h"
 #include "config/options.h"
-#include "server/auth.h"
 #include "server/cache_report.h"
 #include "server/errors.h"
 #include "server/header_check.h"
 #include "server/http.h"
+#include "server/http_look.h"
 #include "server/listen_unix.h"
 
 #define SEND_BUFFER_BYTES (32 << 10)  // of the kernel, so that a stopped reader holds little
@@ -219,6 +219,8 @@ static const char *status_phrase(uint16_t status)
     } phrases[] = {
         { 400, "Bad Request" },
         { 401, "Unauthorized" },
+        { 402, "Payment Required" },
+        { 403, "Forbidden" },
         { 404, "Not Found" },
         { 405, "Method Not Allowed" },
         { 408, "Request Timeout" },
@@ -246,7 +248,9 @@ static void answer_now(struct exchange *x)
              "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\nX-Request-Id: %s\r\n",
              request->http_status, status_phrase(request->http_status), json_type,
              request->out.size, request->id);
-    if (request->retry_after_s) buf_addf(&text, "Retry-After: %d\r\n", request->retry_after_s);
+    if (request->retry_after_ms)
+        buf_addf(&text, "Retry-After: %u\r\nRetry-After-Ms: %u\r\n",
+                 (request->retry_after_ms + 999) / 1000, request->retry_after_ms);
     if (request->no_retry) buf_add_string(&text, "X-Should-Retry: false\r\n");
     buf_add_string(&text, "Connection: close\r\n\r\n");
     buf_add_slice(&text, buf_slice(&request->out));
@@ -293,9 +297,9 @@ static void add_headers(struct exchange *x, struct MHD_Response *response)
         cache_outcome_text(&request->cache, text);
         add_header(response, "X-Fathom-Cache", text);
     }
-    if (request->retry_after_s) {
-        add_number(response, "Retry-After", request->retry_after_s);
-        add_number(response, "retry-after-ms", request->retry_after_s * 1000u);
+    if (request->retry_after_ms) {
+        add_number(response, "Retry-After", (request->retry_after_ms + 999) / 1000);
+        add_number(response, "retry-after-ms", request->retry_after_ms);
     }
     if (request->no_retry) add_header(response, "x-should-retry", "false");
     if (request->allow) add_header(response, "Allow", methods[request->allow & 3]);
@@ -407,13 +411,6 @@ static enum MHD_Result take_field(void *context, enum MHD_ValueKind kind, const 
     return MHD_YES;
 }
 
-static enum method method_of(const char *name)
-{
-    if (strcmp(name, "GET") == 0 || strcmp(name, "HEAD") == 0) return METHOD_GET;
-    if (strcmp(name, "POST") == 0) return METHOD_POST;
-    return strcmp(name, "OPTIONS") == 0 ? METHOD_OPTIONS : METHOD_OTHER;
-}
-
 /* The client's id if it is fit for a log, else our own. */
 static void set_request_id(struct exchange *x, struct slice wanted)
 {
@@ -427,21 +424,6 @@ static void set_request_id(struct exchange *x, struct slice wanted)
     }
     snprintf(request->id, sizeof request->id, "req-%016llx",
              (unsigned long long)(x->http->ids += 0x9e3779b97f4a7c15u));
-}
-
-static bool set_deadline(struct request *request, struct slice text)
-{
-    char number[16], *end;
-
-    if (!text.data) return true;
-    if (text.size == 0 || text.size >= sizeof number) return false;
-    memcpy(number, text.data, text.size);
-    number[text.size] = 0;
-    if (strspn(number, "0123456789.") != text.size) return false;
-    double seconds = strtod(number, &end);
-    if (*end || !(seconds > 0) || seconds > 86400) return false;
-    request->deadline_ns = request->arrived_ns + (uint64_t)(seconds * (double)NS_PER_S);
-    return true;
 }
 
 static void set_origin(struct exchange *x, struct slice origin)
@@ -465,67 +447,27 @@ static void reject(struct exchange *x, enum refusal refusal, enum metric metric,
     request_refuse(x->request, refusal, NULL, sentence);
 }
 
-static bool is_json(struct slice type)
-{
-    return type.size >= sizeof json_type - 1 &&
-           strncasecmp(type.data, json_type, sizeof json_type - 1) == 0 &&
-           (type.size == sizeof json_type - 1 || strchr("; \t", type.data[sizeof json_type - 1]));
-}
-
-static bool key_is_good(struct exchange *x, const struct route *route, struct slice key)
-{
-    const struct auth *auth = x->http->setup.auth;
-
-    if (!auth || route->scope == SCOPE_OPEN) return true;
-    if (!key.size) {
-        reject(x, REFUSE_KEY, METRIC_auth_missing,
-               "no API key was given: send it as `Authorization: Bearer KEY` or `X-Api-Key: KEY`");
-        return false;
-    }
-    if (auth_allows(auth, key, x->request->owner)) return true;
-    reject(x, REFUSE_KEY, METRIC_auth_wrong, "the API key is not valid");
-    return false;
-}
-
-/* Finds the route and everything about the headers that is wrong; then the request is done, and
- * holds its refusal. */
-static void look(struct exchange *x, const char *method_name, const char *path,
+/* What the head asks for, and room for the body that it tells of. */
+static void look(struct exchange *x, const char *method, const char *path,
                  const struct headers *headers)
 {
-    struct request *request = x->request;
-    enum method method = method_of(method_name);
-    struct route_match match = route_find(x->http->setup.routes, method, slice_of(path));
-    const struct options *options = x->http->setup.options;
+    const struct http_setup *setup = &x->http->setup;
+    struct look look = { .routes = setup->routes,
+                         .options = setup->options,
+                         .access = setup->access ? setup->access->now : NULL,
+                         .method = method,
+                         .path = path,
+                         .headers = headers,
+                         .cross_origin = x->origin[0] != 0 };
 
-    if (match.route) request->route = match.route->path;
-    request->base = match.base;
-    request->tail = arena_copy(&request->arena, match.tail);
-    if (!match.allow)
-        return reject(x, REFUSE_PATH, METRIC_reject_route, route_refusal(slice_of(path)));
-    if (method == METHOD_OPTIONS && x->origin[0]) {
-        request->http_status = MHD_HTTP_NO_CONTENT;
-        request->done = true;
-        return;
-    }
-    if (!match.route) {
-        reject(x, REFUSE_METHOD, METRIC_reject_route, "this path is not served by this method");
-        request->allow = match.allow;
-        return;
-    }
-    request->handler = match.route->handler;
-    x->timed = match.route->scope == SCOPE_API;
-    if (!key_is_good(x, match.route, headers->key)) return;
-    if (!set_deadline(request, headers->timeout))
-        return reject(x, REFUSE_BAD_REQUEST, METRIC_reject_header,
-                      "X-Request-Timeout: wanted seconds, more than 0 and at most 86400");
-    if (match.route->body && headers->content_type.data && !is_json(headers->content_type))
-        return reject(x, REFUSE_MEDIA_TYPE, METRIC_reject_header,
-                      "Content-Type: wanted application/json");
-    x->body_limit = match.route->body ? options->body_limit_bytes : DISCARD_MOST_BYTES;
+    http_look(x->request, &look);
+    x->timed = look.timed;
+    x->body_limit = look.body ? setup->options->body_limit_bytes : DISCARD_MOST_BYTES;
+    if (x->request->done) return;
     if (headers->content_length > x->body_limit)
         return reject(x, REFUSE_BODY_SIZE, METRIC_reject_too_large,
                       "the body is larger than this server takes");
-    if (match.route->body && !take_body_room(x, headers->content_length))
+    if (look.body && !take_body_room(x, headers->content_length))
         return reject(x, REFUSE_FULL, METRIC_reject_memory,
                       "the server has no room for this body now");
 }

@@ -23,18 +23,17 @@
 #include "server/routes.h"
 
 struct http;
-struct auth;
 
 struct http_setup {
     struct loop *loop;
     struct requests *requests;
     const struct options *options;
     const struct route *routes;
-    const struct auth *auth;  // NULL: no keys are asked for
-    int listen_fd;            // bound and listening, not blocking; the library closes it
-    bool loopback;            // only this machine can connect: no limit per address
-    bool owner_only;          // a unix socket, for processes of our own user and of root alone
-    unsigned connections;     // at most; 0: as the options say
+    const struct access_slot *access;  // whose keys are asked for; NULL: none, nor who is there
+    int listen_fd;                     // bound and listening, not blocking; the library closes it
+    bool loopback;                     // only this machine can connect: no limit per address
+    bool owner_only;       // a unix socket, for processes of our own user and of root alone
+    unsigned connections;  // at most; 0: as the options say
 };
 
 CHECKED enum status http_open(const struct http_setup *setup, struct http **http, struct err *err);

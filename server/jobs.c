@@ -3,6 +3,7 @@
 #include <float.h>
 #include <pthread.h>
 #include "config/hash.h"
+#include "config/metrics.h"
 #include "config/options.h"
 #include "server/cache_tenant.h"
 
@@ -151,7 +152,20 @@ static bool set_sampling(const struct jobs_setup *setup, uint32_t choice, struct
 
 uint64_t jobs_tenant(const struct request *request, const struct sampling_request *sampling)
 {
-    return hash64(request->owner, sizeof request->owner, sampling->tenant);
+    const struct tenant *tenant = request->caller.tenant;
+
+    return tenant ? hash64(tenant->owner, sizeof tenant->owner, sampling->tenant)
+                  : sampling->tenant;
+}
+
+void jobs_cache_tenant(const struct request *request, const struct sampling_request *sampling,
+                       uint8_t out[SHA256_BYTES])
+{
+    static const uint8_t nobody[SHA256_BYTES];
+    const struct tenant *tenant = request->caller.tenant;
+
+    cache_tenant_of(tenant ? tenant->owner : nobody,
+                    tenant && !tenant->isolate_users ? nobody : sampling->user, out);
 }
 
 /* Whom it shares computed prefixes with. A prompt whose own log-probabilities are asked for is
@@ -161,10 +175,26 @@ static void set_cache(const struct request *request, const struct jobs_setup *se
 {
     const struct sampling_request *sampling = setup->sampling;
 
-    cache_tenant_of(request->owner, sampling->user, job->cache_tenant);
+    jobs_cache_tenant(request, sampling, job->cache_tenant);
     memcpy(job->cache_salt, sampling->salt, sizeof job->cache_salt);
     job->no_cache = sampling->no_cache || setup->prompt_logprobs;
     job->no_store = sampling->no_store;
+}
+
+/* Its tenant, the user within it, and where in the queue it stands. */
+static void set_fairness(const struct request *request, const struct sampling_request *sampling,
+                         struct job *job)
+{
+    static const uint8_t nobody[SHA256_BYTES];
+    const struct tenant *tenant = request->caller.tenant;
+    int32_t least = tenant ? tenant->priority_least : 0;
+
+    job->tenant = tenant ? tenant->hash : 0;
+    job->weight = tenant ? tenant->weight : 1;
+    job->user = memcmp(sampling->user, nobody, sizeof nobody)
+                    ? hash64(sampling->user, sizeof sampling->user, job->tenant)
+                    : 0;
+    job->priority = sampling->priority < 0 ? least : sampling->priority;
 }
 
 /* NULL: no memory. */
@@ -187,13 +217,27 @@ static struct job *make_job(const struct request *request, const struct jobs_set
     job->max_tokens = most_output(service, sampling, prompt->tokens);
     job->min_tokens = sampling->min_tokens;
     job->prompt_logprobs = setup->prompt_logprobs;
-    job->tenant = jobs_tenant(request, sampling);
+    set_fairness(request, sampling, job);
     set_cache(request, setup, job);
-    job->priority = sampling->priority;
     job->think_end = vocab_find(service->vocab, SLICE("</think>"));
     if (job->think_end != VOCAB_NONE) job->think_budget = sampling->think_budget;
     set_stops(service->vocab, setup, job);
     return job;
+}
+
+static enum status check_priority(const struct request *request, const struct jobs_setup *setup,
+                                  struct refused *refused)
+{
+    const struct tenant *tenant = request->caller.tenant;
+    int32_t said = setup->sampling->priority;
+
+    if (said < 0 || !tenant) return OK;
+    if (said >= tenant->priority_least && said <= tenant->priority_most) return OK;
+    metric_add(METRIC_auth_priority, 1);
+    refused->refusal = REFUSE_PERMISSION;
+    snprintf(refused->param, sizeof refused->param, "priority");
+    return fail(&refused->err, BAD_INPUT, "priority: found %d, wanted %d to %d with this key", said,
+                tenant->priority_least, tenant->priority_most);
 }
 
 static enum status check_room(const struct service *service, const struct jobs_setup *setup,
@@ -214,7 +258,8 @@ enum status jobs_make(struct request *request, const struct jobs_setup *setup,
 {
     uint32_t count = setup->prompts * setup->choices;
     must(count > 0 && count <= REQUEST_JOBS_MOST);
-    enum status status = check_room(request->service, setup, refused);
+    enum status status = check_priority(request, setup, refused);
+    if (status == OK) status = check_room(request->service, setup, refused);
     if (status != OK) return status;
     request->job = arena_array(&request->arena, count, sizeof(struct job *));
     if (!request->job) return refuse_memory_now(refused);

@@ -39,8 +39,13 @@ CHECKED enum status jobs_refuse_long(const struct service *service, uint64_t pro
                                      const struct sampling_request *sampling,
                                      struct refused *refused);
 
-/* Who asks, of all keys' clients: for tool memory and fairness. */
+/* Who asks, of all keys' clients: for tool memory. */
 uint64_t jobs_tenant(const struct request *request, const struct sampling_request *sampling);
+
+/* Who shares what was computed or written for the request: its tenant or group, and unless the tenant
+ * says otherwise its user. */
+void jobs_cache_tenant(const struct request *request, const struct sampling_request *sampling,
+                       uint8_t out[SHA256_BYTES]);
 
 /* Fills request->job, job_count, fork_each and prompt_tokens. REFUSE_CONTEXT when a prompt with the output that
  * the request asks for exceeds the context: max_tokens, or min_tokens, or one token. Without

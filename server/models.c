@@ -3,6 +3,7 @@
 #include "server/models.h"
 #include <time.h>
 #include "config/json.h"
+#include "config/metrics.h"
 #include "config/options.h"
 #include "server/errors.h"
 #include "server/handlers.h"
@@ -16,6 +17,23 @@ bool models_served(const struct service *service, struct slice name)
     while (options_next_item(&rest, &alias))
         if (slice_equal(name, alias)) return true;
     return false;
+}
+
+static bool may_name(const struct request *request, struct slice name)
+{
+    if (!models_served(request->service, name)) name = slice_of(request->service->model_name);
+    return caller_may_use(&request->caller, name);
+}
+
+enum status models_check_caller(const struct request *request, struct slice name,
+                                struct refused *refused)
+{
+    if (may_name(request, name)) return OK;
+    metric_add(METRIC_auth_model, 1);
+    refused->refusal = REFUSE_PERMISSION;
+    snprintf(refused->param, sizeof refused->param, "model");
+    return fail(&refused->err, BAD_INPUT,
+                "model: found one that this key may not use, wanted one of GET /v1/models");
 }
 
 static void add_model(struct buf *out, const struct service *service, struct slice name)
@@ -37,24 +55,30 @@ static void add_model(struct buf *out, const struct service *service, struct sli
     buf_add_byte(out, '}');
 }
 
+static void add_id(struct buf *out, struct slice name)
+{
+    if (name.data) js_add_string(out, name);
+    else buf_add_string(out, "null");
+}
+
 static void answer_list(struct request *request)
 {
     const struct service *service = request->service;
     const char *rest = service->options->model_aliases;
-    struct slice alias, own = slice_of(service->model_name), last = own;
+    struct slice own = slice_of(service->model_name), name = own, first = { 0 }, last = { 0 };
 
     buf_add_string(&request->out, "{\"object\":\"list\",\"data\":[");
-    add_model(&request->out, service, own);
-    while (options_next_item(&rest, &alias)) {
-        if (slice_equal(alias, own)) continue;
-        buf_add_byte(&request->out, ',');
-        add_model(&request->out, service, alias);
-        last = alias;
-    }
+    do {
+        if ((last.data && slice_equal(name, own)) || !may_name(request, name)) continue;
+        if (last.data) buf_add_byte(&request->out, ',');
+        else first = name;
+        add_model(&request->out, service, name);
+        last = name;
+    } while (options_next_item(&rest, &name));
     buf_add_string(&request->out, "],\"has_more\":false,\"first_id\":");
-    js_add_string(&request->out, own);
+    add_id(&request->out, first);
     buf_add_string(&request->out, ",\"last_id\":");
-    js_add_string(&request->out, last);
+    add_id(&request->out, last);
     buf_add_byte(&request->out, '}');
 }
 
@@ -82,15 +106,17 @@ static void add_decoded(struct buf *out, struct slice text)
 
 static void answer_one(struct request *request)
 {
+    struct refused refused;
     struct buf name;
 
     buf_init(&name, 0);
     add_decoded(&name, request->tail);
-    if (models_served(request->service, buf_slice(&name)))
-        add_model(&request->out, request->service, buf_slice(&name));
-    else
+    if (!models_served(request->service, buf_slice(&name)))
         request_refuse(request, REFUSE_MODEL, "model",
                        "the model is not served here; GET /v1/models lists those that are");
+    else if (models_check_caller(request, buf_slice(&name), &refused) != OK)
+        request_refuse(request, refused.refusal, "model", refused.err.text);
+    else add_model(&request->out, request->service, buf_slice(&name));
     buf_release(&name);
 }
 

@@ -97,7 +97,7 @@ static void settle(struct openai_reader *r, struct said *said)
     s->top_k = said->top_k == UNSAID ? g->top_k : said->top_k > 0 ? (uint32_t)said->top_k : 0;
     s->seed = said->seed == UNSAID ? random_seed() : (uint64_t)said->seed;
     s->min_tokens = said->min_tokens == UNSAID ? 0 : (uint32_t)said->min_tokens;
-    s->priority = said->priority == UNSAID ? 0 : (int32_t)said->priority;
+    s->priority = said->priority == UNSAID ? -1 : (int32_t)said->priority;
     r->out->answer.choices = said->n == UNSAID ? 1 : (uint32_t)said->n;
 
     /* Both names given: the smaller. */

@@ -1,6 +1,6 @@
 /* recall.c - a reply's two faces, and the places of a prompt's earlier replies. */
 #include "server/recall.h"
-#include "server/cache_tenant.h"
+#include "server/jobs.h"
 
 /* ---- prompts ---- */
 
@@ -85,7 +85,7 @@ enum status recall_encode(struct request *request, const struct sampling_request
     if (!alias) return prompt_encode(encoding, out, ends);
     struct alias_place *end = arena_array(&request->arena, prompt->reply_count + 1, sizeof *end);
     if (!end) return NO_MEMORY;
-    cache_tenant_of(request->owner, sampling->user, tenant);
+    jobs_cache_tenant(request, sampling, tenant);
     text_alias_begin(alias, tenant, sampling->salt, &place);
     size_t passed = find_places(alias, prompt, &place, end);
 

@@ -24,6 +24,7 @@
 #include "config/slice.h"
 #include "config/status.h"
 #include "engine/job.h"
+#include "server/access.h"
 
 struct recall;    // recall.h: where its reply begins, in a conversation that may come back
 struct exchange;  // http.c: the transport's own half of a request
@@ -96,7 +97,7 @@ struct request {
     char id[REQUEST_ID_MOST + 1];  // x-request-id, ours or the client's; printable
     const char *route;             // the path in the table, for the log; "" before it is known
     char peer[48];                 // the client's address, for the log
-    uint8_t owner[SHA256_BYTES];   // of the key (cache_tenant.h); zeros: no keys are asked for
+    struct caller caller;          // held until the request is freed; NULLs where no key is asked for
     enum base_path base;
     struct slice tail;     // what a route's `*` matched: the id in /v1/models/{id}; else empty
     char *body;            // malloc'ed, writable, NUL past its end; NULL without one and after prep
@@ -123,7 +124,7 @@ struct request {
     /* The answer. */
     uint16_t http_status;      // 0 = 200
     const char *content_type;  // static text; NULL = application/json
-    uint16_t retry_after_s;    // Retry-After; 0 = no such header
+    uint32_t retry_after_ms;   // Retry-After, which says it in whole seconds; 0 = no such header
     bool no_retry;             // x-should-retry: false
     uint16_t allow;            // methods for the Allow header of a 405; a set of enum method bits
     enum outcome outcome;

@@ -102,6 +102,7 @@ static void track_free(struct track *track)
     event_ring_release(&track->held);
     buf_release(&request->out);
     arena_release(&request->arena);
+    caller_drop(&request->caller);
     requests->now.taken--;
     track->stage = STAGE_FREE;
     track->next_free = requests->first_free;

@@ -38,8 +38,9 @@ static enum status check_model(struct tokenizing *t)
 {
     struct slice name = slice_of(t->request->service->model_name);
     enum status status = field_text(&t->top, "model", 0, &name);
-    if (status != OK || t->request->service->options->accept_any_model) return status;
-    if (models_served(t->request->service, name)) return OK;
+    if (status != OK) return status;
+    if (t->request->service->options->accept_any_model || models_served(t->request->service, name))
+        return models_check_caller(t->request, name, &t->refused);
     return refuse_field_as(&t->top, REFUSE_MODEL, "model",
                            "found a model that is not served here, wanted one of GET /v1/models");
 }

@@ -19,12 +19,11 @@ static const char usage[] =
     "       fathomd cache stat DIR [--json]                    the directory itself\n"
     "       fathomd cache verify DIR [--json]                  reads and checks every record\n"
     "       fathomd cache purge DIR (WHOSE | --all) [--json]   overwrites it\n"
-    "  WHOSE is --scope TAG as ls prints it, or --tenant USER [--key FILE]: the user_id of "
-    "requests\n"
-    "  (\"\": those that name none), and the file that holds their API key (- is standard input;\n"
-    "  without --key: requests to a daemon that asks for no keys)\n";
-
-enum { KEY_MOST = 4096 };
+    "  WHOSE is --scope TAG as ls prints it, or --user USER [--tenant NAME | --group NAME]: the "
+    "user_id\n"
+    "  of requests (\"\": those that name none, and all of a tenant that does not isolate them), "
+    "and their\n"
+    "  tenant or its group in the key file (without: requests to a daemon that asks for no keys)\n";
 
 struct item {  // one record, for sorting
     struct prefix_key key;
@@ -35,7 +34,7 @@ struct item {  // one record, for sorting
 };
 
 struct tool {
-    const char *dir, *scope, *tenant, *key_file;
+    const char *dir, *scope, *user, *tenant, *group;
     bool json, blocks, all;
     bool only;  // one scope's: tag
     uint8_t tag[RECORD_TAG];
@@ -358,26 +357,6 @@ static bool read_tag(const char *text, uint8_t tag[RECORD_TAG])
     return true;
 }
 
-/* The first line of the file, without white space around it. A key on the command line could be read
- * by everybody on the machine. */
-static enum status read_key(const char *path, uint8_t owner[SHA256_BYTES], struct err *err)
-{
-    char text[KEY_MOST];
-    int fd = strcmp(path, "-") == 0 ? dup(STDIN_FILENO) : open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return fail(err, IO_FAILED, "%s: %s", path, strerror(errno));
-    ssize_t got = read(fd, text, sizeof text - 1);
-    close(fd);
-    if (got < 0) return fail(err, IO_FAILED, "%s: %s", path, strerror(errno));
-    text[got] = 0;
-    char *key = text + strspn(text, " \t");
-    size_t size = strcspn(key, "\r\n");
-    while (size && (key[size - 1] == ' ' || key[size - 1] == '\t')) size--;
-    if (!size) return fail(err, BAD_INPUT, "%s: found an empty line, wanted an API key", path);
-    cache_owner_of((struct slice){ key, size }, owner);
-    explicit_bzero(text, sizeof text);
-    return OK;
-}
-
 static enum status find_scope(struct tool *tool, struct err *err)
 {
     uint8_t owner[SHA256_BYTES] = { 0 }, user[SHA256_BYTES], tenant[SHA256_BYTES];
@@ -389,12 +368,13 @@ static enum status find_scope(struct tool *tool, struct err *err)
         return fail(err, BAD_INPUT, "--scope: found \"%s\", wanted %d hexadecimal digits",
                     tool->scope, 2 * RECORD_TAG);
     }
-    if (!tool->tenant) return OK;
+    if (!tool->user) return OK;
     tool->only = true;
-    enum status status = tool->key_file ? read_key(tool->key_file, owner, err) : OK;
-    if (status == OK) status = cache_identity_read_secret(tool->dir, &secret, err);
+    enum status status = cache_identity_read_secret(tool->dir, &secret, err);
     if (status != OK) return status;
-    cache_user_of(slice_of(tool->tenant), user);
+    if (tool->tenant) cache_owner_of(slice_of(tool->tenant), owner);
+    if (tool->group) cache_group_of(slice_of(tool->group), owner);
+    cache_user_of(slice_of(tool->user), user);
     cache_tenant_of(owner, user, tenant);
     cache_identity_tag(&secret, tenant, tool->tag);
     return OK;
@@ -429,8 +409,9 @@ static bool read_arguments(struct tool *tool, unsigned takes, int argc, char **a
             { "--blocks", TAKES_BLOCKS, &tool->blocks, NULL },
             { "--all", TAKES_ALL, &tool->all, NULL },
             { "--scope", TAKES_WHOSE, NULL, &tool->scope },
+            { "--user", TAKES_WHOSE, NULL, &tool->user },
             { "--tenant", TAKES_WHOSE, NULL, &tool->tenant },
-            { "--key", TAKES_WHOSE, NULL, &tool->key_file },
+            { "--group", TAKES_WHOSE, NULL, &tool->group },
         };
         size_t row = 0, count = sizeof rows / sizeof *rows;
         while (row < count && strcmp(argv[i], rows[row].name) != 0) row++;
@@ -444,8 +425,9 @@ static bool read_arguments(struct tool *tool, unsigned takes, int argc, char **a
             else return false;
         }
     }
-    if (tool->key_file && !tool->tenant) return false;
-    int whose = (tool->scope != NULL) + (tool->tenant != NULL) + tool->all;
+    if ((tool->tenant || tool->group) && !tool->user) return false;
+    if (tool->tenant && tool->group) return false;
+    int whose = (tool->scope != NULL) + (tool->user != NULL) + tool->all;
     return tool->dir && whose <= 1 && (whose == 1 || !(takes & TAKES_ALL));
 }
 

@@ -206,13 +206,13 @@ static void purge_takes_one_scope_or_all(void **unused)
     fixture_release(&f);
 }
 
-/* One block of the tenant that this user with this key is, as a daemon would have named it. */
+/* One block of this user of this tenant, as a daemon would have named it. */
 static void write_one(struct fixture *f, uint64_t block, const struct prefix_key *secret,
-                      struct slice key, struct slice user)
+                      struct slice name, struct slice user)
 {
     uint8_t owner[SHA256_BYTES] = { 0 }, who[SHA256_BYTES], tenant[SHA256_BYTES];
     struct store_done done;
-    if (key.size) cache_owner_of(key, owner);
+    if (name.size) cache_owner_of(name, owner);
     cache_user_of(user, who);
     cache_tenant_of(owner, who, tenant);
     void *packed = fixture_pack(f, block, RECORD_G);
@@ -226,41 +226,36 @@ static void write_one(struct fixture *f, uint64_t block, const struct prefix_key
     free(packed);
 }
 
-static void a_tenant_is_found_by_key_and_user(void **unused)
+static void a_scope_is_found_by_tenant_and_user(void **unused)
 {
     (void)unused;
     struct fixture f;
-    char path[100], key_file[100];
+    char path[100];
     struct prefix_key secret = { .byte = { 7, 7, 7 } };
     fixture_open_new(&f, 12);
     write_one(&f, 0, &secret, SLICE(""), SLICE(""));
     write_one(&f, CHAIN, &secret, SLICE(""), SLICE("alice"));
-    write_one(&f, 2 * CHAIN, &secret, SLICE("key-of-sixteen-bytes"), SLICE("alice"));
+    write_one(&f, 2 * CHAIN, &secret, SLICE("acme"), SLICE("alice"));
     must(store_close(f.store, 10000));
     snprintf(path, sizeof path, "%s/secret", f.dir);
-    snprintf(key_file, sizeof key_file, "%s.key", f.dir);
 
-    struct said *said = RUN("ls", f.dir, "--tenant", "");
+    struct said *said = RUN("ls", f.dir, "--user", "");
     assert_int_equal(said->code, 2);
     assert_non_null(strstr(said->err, "holds no file secret"));
 
     int fd = open(path, O_WRONLY | O_CREAT, 0600);
     must(fd >= 0 && write(fd, &secret, sizeof secret) == sizeof secret);
     close(fd);
-    fd = open(key_file, O_WRONLY | O_CREAT, 0600);
-    must(fd >= 0 && write(fd, "key-of-sixteen-bytes \n", 22) == 22);
-    close(fd);
-    assert_int_equal(number(RUN("ls", f.dir, "--json", "--tenant", ""), "blocks"), 1);
-    assert_int_equal(number(RUN("ls", f.dir, "--json", "--tenant", "alice"), "blocks"), 1);
-    assert_int_equal(lines_of(RUN("ls", f.dir, "--json", "--tenant", "bob")->out), 0);
+    assert_int_equal(number(RUN("ls", f.dir, "--json", "--user", ""), "blocks"), 1);
+    assert_int_equal(number(RUN("ls", f.dir, "--json", "--user", "alice"), "blocks"), 1);
+    assert_int_equal(lines_of(RUN("ls", f.dir, "--json", "--user", "bob")->out), 0);
     assert_int_equal(lines_of(RUN("ls", f.dir, "--json")->out), 3);
 
-    said = RUN("purge", f.dir, "--tenant", "alice", "--key", key_file, "--json");
+    said = RUN("purge", f.dir, "--user", "alice", "--tenant", "acme", "--json");
     assert_int_equal(said->code, 0);
     assert_int_equal(number(said, "records_purged"), 1);
     assert_int_equal(lines_of(RUN("ls", f.dir, "--json")->out), 2);
-    assert_int_equal(number(RUN("ls", f.dir, "--json", "--tenant", "alice"), "blocks"), 1);
-    unlink(key_file);
+    assert_int_equal(number(RUN("ls", f.dir, "--json", "--user", "alice"), "blocks"), 1);
     fixture_release(&f);
 }
 
@@ -277,17 +272,16 @@ static void wrong_use_is_told_and_changes_nothing(void **unused)
         { "stat", f.dir, "--blocks" },
         { "purge", f.dir },
         { "purge", f.dir, "--scope" },
-        { "purge", f.dir, "--key", "file" },
-        { "purge", f.dir, "--all", "--tenant", "alice" },
+        { "purge", f.dir, "--tenant", "acme" },
+        { "purge", f.dir, "--all", "--user", "alice" },
         { "purge", f.dir, "--scope", "a1" },
-        { "purge", f.dir, "--tenant", "alice", "--key", "/nowhere/at/all" },
+        { "purge", "/nowhere/at/all", "--user", "alice" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const char *argument[7] = { NULL };
         memcpy(argument, cases[i], sizeof cases[i]);
         struct said *said = run(argument);
-        bool file = i + 1 == sizeof cases / sizeof *cases;
-        assert_int_equal(said->code, file ? 1 : 2);
+        assert_int_equal(said->code, 2);
         assert_true(said->err[0] && !said->out[0]);
     }
     assert_int_equal(number(RUN("verify", f.dir, "--json"), "records"), 2 * (CHAIN + 1));
@@ -304,7 +298,7 @@ int main(void)
         cmocka_unit_test(verify_names_what_is_damaged_and_fails),
         cmocka_unit_test(a_directory_in_use_is_read_but_not_purged),
         cmocka_unit_test(purge_takes_one_scope_or_all),
-        cmocka_unit_test(a_tenant_is_found_by_key_and_user),
+        cmocka_unit_test(a_scope_is_found_by_tenant_and_user),
         cmocka_unit_test(wrong_use_is_told_and_changes_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -21,7 +21,7 @@
 #include "config/clock.h"
 #include "config/hash.h"
 #include "config/log.h"
-#include "server/auth.h"
+#include "server/access.h"
 #include "server/cache_report.h"
 #include "server/cache_options.h"
 #include "server/http.h"
@@ -43,7 +43,7 @@ struct daemon {
     struct options options;
     struct text_side text;
     struct listening listening;
-    struct auth *auth;
+    struct access_slot access;
     struct loop *loop;
     struct load_progress progress;
     struct service service;
@@ -260,7 +260,7 @@ static enum status harden(struct daemon *daemon, struct err *err)
 /* Everybody on the network could use the machine: that takes a word of the operator's. */
 static enum status check_exposure(const struct daemon *daemon, struct err *err)
 {
-    if (daemon->listening.loopback || daemon->auth || daemon->options.insecure) return OK;
+    if (daemon->listening.loopback || daemon->options.keys[0] || daemon->options.insecure) return OK;
     return fail(err, BAD_INPUT,
                 "listen: %s can be reached from other machines and no keys are set; wanted --keys "
                 "FILE, or --insecure",
@@ -291,7 +291,7 @@ static enum status start_front(struct daemon *daemon, struct err *err)
                                .requests = daemon->requests,
                                .options = &daemon->options,
                                .routes = routes,
-                               .auth = daemon->auth,
+                               .access = &daemon->access,
                                .listen_fd = daemon->listening.fd,
                                .loopback = daemon->listening.loopback };
     return http_open(&http, &daemon->http, err);
@@ -321,13 +321,14 @@ static int serve(struct daemon *daemon)
     log_start();
     if ((status = cache_options_check(&daemon->options, &err)) != OK) goto say;
     if ((status = text_side_open(&daemon->text, &daemon->options, &err)) != OK) goto say;
-    if (daemon->options.keys[0] &&
-        (status = auth_open(daemon->options.keys, &daemon->auth, &err)) != OK)
-        goto release_text;
+    status = daemon->options.keys[0]
+                 ? access_open(daemon->options.keys, &daemon->access.now, &err)
+                 : access_open_to_all(&daemon->access.now, &err);
+    if (status != OK) goto release_text;
     if ((status = listen_open(daemon->options.listen, &daemon->listening, &err)) != OK)
-        goto close_auth;
-    if ((status = check_exposure(daemon, &err)) != OK) goto close_auth;
-    if ((status = loop_open(&daemon->loop, &err)) != OK) goto close_auth;
+        goto drop_access;
+    if ((status = check_exposure(daemon, &err)) != OK) goto drop_access;
+    if ((status = loop_open(&daemon->loop, &err)) != OK) goto drop_access;
     daemon->code = 1;
     if ((status = set_service(daemon)) != OK) goto close_loop;
     status = loop_watch(daemon->loop, daemon->signal_fd, EPOLLIN, on_signal, daemon,
@@ -345,8 +346,8 @@ static int serve(struct daemon *daemon)
     tool_memory_close(daemon->service.tool_memory);
 close_loop:
     loop_close(daemon->loop);
-close_auth:
-    auth_close(daemon->auth);
+drop_access:
+    access_swap(&daemon->access, NULL);
 release_text:
     text_side_release(&daemon->text);
 say:
@@ -389,15 +390,15 @@ static int print_config(const struct options *options)
 static int check_config(const struct options *options)
 {
     struct text_side text;
-    struct auth *auth = NULL;
+    struct access *access = NULL;
     struct err err = { "" };
     enum status status = cache_options_check(options, &err);
 
     if (status == OK) status = text_side_open(&text, options, &err);
     if (status == OK) {
         text_side_release(&text);
-        if (options->keys[0]) status = auth_open(options->keys, &auth, &err);
-        auth_close(auth);
+        if (options->keys[0]) status = access_open(options->keys, &access, &err);
+        access_drop(access);
     }
     if (status != OK) fprintf(stderr, "fathomd: %s\n", err.text);
     return status == OK ? 0 : 2;

@@ -1,0 +1,117 @@
+/* http_look.c - route, key and headers of a request, in the order in which clients are told of faults. */
+#include "server/http_look.h"
+#include <string.h>
+#include <strings.h>
+#include <time.h>
+#include "config/clock.h"
+#include "config/metrics.h"
+#include "config/options.h"
+#include "server/errors.h"
+
+enum { NO_CONTENT = 204 };
+
+static enum method method_of(const char *name)
+{
+    if (strcmp(name, "GET") == 0 || strcmp(name, "HEAD") == 0) return METHOD_GET;
+    if (strcmp(name, "POST") == 0) return METHOD_POST;
+    return strcmp(name, "OPTIONS") == 0 ? METHOD_OPTIONS : METHOD_OTHER;
+}
+
+static bool is_json(struct slice type)
+{
+    static const struct slice json = { "application/json", 16 };
+
+    return type.size >= json.size && strncasecmp(type.data, json.data, json.size) == 0 &&
+           (type.size == json.size || strchr("; \t", type.data[json.size]));
+}
+
+static bool set_deadline(struct request *request, struct slice text)
+{
+    char number[16], *end;
+
+    if (!text.data) return true;
+    if (text.size == 0 || text.size >= sizeof number) return false;
+    memcpy(number, text.data, text.size);
+    number[text.size] = 0;
+    if (strspn(number, "0123456789.") != text.size) return false;
+    double seconds = strtod(number, &end);
+    if (*end || !(seconds > 0) || seconds > 86400) return false;
+    request->deadline_ns = request->arrived_ns + (uint64_t)(seconds * (double)NS_PER_S);
+    return true;
+}
+
+static void reject(struct request *request, enum refusal refusal, enum metric metric,
+                   const char *sentence)
+{
+    metric_add(metric, 1);
+    request_refuse(request, refusal, NULL, sentence);
+}
+
+/* Clients are told which of two: no key, or not a good one. Which part of it is wrong, or whether it
+ * once was good, is for our counters alone. */
+static bool key_is_good(struct request *request, const struct look *look)
+{
+    static const enum metric counters[] = {
+        [ACCESS_NO_KEY] = METRIC_auth_missing,    [ACCESS_UNKNOWN] = METRIC_auth_unknown,
+        [ACCESS_WRONG] = METRIC_auth_wrong,       [ACCESS_EXPIRED] = METRIC_auth_expired,
+        [ACCESS_DISABLED] = METRIC_auth_disabled,
+    };
+    enum access_verdict verdict =
+        access_find(look->access, look->headers->key, (int64_t)time(NULL), &request->caller);
+
+    if (verdict == ACCESS_GRANTED) return true;
+    reject(request, REFUSE_KEY, counters[verdict],
+           verdict == ACCESS_NO_KEY
+               ? "no API key was given: send it as `Authorization: Bearer KEY` or `X-Api-Key: KEY`"
+               : "the API key is not valid");
+    return false;
+}
+
+/* True: it may go on. */
+static bool check_caller(struct request *request, const struct look *look,
+                         const struct route *route)
+{
+    enum access_scope scope = route->scope == SCOPE_METRICS ? ACCESS_METRICS : ACCESS_API;
+
+    if (route->scope == SCOPE_OPEN || !look->access) return true;
+    if (!key_is_good(request, look)) return false;
+    if (caller_has_scope(&request->caller, scope)) return true;
+    reject(request, REFUSE_PERMISSION, METRIC_auth_scope,
+           scope == ACCESS_METRICS ? "this key lacks the scope \"metrics\""
+                                   : "this key lacks the scope \"api\"");
+    return false;
+}
+
+void http_look(struct request *request, struct look *look)
+{
+    enum method method = method_of(look->method);
+    struct slice path = slice_of(look->path);
+    struct route_match match = route_find(look->routes, method, path);
+    const struct headers *headers = look->headers;
+
+    if (match.route) request->route = match.route->path;
+    request->base = match.base;
+    request->tail = arena_copy(&request->arena, match.tail);
+    if (!match.allow) return reject(request, REFUSE_PATH, METRIC_reject_route, route_refusal(path));
+    if (method == METHOD_OPTIONS && look->cross_origin) {
+        request->http_status = NO_CONTENT;
+        request->done = true;
+        return;
+    }
+    if (!match.route) {
+        reject(request, REFUSE_METHOD, METRIC_reject_route,
+               "this path is not served by this method");
+        request->allow = match.allow;
+        return;
+    }
+    request->handler = match.route->handler;
+    look->timed = match.route->scope == SCOPE_API;
+    look->body = match.route->body;
+    if (!check_caller(request, look, match.route)) return;
+    if (!set_deadline(request, headers->timeout))
+        return reject(request, REFUSE_BAD_REQUEST, METRIC_reject_header,
+                      "X-Request-Timeout: wanted seconds, more than 0 and at most 86400");
+    if (look->body && headers->content_type.data && !is_json(headers->content_type))
+        return reject(request, REFUSE_MEDIA_TYPE, METRIC_reject_header,
+                      "Content-Type: wanted application/json");
+}
