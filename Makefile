@@ -63,6 +63,17 @@ all: $(BUILD)/fathomd $(BUILD)/fathom-bench $(TOOLS)  ## the daemon and the benc
 $(BUILD)/fathomd: $(BUILD)/server/main.o $(BUILD)/libfathom.a
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
+# The page as it is served: its sources without indentation and comments, and its scripts as one.
+PAGE    := $(BUILD)/server/page
+SQUEEZE := sed -e 's/^ *//' -e '/^\/\*.*\*\/$$/d' -e '/^\/\*/,/\*\/$$/d' -e '/^$$/d'
+$(PAGE)/page.js: $(patsubst %,server/page/%.js,dom markdown api chat turns metrics page)
+$(PAGE)/page.css $(PAGE)/index.html $(PAGE)/icon.svg: $(PAGE)/%: server/page/%
+$(addprefix $(PAGE)/,page.js page.css index.html icon.svg):
+	@mkdir -p $(@D)
+	cat $^ | $(SQUEEZE) $(if $(@:%.css=),,-e 's/\([{;:,]\) /\1/g' -e 's/ {/{/g' -e 's/;* *}/}/g') >$@
+$(BUILD)/server/page.o: $(addprefix $(PAGE)/,page.js page.css index.html icon.svg)
+$(BUILD)/server/page.o: ARCH += -Wa,-I$(PAGE)
+
 $(BUILD)/fathom-bench: $(BUILD)/engine/fathom_bench.o $(BUILD)/libfathom.a
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 

@@ -60,7 +60,7 @@ CASES = {
         head("GET /health HTTP/1.1", "Host: a", "Content-Length: 3") + b"abc", 200, KEEP),
     # routes and methods
     "unknown path": (get("/v1/embeddings"), 404, KEEP),
-    "root": (get("/"), 404, KEEP),
+    "root": (get("/"), 200, KEEP),  # the built-in page
     "encoded path": (get("/%68ealth"), 404, KEEP),
     "dotted path": (get("/v1/../health"), 404, KEEP),
     "double slash": (get("//health"), 404, KEEP),

@@ -27,6 +27,7 @@ enum server_tools_option { OPT_SERVER_TOOLS_DROP, OPT_SERVER_TOOLS_REFUSE };
 enum unclosed_reasoning_option { OPT_UNCLOSED_REASONING_REASONING, OPT_UNCLOSED_REASONING_CONTENT };
 enum special_tokens_in_content_option { OPT_SPECIAL_TOKENS_LITERAL, OPT_SPECIAL_TOKENS_PARSE };
 enum cache_replay_option { OPT_CACHE_REPLAY_EXACT, OPT_CACHE_REPLAY_OFF };
+enum ui_option { OPT_UI_AUTO, OPT_UI_ON, OPT_UI_OFF };
 enum metrics_compat_option { OPT_METRICS_COMPAT_NONE, OPT_METRICS_COMPAT_VLLM };
 enum log_level_option {
     OPT_LOG_LEVEL_ERROR,

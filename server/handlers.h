@@ -7,6 +7,10 @@
 extern const struct handler health_handler;        // health.c
 extern const struct handler ready_handler;         // health.c
 extern const struct handler version_handler;       // health.c
+extern const struct handler page_handler;          // page.c
+extern const struct handler page_style_handler;    // page.c
+extern const struct handler page_icon_handler;     // page.c
+extern const struct handler page_script_handler;   // page.c
 extern const struct handler metrics_handler;       // metrics_page.c
 extern const struct handler chat_handler;          // chat.c
 extern const struct handler completions_handler;   // completions.c

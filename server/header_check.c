@@ -57,6 +57,7 @@ void headers_take(struct headers *headers, struct slice name, struct slice value
         { "x-api-key", offsetof(struct headers, key) },
         { "origin", offsetof(struct headers, origin) },
         { "x-request-timeout", offsetof(struct headers, timeout) },
+        { "if-none-match", offsetof(struct headers, if_none_match) },
     };
 
     if (!is_token(name)) fault(headers, "a header's name holds a byte that no name may hold");

@@ -14,7 +14,7 @@ struct headers {
     uint32_t content_lengths, transfer_encodings, hosts;
     uint64_t content_length;  // bytes
     bool expect_continue;
-    struct slice content_type, request_id, key, origin, timeout;  // data NULL = absent
+    struct slice content_type, request_id, key, origin, timeout, if_none_match;  // data NULL = absent
 };
 
 /* Takes one header field, in any order. The slices must live as long as `headers` is used. */

@@ -12,6 +12,7 @@
 #include "config/log.h"
 #include "config/metrics.h"
 #include "config/options.h"
+#include "server/answer_header.h"
 #include "server/cache_report.h"
 #include "server/errors.h"
 #include "server/header_check.h"
@@ -302,6 +303,8 @@ static void add_headers(struct exchange *x, struct MHD_Response *response)
         add_number(response, "retry-after-ms", request->retry_after_ms);
     }
     if (request->no_retry) add_header(response, "x-should-retry", "false");
+    for (const struct answer_header *more = request->header; more; more = more->next)
+        add_header(response, more->name, more->value);
     if (request->allow) add_header(response, "Allow", methods[request->allow & 3]);
     if (x->origin[0]) {
         add_header(response, "Access-Control-Allow-Origin", x->origin);

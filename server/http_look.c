@@ -92,6 +92,8 @@ void http_look(struct request *request, struct look *look)
     if (match.route) request->route = match.route->path;
     request->base = match.base;
     request->tail = arena_copy(&request->arena, match.tail);
+    if (headers->if_none_match.size)
+        request->if_none_match = arena_copy(&request->arena, headers->if_none_match);
     if (!match.allow) return reject(request, REFUSE_PATH, METRIC_reject_route, route_refusal(path));
     if (method == METHOD_OPTIONS && look->cross_origin) {
         request->http_status = NO_CONTENT;

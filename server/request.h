@@ -26,8 +26,9 @@
 #include "engine/job.h"
 #include "server/access.h"
 
-struct recall;    // recall.h: where its reply begins, in a conversation that may come back
-struct exchange;  // http.c: the transport's own half of a request
+struct answer_header;  // answer_header.h
+struct recall;         // recall.h: where its reply begins, in a conversation that may come back
+struct exchange;       // http.c: the transport's own half of a request
 struct request;
 struct service;  // service.h: tokenizer, model names, limits: what all requests share
 
@@ -97,8 +98,9 @@ struct request {
     char id[REQUEST_ID_MOST + 1];  // x-request-id, ours or the client's; printable
     const char *route;             // the path in the table, for the log; "" before it is known
     char peer[48];                 // the client's address, for the log
-    struct caller caller;          // held until the request is freed; NULLs where no key is asked for
+    struct caller caller;  // held until the request is freed; NULLs where no key is asked for
     enum base_path base;
+    struct slice if_none_match;  // that header's value, or empty
     struct slice tail;     // what a route's `*` matched: the id in /v1/models/{id}; else empty
     char *body;            // malloc'ed, writable, NUL past its end; NULL without one and after prep
     size_t body_size;      // bytes
@@ -122,11 +124,12 @@ struct request {
     uint32_t prompt_tokens;       // over all jobs; for the log and the metrics
 
     /* The answer. */
-    uint16_t http_status;      // 0 = 200
-    const char *content_type;  // static text; NULL = application/json
-    uint32_t retry_after_ms;   // Retry-After, which says it in whole seconds; 0 = no such header
-    bool no_retry;             // x-should-retry: false
-    uint16_t allow;            // methods for the Allow header of a 405; a set of enum method bits
+    uint16_t http_status;          // 0 = 200
+    const char *content_type;      // static text; NULL = application/json
+    struct answer_header *header;  // further ones; in the arena
+    uint32_t retry_after_ms;  // Retry-After, which says it in whole seconds; 0 = no such header
+    bool no_retry;            // x-should-retry: false
+    uint16_t allow;           // methods for the Allow header of a 405; a set of enum method bits
     enum outcome outcome;
     struct cache_outcome cache;  // of the first job; once cache_known
     bool cache_known;

@@ -88,7 +88,6 @@ static void what_other_servers_have_is_refused_with_its_reason(void **unused)
         { "/v1/responses/resp_1", true },
         { "/anthropic/v1/messages/batches", true },
         { "/v1/filesystem", false },
-        { "/", false },
         { "", false },
     };
     (void)unused;

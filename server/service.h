@@ -5,6 +5,7 @@
 #ifndef SERVER_SERVICE_H
 #define SERVER_SERVICE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct engine;         // engine/engine.h
@@ -37,6 +38,7 @@ struct service {
     const char *model_name;               // the served name; aliases are the options'
     uint64_t started_unix_s;              // `created` of the model list
     uint32_t context_tokens;
+    bool page;             // the built-in page is served
     char fingerprint[32];  // system_fingerprint: build, weights and configuration
 };
 

@@ -223,6 +223,8 @@ static enum status set_service(struct daemon *daemon)
     daemon->service.model_name = daemon->text.model_name;
     daemon->service.started_unix_s = (uint64_t)time(NULL);
     daemon->service.context_tokens = daemon->text.model_context;
+    daemon->service.page = daemon->options.ui == OPT_UI_AUTO ? daemon->listening.loopback
+                                                             : daemon->options.ui == OPT_UI_ON;
     set_fingerprint(daemon);
     enum status status = tool_memory_open(TOOL_MEMORY_BYTES, &daemon->service.tool_memory);
     if (status == OK && daemon->options.text_alias_bytes)
