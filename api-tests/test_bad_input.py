@@ -123,7 +123,7 @@ def test_an_unsupported_feature_has_its_own_code(scripted):
         {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]))
     assert status == 400 and answer["error"]["code"] == "unsupported_value"
     assert answer["error"]["param"] == "messages[0].content[0].type"
-    schema = {"name": "a", "schema": {"type": "object"}, "strict": True}
+    schema = {"name": "a", "schema": {"not": {"type": "object"}}, "strict": True}
     status, answer = post(scripted, asks(response_format={"type": "json_schema",
                                                           "json_schema": schema}))
     assert status == 400 and answer["error"]["code"] == "unsupported_value"

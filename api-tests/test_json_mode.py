@@ -62,8 +62,10 @@ def test_the_hosted_services_rule_is_an_option(client, serve):
     ({"type": "json_schema"}, "response_format.json_schema", "invalid_request_error"),
     ({"type": "json_schema", "json_schema": {"name": "a"}}, "response_format.json_schema.schema",
      "invalid_request_error"),
-    ({"type": "json_schema", "json_schema": {"name": "a", "schema": PERSON, "strict": True}},
-     "response_format.json_schema.strict", "unsupported_value"),
+    ({"type": "json_schema", "json_schema": {"name": "a", "schema": PERSON, "strict": 1}},
+     "response_format.json_schema.strict", "invalid_request_error"),
+    ({"type": "json_schema", "json_schema": {"name": "a", "schema": {"not": PERSON}}},
+     "response_format.json_schema.schema", "unsupported_value"),
 ])
 def test_a_form_that_cannot_be_is_refused(client, form, param, code):
     with pytest.raises(openai.BadRequestError) as refused:

@@ -151,9 +151,10 @@ def test_the_choice_of_the_tool_can_be_the_clients(claude):
         named = ask(claude, OSLO, tools=[WEATHER, TIME], **thinking,
                     tool_choice={"type": "tool", "name": "get_time"})
         assert calls_of(named)[0][0] == "get_time"
-    with pytest.raises(anthropic.BadRequestError, match="tool_choice"):
-        ask(claude, OSLO, tools=[WEATHER], thinking={"type": "adaptive"},
-            tool_choice={"type": "tool", "name": "get_weather"})
+    for choice in ({"type": "any"}, {"type": "tool", "name": "get_time"}):
+        thought = ask(claude, "Hello", tools=[WEATHER, TIME], thinking={"type": "adaptive"}, tool_choice=choice)
+        assert thought.content[0].type == "thinking" and calls_of(thought), "the call comes behind the thinking"
+        assert choice["type"] == "any" or {name for name, _ in calls_of(thought)} == {"get_time"}
 
 
 def test_a_conversation_with_its_own_blocks_goes_on(claude):
@@ -379,7 +380,8 @@ def test_what_the_cache_had_is_counted_apart(serve):
     ({"top_p": 0}, "top_p"),
     ({"thinking": {"type": "sometimes"}}, "thinking.type"),
     ({"output_config": {"effort": "huge"}}, "output_config.effort"),
-    ({"output_config": {"format": {"type": "json_schema", "schema": {}}}}, "output_config.format"),
+    ({"output_config": {"format": {"type": "json_schema", "schema": {"not": {}}}}}, "output_config.format.schema"),
+    ({"output_config": {"format": {"type": "json_schema"}}}, "output_config.format.schema"),
     ({"tools": [{"name": "a b", "input_schema": {"type": "object"}}]}, "tools[0].name"),
     ({"tools": [{"name": "a"}]}, "tools[0].input_schema"),
     ({"tools": [{"name": "a", "input_schema": None}]}, "tools[0].input_schema"),

@@ -84,10 +84,26 @@ def test_the_choice_of_the_tool_can_be_the_clients(client):
     assert calls_of(named)[0][0] == "get_time"
 
 
-def test_demanding_a_call_while_thinking_is_refused_or_by_option_ends_the_thinking(client, serve):
-    with pytest.raises(openai.BadRequestError) as refused:
-        ask(client, OSLO, True, tool_choice="required")
-    assert refused.value.param == "tool_choice"
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("choice, name", [
+    ("required", "get_"), ({"type": "function", "function": {"name": "get_time"}}, "get_time")])
+def test_a_call_demanded_while_thinking_comes_behind_the_thinking(client, choice, name, stream):
+    hello = [{"role": "user", "content": "Hello"}]
+    answer = ask(client, hello, True, tools=[WEATHER, TIME], tool_choice=choice, stream=stream)
+    if stream:
+        deltas = [c.delta for chunk in answer for c in chunk.choices]
+        kinds = ["reasoning" if getattr(d, "reasoning_content", None) else "call" for d in deltas
+                 if getattr(d, "reasoning_content", None) or d.tool_calls]
+        assert kinds == sorted(kinds, reverse=True) and set(kinds) == {"reasoning", "call"}
+        assert not any(d.content for d in deltas)
+        names = [call.function.name for d in deltas for call in d.tool_calls or [] if call.id]
+    else:
+        assert answer.choices[0].message.reasoning_content and not answer.choices[0].message.content
+        names = [called for called, _ in calls_of(answer)]
+    assert names and all(called.startswith(name) for called in names)
+
+
+def test_a_demanded_call_may_end_the_thinking_that_nobody_asked_for(serve):
     other = serve("--backend", "cpu", "--tool-choice-ends-thinking").client()
     answer = other.chat.completions.create(model="pilot", messages=OSLO, tools=[WEATHER],
                                            temperature=0, tool_choice="required")

@@ -5,8 +5,11 @@
 
 static bool budget_is_spent(const struct seq *seq)
 {
-    uint32_t budget = seq->job->think_budget;
-    return budget && seq->thinking && seq_output(seq) >= budget;
+    const struct job *job = seq->job;
+    uint32_t budget = job->think_budget;
+    if (!budget || !seq->thinking || seq_output(seq) < budget) return false;
+    // reasoning may also have ended in a spelled tag or in a call
+    return !job->grammar || grammar_allows(job->grammar, &seq->follows, job->think_end);
 }
 
 /* No stop token yet; but what has nothing left to say may end. */

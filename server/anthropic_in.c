@@ -79,6 +79,7 @@ static enum status read_thinking(struct openai_reader *r)
     return OK;
 }
 
+/* Its one type is json_schema; the other two are worth having here as well. */
 static enum status read_format(struct openai_reader *r)
 {
     const struct json *config = js_get(r->top.object, "output_config"), *format;
@@ -87,8 +88,8 @@ static enum status read_format(struct openai_reader *r)
     struct fields at = { config, "output_config.", r->top.refused };
     enum status status = field_get(&at, "format", JS_OBJECT, &format);
     if (status != OK || !format) return status;
-    return refuse_field_as(&at, REFUSE_UNSUPPORTED, "format",
-                           "found an object, wanted none: constrained decoding is not there yet");
+    struct fields inner = { format, "output_config.format.", r->top.refused };
+    return openai_read_format_object(r, &inner, true);
 }
 
 static enum status read_stop(struct openai_reader *r)

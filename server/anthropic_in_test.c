@@ -77,7 +77,7 @@ static void a_demanded_call_ends_the_thinking_that_nobody_asked_for(void **unuse
         { TOOLS ", \"tool_choice\": {\"type\": \"tool\", \"name\": \"f\"}", CHAT_TOOLS_NAMED,
           false },
         { TOOLS ", \"tool_choice\": {\"type\": \"any\"}, \"thinking\": {\"type\": \"adaptive\"}",
-          CHAT_TOOLS_AUTO, true },
+          CHAT_TOOLS_REQUIRED, true },
         { TOOLS ", \"tool_choice\": {\"type\": \"none\"}", CHAT_TOOLS_NONE, true },
         { "\"tools\": [{\"type\": \"web_search_1\", \"name\": \"w\"}], \"tool_choice\": {\"type\": "
           "\"any\"}",

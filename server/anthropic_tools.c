@@ -67,15 +67,14 @@ static enum status read_list(struct openai_reader *r, const struct json *list)
     return status == OK ? OK : refuse_memory(r->top.refused);
 }
 
-/* `any` is a wish while the client wants thinking, as the hosted service has it; a client that says
- * nothing of thinking, which Claude then does not, gets the call that it demands. */
-static enum status settle(struct openai_reader *r, bool any)
+/* A client that demands a call and says nothing of thinking gets the call at once: Claude then does
+ * not think either. */
+static enum status settle(struct openai_reader *r)
 {
     struct chat *chat = &r->out->chat;
 
     if (chat->tool_choice >= CHAT_TOOLS_REQUIRED && !r->asked_to_think)
         chat->thinking = r->out->answer.thinking = false;
-    if (any && chat->thinking) chat->tool_choice = CHAT_TOOLS_AUTO;
     return openai_settle_choice(r);
 }
 
@@ -121,7 +120,7 @@ static enum status read_choice(struct openai_reader *r, const struct json *list)
     }
     if (type == ANY && !chat->tool_count && is_listed(list, SLICE("")))
         chat->tool_choice = CHAT_TOOLS_AUTO;
-    return settle(r, type == ANY);
+    return settle(r);
 }
 
 enum status anthropic_read_tools(struct openai_reader *r)

@@ -4,6 +4,7 @@
  */
 #include "server/chat.h"
 #include "config/options.h"
+#include "server/grammar_in.h"
 #include "server/handlers.h"
 #include "server/jobs.h"
 #include "server/models.h"
@@ -117,7 +118,10 @@ static enum status make_jobs(struct request *request, struct chat_request *chat,
         .top_logprobs = chat->answer.top_logprobs,
         .chat = true,
     };
-    enum status status = jobs_make(request, &setup, refused);
+    enum status status = grammar_of_request(request, chat, prompt->end, &setup.grammar, refused);
+    if (status != OK) return status;
+    status = jobs_make(request, &setup, refused);
+    grammar_drop(setup.grammar);
     if (status != OK && refused->refusal == REFUSE_CONTEXT && !refused->param[0])
         snprintf(refused->param, sizeof refused->param, "messages");
     return status;
@@ -171,7 +175,7 @@ static enum status open_stream(struct request *request, const struct chat_reques
         .responses = answer->responses,
         .reply = { .start = start[prompt->end],
                    .continued = last->prefix,
-                   .json = answer->json,
+                   .json = answer->json && !(last->prefix && last->content.size),
                    .one_call = answer->one_call,
                    .tools = tools->count ? tools : NULL,
                    .stop = answer->stop,

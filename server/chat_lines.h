@@ -45,7 +45,7 @@ static void lines_close(struct request *request)
     arena_release(&request->arena);
 }
 
-static void lines_add(struct buf *out, const struct chat *chat)
+__attribute__((unused)) static void lines_add(struct buf *out, const struct chat *chat)
 {
     static const char *const role[] = { [CHAT_SYSTEM] = "system",
                                         [CHAT_USER] = "user",

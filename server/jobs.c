@@ -84,10 +84,20 @@ static void add_stop(const struct vocab *vocab, struct job *job, struct slice te
         job->stop_token[job->stop_tokens++] = id;
 }
 
+/* Under a grammar nothing follows the end, so ignore_eos cannot mean to go on behind it: there it means
+ * to go on for as long as the grammar has something else to say. */
+static void set_grammar(const struct jobs_setup *setup, struct job *job)
+{
+    if (!setup->grammar) return;
+    grammar_hold(setup->grammar);
+    job->grammar = setup->grammar;
+    if (setup->sampling->ignore_eos) job->min_tokens = job->max_tokens;
+}
+
 static void set_stops(const struct vocab *vocab, const struct jobs_setup *setup, struct job *job)
 {
     const struct sampling_request *sampling = setup->sampling;
-    if (!sampling->ignore_eos) {
+    if (!sampling->ignore_eos || setup->grammar) {
         add_stop(vocab, job, SLICE("<｜end▁of▁sentence｜>"));
         if (setup->chat) {
             add_stop(vocab, job, SLICE("<｜User｜>"));
@@ -222,6 +232,7 @@ static struct job *make_job(const struct request *request, const struct jobs_set
     job->think_end = vocab_find(service->vocab, SLICE("</think>"));
     if (job->think_end != VOCAB_NONE) job->think_budget = sampling->think_budget;
     set_stops(service->vocab, setup, job);
+    set_grammar(setup, job);
     return job;
 }
 

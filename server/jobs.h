@@ -25,9 +25,10 @@ struct jobs_setup {
     const struct jobs_prompt *prompt;  // [prompts]
     uint32_t prompts, choices;
     bool logprobs;
-    uint32_t top_logprobs;  // 0-20
-    bool prompt_logprobs;   // echo with logprobs
-    bool chat;              // <｜User｜> and <｜Assistant｜> end an answer like EOS
+    uint32_t top_logprobs;    // 0-20
+    bool prompt_logprobs;     // echo with logprobs
+    bool chat;                // <｜User｜> and <｜Assistant｜> end an answer like EOS
+    struct grammar *grammar;  // what the answers follow; each job holds it; NULL: anything
 };
 
 /* Prompts of more tokens are refused: the limit to tokenize with. */

@@ -3,6 +3,7 @@
 #include "config/options.h"
 #include "engine/engine.h"
 #include "server/cache_report.h"
+#include "server/grammars.h"
 #include "server/handlers.h"
 #include "server/service.h"
 #include "server/text_alias.h"
@@ -65,11 +66,17 @@ static void take_text_alias_stats(const struct service *service)
     last = stats;
 }
 
+static void take_grammar_stats(const struct service *service)
+{
+    if (service->grammars) metric_set(METRIC_grammars_kept, grammars_kept(service->grammars));
+}
+
 static void answer_metrics(struct request *request)
 {
     take_engine_stats(request->service);
     take_tool_memory_stats(request->service);
     take_text_alias_stats(request->service);
+    take_grammar_stats(request->service);
     request->content_type = "text/plain; version=0.0.4; charset=utf-8";
     metrics_print(&request->out, slice_of(request->service->model_name));
     if (request->service->options->metrics_compat == OPT_METRICS_COMPAT_VLLM)

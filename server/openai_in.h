@@ -12,6 +12,7 @@
 #include "config/arena.h"
 #include "config/json.h"
 #include "config/sha256.h"
+#include "engine/grammar/grammar.h"
 #include "engine/job.h"
 #include "engine/text/chat.h"
 #include "engine/text/dialect.h"
@@ -70,7 +71,15 @@ struct sampling_request {
     bool no_cache, no_store;
 };
 
+/* The form that the content must have. */
+struct form_request {
+    enum grammar_content content;
+    const struct json *schema;  // CONTENT_SCHEMA; in the request's document
+    const char *field;          // its name in refusals, in the arena; NULL: response_format
+};
+
 struct chat_request {
+    struct form_request form;
     struct chat chat;  // its texts live in `root`, which the caller frees after rendering
     struct sampling_request sampling;
     struct answer_options answer;

@@ -90,6 +90,10 @@ CHECKED enum status openai_read_format(struct openai_reader *r);
 CHECKED enum status openai_read_function(struct openai_reader *r, const struct fields *at,
                                          const char *schema_key, struct chat_tool *tool);
 
+/* The whole name of a member, in the arena. */
+CHECKED enum status openai_name_field(struct openai_reader *r, const struct fields *at,
+                                      const char *key, const char **field);
+
 /* `function` of a tool that was no chat function: what the reference prompt shows of it. */
 CHECKED enum status openai_compose_function(struct openai_reader *r, struct chat_tool *tool);
 bool openai_is_tool_name(struct slice name);

@@ -1,5 +1,6 @@
 /* openai_tools.c - which functions the model may call, whether it must, and the form of its answer. */
 #include "engine/text/py_json.h"
+#include "server/fixed_schema.h"
 #include "server/openai_parts.h"
 
 static enum status spell(struct openai_reader *r, const struct json *node, struct slice *text)
@@ -25,6 +26,18 @@ bool openai_is_tool_name(struct slice name)
     return true;
 }
 
+enum status openai_name_field(struct openai_reader *r, const struct fields *at, const char *key,
+                              const char **field)
+{
+    size_t size = strlen(at->path) + strlen(key) + 1;
+    char *name = arena_take(r->arena, size);
+
+    if (!name) return refuse_memory(r->top.refused);
+    snprintf(name, size, "%s%s", at->path, key);
+    *field = name;
+    return OK;
+}
+
 /* An empty schema means no arguments; anything else must describe an object. */
 static enum status read_parameters(struct openai_reader *r, const struct fields *at,
                                    const char *key, struct chat_tool *tool)
@@ -32,6 +45,7 @@ static enum status read_parameters(struct openai_reader *r, const struct fields 
     const struct json *schema, *type;
     enum status status = field_get(at, key, JS_OBJECT, &schema);
 
+    if (tool->strict) tool->schema = fixed_schema(FIXED_NO_PARAMETERS);
     if (status != OK || !schema) return status;
     type = js_get(schema, "type");
     if (js_count(schema) &&
@@ -39,7 +53,9 @@ static enum status read_parameters(struct openai_reader *r, const struct fields 
         return refuse_field(at, key,
                             "found a schema of another type, wanted a JSON "
                             "Schema with \"type\": \"object\"");
-    return spell(r, schema, &tool->parameters);
+    if (js_count(schema)) tool->schema = schema;
+    status = openai_name_field(r, at, key, &tool->field);
+    return status == OK ? spell(r, schema, &tool->parameters) : status;
 }
 
 enum status openai_read_function(struct openai_reader *r, const struct fields *at,
@@ -53,9 +69,6 @@ enum status openai_read_function(struct openai_reader *r, const struct fields *a
                             TOOL_NAME_MOST);
     if ((status = field_text(at, "description", 0, &tool->description)) != OK) return status;
     if ((status = field_bool(at, "strict", &tool->strict)) != OK) return status;
-    if (tool->strict && r->base == BASE_BETA)
-        return refuse_field_as(at, REFUSE_UNSUPPORTED, "strict",
-                               "found true, wanted false: constrained decoding is not there yet");
     return read_parameters(r, at, schema_key, tool);
 }
 
@@ -159,12 +172,8 @@ enum status openai_settle_choice(struct openai_reader *r)
     if (chat->tool_choice < CHAT_TOOLS_REQUIRED) return OK;
     if (!chat->tool_count)
         return refuse_field(&r->top, "tool_choice", "found required without tools, wanted tools");
-    if (!chat->thinking) return OK;
-    if (r->asked_to_think || !r->service->options->tool_choice_ends_thinking)
-        return refuse_field(&r->top, "tool_choice",
-                            "found a call demanded while thinking, wanted auto or none, or "
-                            "thinking: {\"type\": \"disabled\"}");
-    chat->thinking = r->out->answer.thinking = false;
+    if (!r->asked_to_think && r->service->options->tool_choice_ends_thinking)
+        chat->thinking = r->out->answer.thinking = false;
     return OK;
 }
 
@@ -194,20 +203,21 @@ enum status openai_read_tools(struct openai_reader *r)
                                                                   : refuse_memory(r->top.refused);
 }
 
-/* Until decoding can be constrained, a schema is shown to the model and the answer cut to its JSON;
- * a strict one would be a promise that nobody keeps. */
+/* The schema is shown to the model and enforced, strict or not: nobody asks for a schema to get
+ * something else. */
 static enum status read_schema(struct openai_reader *r, const struct fields *at)
 {
+    struct form_request *form = &r->out->form;
     const struct json *schema;
-    bool strict = false;
+    bool strict;
     enum status status = field_bool(at, "strict", &strict);
 
+    if (status == OK) status = field_get(at, "schema", JS_OBJECT, &schema);
     if (status != OK) return status;
-    if (strict)
-        return refuse_field_as(at, REFUSE_UNSUPPORTED, "strict",
-                               "found true, wanted false: constrained decoding is not there yet");
-    if ((status = field_get(at, "schema", JS_OBJECT, &schema)) != OK) return status;
     if (!schema) return refuse_field(at, "schema", "found nothing, wanted an object");
+    form->content = GRAMMAR_CONTENT_SCHEMA;
+    form->schema = schema;
+    if ((status = openai_name_field(r, at, "schema", &form->field)) != OK) return status;
     return spell(r, schema, &r->out->chat.response_format);
 }
 
@@ -242,16 +252,11 @@ enum status openai_read_format_object(struct openai_reader *r, const struct fiel
     if (status != OK) return status;
     if (type < 0) return refuse_field(at, "type", "found nothing, wanted text or json_object");
     if (type == TEXT) return OK;
-    if (type == JSON_SCHEMA) {
-        status = flat ? read_schema(r, at) : read_wrapped_schema(r, at);
-        if (status != OK) return status;
-    }
-    if (type == JSON_OBJECT) {
-        r->out->chat.response_format = SLICE("{\"type\": \"json_object\"}");
-        if (r->service->options->strict_json_word && !mentions_json(&r->out->chat))
-            return refuse_field(at, NULL,
-                                "found json_object, wanted the word json in the messages");
-    }
+    if (type == JSON_SCHEMA) return flat ? read_schema(r, at) : read_wrapped_schema(r, at);
+    r->out->chat.response_format = SLICE("{\"type\": \"json_object\"}");
+    r->out->form.content = GRAMMAR_CONTENT_OBJECT;
+    if (r->service->options->strict_json_word && !mentions_json(&r->out->chat))
+        return refuse_field(at, NULL, "found json_object, wanted the word json in the messages");
     r->out->answer.json = true;
     return OK;
 }

@@ -2,11 +2,9 @@
 #ifndef SERVER_RESPONSES_PARTS_H
 #define SERVER_RESPONSES_PARTS_H
 
+#include "server/fixed_schema.h"
 #include "server/openai_parts.h"
 #include "server/responses_in.h"
-
-/* The one parameter of a function that stands for a custom tool. */
-#define CUSTOM_INPUT "input"
 
 /* responses_items.c: instructions and input. */
 CHECKED enum status responses_read_items(struct openai_reader *r);

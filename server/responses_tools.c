@@ -66,7 +66,7 @@ static enum status read_function(struct declaring *d, const struct fields *at, s
     return declare(d, at, tool);
 }
 
-/* A grammar cannot be held to yet, but it tells the model what is wanted. */
+/* A grammar of the client's own is not enforced, but it tells the model what is wanted. */
 static enum status describe(struct declaring *d, const struct fields *at, struct chat_tool *tool)
 {
     const struct json *format;
@@ -108,10 +108,8 @@ static enum status read_custom(struct declaring *d, const struct fields *at, str
     if ((status = describe(d, at, tool)) != OK) return status;
     tool->name = responses_full_name(d->r->arena, space, tool->name);
     if (!tool->name.data) return refuse_memory(at->refused);
-    tool->parameters =
-        SLICE("{\"type\": \"object\", \"properties\": {\"" CUSTOM_INPUT
-              "\": {\"type\": \"string\", \"description\": \"The whole text that the "
-              "tool takes, as it is\"}}, \"required\": [\"" CUSTOM_INPUT "\"]}");
+    tool->parameters = fixed_schema_text(FIXED_CUSTOM_INPUT);
+    tool->schema = fixed_schema(FIXED_CUSTOM_INPUT);
     *function = (struct reply_function){ .name = tool->name, .text = SLICE(CUSTOM_INPUT) };
     d->custom[d->customs] = arena_copy(d->r->arena, tool->name);
     if (!d->custom[d->customs++].data) return refuse_memory(at->refused);

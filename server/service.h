@@ -10,6 +10,7 @@
 
 struct engine;         // engine/engine.h
 struct generation;     // engine/shape.h
+struct grammars;       // server/grammars.h
 struct options;        // config/options.h
 struct prompt_format;  // engine/text/prompt.h: dialect and policy
 struct tokenizer;      // engine/text/tokenizer.h
@@ -34,6 +35,7 @@ struct service {
     const struct prompt_format *format;   // any thread
     const struct generation *generation;  // sampling defaults of the checkpoint; any thread
     struct tool_memory *tool_memory;      // guards itself
+    struct grammars *grammars;            // guards itself
     struct text_alias *text_alias;        // guards itself; NULL: off
     const char *model_name;               // the served name; aliases are the options'
     uint64_t started_unix_s;              // `created` of the model list

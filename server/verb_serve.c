@@ -24,6 +24,7 @@
 #include "server/access.h"
 #include "server/cache_report.h"
 #include "server/cache_options.h"
+#include "server/grammars.h"
 #include "server/http.h"
 #include "server/listen.h"
 #include "server/loader.h"
@@ -229,6 +230,12 @@ static enum status set_service(struct daemon *daemon)
     enum status status = tool_memory_open(TOOL_MEMORY_BYTES, &daemon->service.tool_memory);
     if (status == OK && daemon->options.text_alias_bytes)
         status = text_alias_open(daemon->options.text_alias_bytes, &daemon->service.text_alias);
+    struct grammars_setup grammars = {
+        .vocab = &daemon->text.vocab,
+        .most = (uint32_t)daemon->options.grammars,
+        .compile_ms = (uint32_t)(daemon->options.grammar_time_ns / NS_PER_MS),
+    };
+    if (status == OK) status = grammars_open(&grammars, &daemon->service.grammars);
     return status;
 }
 
@@ -344,6 +351,7 @@ static int serve(struct daemon *daemon)
         loop_run(daemon->loop);
     }
     stop(daemon);
+    grammars_close(daemon->service.grammars);
     text_alias_close(daemon->service.text_alias);
     tool_memory_close(daemon->service.tool_memory);
 close_loop:

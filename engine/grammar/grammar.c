@@ -127,6 +127,23 @@ static enum status compile(struct compiler *c, struct program *program, struct e
     return fail(err, status, "%.80s: %.400s", field, why.text);
 }
 
+/* Goes on from what the prompt holds of the JSON, byte by byte. */
+static enum status begin(struct grammar *grammar, const struct grammar_source *source,
+                         struct err *err)
+{
+    struct masker masker = grammar_masker(grammar);
+    grammar->begin = (struct grammar_state){ .set = grammar->program.start };
+    if (source->start != GRAMMAR_IN_CONTENT || !makes_json(source)) return OK;
+    for (size_t i = 0; i < source->begun.size; i++) {
+        uint32_t id = grammar->vocab->vocab->byte_id[(uint8_t)source->begun.data[i]];
+        if (mask_try(&masker, &grammar->begin, id, &grammar->begin)) continue;
+        return fail(err, BAD_INPUT,
+                    "%.80s: the answer was begun with what cannot begin it, from byte %zu on",
+                    source->schema_field ? source->schema_field : "response_format", i);
+    }
+    return OK;
+}
+
 enum status grammar_compile(const struct grammar_source *source, const struct grammar_vocab *vocab,
                             struct grammar **grammar, struct err *err)
 {
@@ -151,8 +168,10 @@ enum status grammar_compile(const struct grammar_source *source, const struct gr
     made->vocab = vocab;
     atomic_init(&made->holders, 1);
     mask_cache_init(&made->cache);
-    *grammar = made;
-    return OK;
+    status = begin(made, source, err);
+    if (status == OK) *grammar = made;
+    else grammar_drop(made);
+    return status;
 }
 
 void grammar_hold(struct grammar *grammar)
@@ -192,7 +211,7 @@ struct masker grammar_masker(const struct grammar *grammar)
 
 void grammar_begin(const struct grammar *grammar, struct grammar_state *state)
 {
-    *state = (struct grammar_state){ .set = grammar->program.start };
+    *state = grammar->begin;
 }
 
 void grammar_mask(const struct grammar *grammar, const struct grammar_state *state,

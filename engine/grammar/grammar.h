@@ -45,6 +45,7 @@ struct grammar_tool {
     struct slice name;
     const struct json *parameters;  // a JSON Schema of type object; NULL: any
     bool strict;                    // its parameters' values follow their schemas
+    const char *field;  // the schema's name in errors; NULL: tools[INDEX].function.parameters
 };
 
 enum grammar_calls {
@@ -64,6 +65,7 @@ struct grammar_source {
     enum grammar_content content;
     const struct json *schema;  // CONTENT_SCHEMA; borrowed during the call
     const char *schema_field;   // its name in errors, e.g. "response_format.json_schema.schema"
+    struct slice begun;         // start IN_CONTENT: what the prompt holds of the JSON already
 
     enum grammar_calls calls;
     const struct grammar_tool *tool;  // [tools]; for a named tool choice, that one alone

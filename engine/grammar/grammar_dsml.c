@@ -185,9 +185,10 @@ static void read_light(struct tool *tool)
 
 static void read_tool(struct writer *w, struct tool *tool, uint32_t index)
 {
-    char field[64];
+    char field[96];
     struct js_member at = { 0 };
-    snprintf(field, sizeof field, "tools[%u].function.parameters", index);
+    if (tool->given->field) snprintf(field, sizeof field, "%s", tool->given->field);
+    else snprintf(field, sizeof field, "tools[%u].function.parameters", index);
     if (!name_is_plain(tool->given->name)) {
         schema_name(w->s, field);
         schema_fail(w->s, BAD_INPUT, 0, "the tool's name cannot stand in a tag");

@@ -53,6 +53,7 @@ struct masker {
 struct grammar {
     atomic_uint holders;
     struct program program;
+    struct grammar_state begin;
     const struct grammar_vocab *vocab;
     struct mask_cache cache;  // no part of what the grammar means, so a const one may use it
 };

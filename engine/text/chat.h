@@ -13,6 +13,8 @@
 #include <stdint.h>
 #include "config/slice.h"
 
+struct json;  // config/json.h
+
 enum chat_role {
     CHAT_SYSTEM,
     CHAT_USER,
@@ -44,6 +46,10 @@ struct chat_tool {
         parameters;  // a JSON Schema as Python's json.dumps writes it (py_json.h); absent = {}
     struct slice function;  // the client's whole function object, written the same way
     bool strict;
+
+    /* For grammars (server/grammar_in.h), not for prompts. */
+    const struct json *schema;  // of the parameters, in the request's document; NULL: any
+    const char *field;          // its name in refusals
 };
 
 struct chat_call {

@@ -377,22 +377,21 @@ static enum status check_chat(const struct writer *w)
         return fail(w->err, BAD_INPUT,
                     "tool_choice: found a call demanded, wanted its tool "
                     "among the declared ones");
-    if (chat->thinking)
-        return fail(w->err, BAD_INPUT,
-                    "tool_choice: found a call demanded in thinking mode, "
-                    "wanted thinking off");
     return OK;
 }
 
-/* The prompt goes on with the block's opener, so that the reply can only be a call. */
+/* The prompt goes on with the block's opener, so that the reply can only be a call. While thinking,
+ * and in a message to be continued, other text comes first: there a grammar demands it. */
 static enum status demand_call(struct writer *w)
 {
     struct prompt *p = w->prompt;
     if (w->chat->tool_choice < CHAT_TOOLS_REQUIRED) return OK;
-    if (p->end != PROMPT_IN_CONTENT || w->chat->message[w->chat->message_count - 1].prefix)
+    if (p->end == PROMPT_COMPLETE)
         return fail(w->err, BAD_INPUT,
-                    "tool_choice: found a call demanded at the end of a "
-                    "message to be continued, wanted a new reply");
+                    "tool_choice: found a call demanded behind a finished message, wanted a new "
+                    "reply");
+    if (p->end != PROMPT_IN_CONTENT || w->chat->message[w->chat->message_count - 1].prefix)
+        return OK;
     write_tag(w, SLICE("\n\n<"), w->dialect->block, SLICE(">\n"));
     p->end = PROMPT_IN_CALLS;
     return OK;

@@ -424,10 +424,6 @@ static void what_cannot_be_rendered_is_refused_by_name(void **unused)
         { V41, SERVICE, "{\"messages\":[" U("x") "],\"options\":{\"effort\":101}}", "1 to 100" },
         { V4, SERVICE, "{\"messages\":[" U("x") "],\"options\":{\"required\":true}}",
           "tool_choice" },
-        { V4, SERVICE,
-          "{\"messages\":[" U(
-              "x") "],\"options\":{\"required\":true,\"tools\":[{\"name\":\"f\"}]}}",
-          "thinking" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct rendered r = render(cases[i].dialect, cases[i].policy, cases[i].json);
