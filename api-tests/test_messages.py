@@ -152,7 +152,7 @@ def test_the_choice_of_the_tool_can_be_the_clients(claude):
                     tool_choice={"type": "tool", "name": "get_time"})
         assert calls_of(named)[0][0] == "get_time"
     for choice in ({"type": "any"}, {"type": "tool", "name": "get_time"}):
-        thought = ask(claude, "Hello", tools=[WEATHER, TIME], thinking={"type": "adaptive"}, tool_choice=choice)
+        thought = ask(claude, tools=[WEATHER, TIME], thinking={"type": "adaptive"}, tool_choice=choice)
         assert thought.content[0].type == "thinking" and calls_of(thought), "the call comes behind the thinking"
         assert choice["type"] == "any" or {name for name, _ in calls_of(thought)} == {"get_time"}
 
