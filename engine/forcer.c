@@ -30,8 +30,8 @@ static uint32_t room_for(const struct seq *seq, uint32_t context)
 uint32_t forcer_run(struct forcer *forcer, const struct seq *seq, uint32_t context)
 {
     const struct job *job = seq->job;
-    must(!seq->pending);
     if (!forcer->tokenizer || !job->grammar || job->sampling.logprobs) return 0;
+    must(!seq->pending);
     if (seq_output(seq) >= job->max_tokens || seq->tokens >= context) return 0;
     uint32_t most = room_for(seq, context);
     if (most < 2) return 0;

@@ -49,10 +49,11 @@ static void add_part(struct buf *out, struct slice text)
 static enum status make_key(const struct request *request, const struct chat_request *chat,
                             const struct grammar_source *source, struct grammar_key *key)
 {
+    const struct tenant *tenant = request->caller.tenant;
     struct buf text;
 
     buf_init(&text, 0);
-    buf_add(&text, request->owner, sizeof request->owner);
+    add_part(&text, slice_of(tenant ? tenant->name : ""));
     buf_addf(&text, "%d %d %d %d %u ", source->start, source->content, source->calls,
              source->one_call, source->tools);
     if (source->content == GRAMMAR_CONTENT_SCHEMA) add_part(&text, chat->chat.response_format);

@@ -211,8 +211,9 @@ static void who_asks_for_nothing_gets_no_grammar(void **unused)
     }
 }
 
-static void the_same_is_compiled_once_for_each_owner(void **unused)
+static void the_same_is_compiled_once_for_each_tenant(void **unused)
 {
+    static const struct tenant tenant = { .name = "acme" };
     struct asked first, again, other;
     (void)unused;
     ask(&first, CHAT, CHAT_OF(TOOLS), PROMPT_IN_CONTENT);
@@ -225,7 +226,7 @@ static void the_same_is_compiled_once_for_each_owner(void **unused)
         PROMPT_IN_CONTENT);
     assert_ptr_not_equal(first.grammar, other.grammar);
     grammar_drop(other.grammar);
-    other.request.owner[0] = 1;
+    other.request.caller.tenant = &tenant;
     assert_int_equal(grammar_of_request(&first.request, &first.chat, PROMPT_IN_CONTENT,
                                         &other.grammar, &other.refused),
                      OK);
@@ -303,7 +304,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_answer_has_the_form_that_was_asked_for),
         cmocka_unit_test(who_asks_for_nothing_gets_no_grammar),
-        cmocka_unit_test(the_same_is_compiled_once_for_each_owner),
+        cmocka_unit_test(the_same_is_compiled_once_for_each_tenant),
         cmocka_unit_test(what_cannot_be_enforced_is_refused_by_name),
         cmocka_unit_test(an_answer_begun_in_another_form_is_refused),
     };
