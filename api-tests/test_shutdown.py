@@ -159,7 +159,7 @@ def test_a_wrong_start_is_exit_code_2_and_a_sentence(tmp_path):
     }
     for arguments, sentence in cases.items():
         done = subprocess.run([FATHOMD, "serve", "--model", MODEL, "--backend", "scripted",
-                               "--listen", "127.0.0.1:0", *arguments],
+                               "--listen", "127.0.0.1:0", "--allow-root", *arguments],
                               capture_output=True, text=True, cwd=ROOT, timeout=20)
         assert done.returncode == 2, (arguments, done.stderr)
         assert sentence in done.stderr, (arguments, done.stderr)

@@ -35,6 +35,7 @@ enum log_level_option {
     OPT_LOG_LEVEL_INFO,
     OPT_LOG_LEVEL_DEBUG
 };
+enum sandbox_option { OPT_SANDBOX_AUTO, OPT_SANDBOX_ON, OPT_SANDBOX_OFF };
 enum log_format_option { OPT_LOG_FORMAT_JSON, OPT_LOG_FORMAT_TEXT };
 
 enum option_source { FROM_DEFAULT, FROM_FILE, FROM_ENVIRONMENT, FROM_COMMAND_LINE };

@@ -13,10 +13,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include "config/clock.h"
 #include "config/hash.h"
@@ -29,7 +26,9 @@
 #include "server/listen.h"
 #include "server/loader.h"
 #include "server/notify.h"
+#include "server/privileges.h"
 #include "server/routes.h"
+#include "server/sandbox.h"
 #include "server/text_alias.h"
 #include "server/text_side.h"
 #include "server/tool_memory.h"
@@ -42,6 +41,7 @@
 
 struct daemon {
     struct options options;
+    struct sandbox sandbox;
     struct text_side text;
     struct listening listening;
     struct access_slot access;
@@ -191,6 +191,7 @@ static void on_loaded(void *context, uint32_t events)
     loop_unwatch(daemon->loop, daemon->loader_watch);
     enum status status = loader_close(daemon->loader, &daemon->service.engine, &err);
     daemon->loader = NULL;
+    if (status == OK) status = sandbox_seal(&daemon->sandbox, &err);
     if (status == OK) status = requests_begin(daemon->requests, &err);
     if (status == OK) return say_ready(daemon);
     log_say(OPT_LOG_LEVEL_ERROR, "model", "%s", err.text);
@@ -245,18 +246,11 @@ static enum status harden(struct daemon *daemon, struct err *err)
 {
     sigset_t set;
 
-    umask(077);
+    enum status status = privileges_check(&daemon->options, err);
+    if (status != OK) return status;
+    privileges_harden(daemon->options.allow_core);
     signal(SIGPIPE, SIG_IGN);
     signal(SIGUSR1, SIG_IGN);  // rotating logs is whoever reads stderr
-    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-    setrlimit(RLIMIT_CORE, &(struct rlimit){ 0, 0 });
-    struct rlimit files;
-    if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
-        files.rlim_cur = files.rlim_max;
-        setrlimit(RLIMIT_NOFILE, &files);
-    }
-    if (geteuid() == 0 && !daemon->options.allow_root)
-        log_say(OPT_LOG_LEVEL_WARN, "root", "running as root; a user of its own is safer");
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
@@ -327,7 +321,6 @@ static int serve(struct daemon *daemon)
 
     daemon->code = 2;
     if ((status = harden(daemon, &err)) != OK) goto say;
-    log_start();
     if ((status = cache_options_check(&daemon->options, &err)) != OK) goto say;
     if ((status = text_side_open(&daemon->text, &daemon->options, &err)) != OK) goto say;
     status = daemon->options.keys[0]
@@ -337,6 +330,8 @@ static int serve(struct daemon *daemon)
     if ((status = listen_open(daemon->options.listen, &daemon->listening, &err)) != OK)
         goto drop_access;
     if ((status = check_exposure(daemon, &err)) != OK) goto drop_access;
+    if ((status = sandbox_enter(&daemon->sandbox, &daemon->options, &err)) != OK) goto drop_access;
+    log_start();  // the first thread, and so inside
     if ((status = loop_open(&daemon->loop, &err)) != OK) goto drop_access;
     daemon->code = 1;
     if ((status = set_service(daemon)) != OK) goto close_loop;

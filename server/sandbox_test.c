@@ -1,0 +1,304 @@
+/* sandbox_test.c - what the whole of it leaves a process, seen from inside one. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "config/log.h"
+#include "server/landlock.h"
+#include "server/privileges.h"
+#include "server/sandbox.h"
+#include "server/syscall_filter.h"
+
+enum { PASSED = 42, PATH_ROOM = 200 };
+
+struct room {
+    char dir[PATH_ROOM / 4];
+    char path[PATH_ROOM];
+};
+
+static char *at(struct room *room, const char *name)
+{
+    snprintf(room->path, sizeof room->path, "%s/%s", room->dir, name);
+    return room->path;
+}
+
+static bool writes(const char *path)
+{
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd >= 0) close(fd);
+    return fd >= 0;
+}
+
+static bool reads(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) close(fd);
+    return fd >= 0;
+}
+
+/* DIR/model with weights that are a link to DIR/blobs/weights, DIR/keys/keys.json, DIR/other/file. */
+static int set_up(void **state)
+{
+    static const char *const folders[] = { "model", "blobs", "keys", "other" };
+    static const char *const files[] = { "model/config.json", "blobs/weights", "blobs/other",
+                                         "keys/keys.json", "other/file" };
+    struct room *room = calloc(1, sizeof *room);
+
+    strcpy(room->dir, "/tmp/fathom-sandbox-XXXXXX");
+    if (!mkdtemp(room->dir)) return -1;
+    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++)
+        if (mkdir(at(room, folders[i]), 0700) != 0) return -1;
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+        if (!writes(at(room, files[i]))) return -1;
+    if (symlink("../blobs/weights", at(room, "model/weights")) != 0) return -1;
+    *state = room;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct room *room = *state;
+    char command[PATH_ROOM];
+
+    snprintf(command, sizeof command, "rm -rf %s", room->dir);
+    int failed = system(command);
+    free(room);
+    return failed;
+}
+
+static void load(struct options *options, struct room *room, const char *sandbox)
+{
+    static char model[PATH_ROOM], keys[PATH_ROOM], cache[PATH_ROOM];
+    char *arguments[] = { "fathomd",     "--model", model,       "--keys",        keys,
+                          "--cache-dir", cache,     "--sandbox", (char *)sandbox, NULL };
+    struct err err;
+
+    strcpy(model, at(room, "model"));
+    strcpy(keys, at(room, "keys/keys.json"));
+    strcpy(cache, at(room, "cache"));
+    must(options_load(9, arguments, options, &err) == OK);
+}
+
+/* The exit status of a process that does `what`. */
+static int apart(struct room *room, int (*what)(struct room *room))
+{
+    int status = 0;
+
+    fflush(stdout);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        log_open(OPT_LOG_LEVEL_ERROR, OPT_LOG_FORMAT_TEXT, STDERR_FILENO);
+        _exit(what(room));
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+/* ---- rights */
+
+static int lose_rights(struct room *room)
+{
+    struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+    struct __user_cap_data_struct have[_LINUX_CAPABILITY_U32S_3];
+    struct rlimit core;
+    struct err err;
+    bool root = geteuid() == 0;
+    (void)room;
+
+    privileges_harden(false);
+    if (privileges_drop(&err) != OK) return 1;
+    if (prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1) return 2;
+    if (!privileges_is_watched() && prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) != 0) return 3;
+    if (getrlimit(RLIMIT_CORE, &core) != 0 || core.rlim_max != 0) return 4;
+    if (umask(0) != 077) return 5;
+    memset(have, 0xff, sizeof have);
+    if (syscall(SYS_capget, &header, have) != 0) return 6;
+    for (int i = 0; i < _LINUX_CAPABILITY_U32S_3; i++)
+        if (have[i].effective || have[i].permitted || have[i].inheritable) return 7;
+    for (unsigned long cap = 0; root && prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++)
+        if (prctl(PR_CAPBSET_READ, cap, 0, 0, 0) != 0) return 8;
+    return PASSED;
+}
+
+static int keep_cores(struct room *room)
+{
+    struct rlimit core, before;
+    (void)room;
+
+    getrlimit(RLIMIT_CORE, &before);
+    privileges_harden(true);
+    if (prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) != 1) return 1;
+    if (getrlimit(RLIMIT_CORE, &core) != 0 || core.rlim_cur != before.rlim_max) return 2;
+    return PASSED;
+}
+
+static void no_capability_no_core_and_no_look_inside_are_left(void **state)
+{
+    assert_int_equal(apart(*state, lose_rights), PASSED);
+}
+
+static void allow_core_leaves_cores(void **state)
+{
+    assert_int_equal(apart(*state, keep_cores), PASSED);
+}
+
+static void root_is_refused_unless_allowed(void **state)
+{
+    struct options options = { 0 };
+    struct err err = { "" };
+    (void)state;
+
+    if (geteuid() != 0) {
+        assert_int_equal(privileges_check(&options, &err), OK);
+        return;
+    }
+    assert_int_equal(privileges_check(&options, &err), BAD_INPUT);
+    assert_non_null(strstr(err.text, "--allow-root"));
+    options.allow_root = true;
+    assert_int_equal(privileges_check(&options, &err), OK);
+}
+
+/* ---- the whole */
+
+static bool whole(void)
+{
+    const char *why = "";
+
+    if (landlock_version(&why) && syscall_filter_possible(&why)) return true;
+    printf("skipped: %s\n", why);
+    return false;
+}
+
+static int be_shut_in(struct room *room)
+{
+    struct options options;
+    struct sandbox sandbox;
+    struct err err;
+
+    load(&options, room, "on");
+    privileges_harden(false);
+    if (sandbox_enter(&sandbox, &options, &err) != OK) return 1;
+    if (!reads(at(room, "model/config.json"))) return 2;
+    if (!reads(at(room, "model/weights"))) return 3;  // by the link
+    if (reads(at(room, "blobs/other"))) return 4;
+    if (writes(at(room, "model/new"))) return 5;
+    if (!reads(at(room, "keys/keys.json")) || writes(at(room, "keys/keys.json"))) return 6;
+    if (!writes(at(room, "cache/super.a"))) return 7;  // its folder was made
+    if (reads(at(room, "other/file")) || reads("/etc/passwd")) return 8;
+    if (!reads("/proc/self/status") || reads("/proc/1/status")) return 9;
+    if (sandbox_seal(&sandbox, &err) != OK) return 10;
+    if (prctl(PR_GET_SECCOMP, 0, 0, 0, 0) != 2) return 11;
+    return reads(at(room, "model/weights")) ? PASSED : 12;
+}
+
+/* From outside the keys are replaced as a careful editor does; inside the new ones are read. */
+static int read_what_was_replaced(struct room *room)
+{
+    struct options options;
+    struct sandbox sandbox;
+    struct err err;
+    int go[2], done[2];
+    char byte, fresh[PATH_ROOM];
+
+    if (pipe(go) != 0 || pipe(done) != 0) return 1;
+    pid_t pid = fork();
+    if (pid == 0) {  // outside
+        strcpy(fresh, at(room, "keys/keys.json.new"));
+        bool good = read(go[0], &byte, 1) == 1 && writes(fresh) &&
+                    rename(fresh, at(room, "keys/keys.json")) == 0 && write(done[1], "", 1) == 1;
+        _exit(good ? 0 : 1);
+    }
+    load(&options, room, "on");
+    privileges_harden(false);
+    if (sandbox_enter(&sandbox, &options, &err) != OK || sandbox_seal(&sandbox, &err) != OK)
+        return 2;
+    if (write(go[1], "", 1) != 1 || read(done[0], &byte, 1) != 1) return 3;
+    waitpid(pid, NULL, 0);
+    return reads(at(room, "keys/keys.json")) ? PASSED : 4;
+}
+
+static void *idle(void *context)
+{
+    pause();
+    return context;
+}
+
+static int be_late(struct room *room)
+{
+    struct options options;
+    struct sandbox sandbox;
+    struct err err = { "" };
+    pthread_t thread;
+
+    load(&options, room, "on");
+    if (pthread_create(&thread, NULL, idle, NULL) != 0) return 1;
+    if (sandbox_enter(&sandbox, &options, &err) != BAD_INPUT) return 2;
+    return strstr(err.text, "a thread runs already") ? PASSED : 3;
+}
+
+static int be_free(struct room *room)
+{
+    struct options options;
+    struct sandbox sandbox;
+    struct err err;
+
+    load(&options, room, "off");
+    if (sandbox_enter(&sandbox, &options, &err) != OK || sandbox_seal(&sandbox, &err) != OK)
+        return 1;
+    if (prctl(PR_GET_SECCOMP, 0, 0, 0, 0) != 0) return 2;
+    return reads(at(room, "other/file")) ? PASSED : 3;
+}
+
+static void what_options_name_is_there_and_nothing_else(void **state)
+{
+    if (!whole()) skip();
+    assert_int_equal(apart(*state, be_shut_in), PASSED);
+}
+
+static void a_replaced_key_file_is_read(void **state)
+{
+    if (!whole()) skip();
+    assert_int_equal(apart(*state, read_what_was_replaced), PASSED);
+}
+
+static void on_refuses_to_leave_a_thread_outside(void **state)
+{
+    if (!whole()) skip();
+    assert_int_equal(apart(*state, be_late), PASSED);
+}
+
+static void off_leaves_everything(void **state)
+{
+    assert_int_equal(apart(*state, be_free), PASSED);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(no_capability_no_core_and_no_look_inside_are_left),
+        TEST(allow_core_leaves_cores),
+        TEST(root_is_refused_unless_allowed),
+        TEST(what_options_name_is_there_and_nothing_else),
+        TEST(a_replaced_key_file_is_read),
+        TEST(on_refuses_to_leave_a_thread_outside),
+        TEST(off_leaves_everything),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
