@@ -99,6 +99,15 @@ CHECKED enum status options_read(const struct options_input *input, struct optio
                                  struct err *err);
 void options_release(struct options *options);
 
+/* What a reload may change while the daemon runs. */
+bool option_is_live(enum option_id id);
+bool option_differs(const struct options *a, const struct options *b, enum option_id id);
+
+/* Gives `to` the value of `from`, which gets the old one: release both as ever. */
+void option_exchange(struct options *to, struct options *from, enum option_id id);
+
+void option_add_title(enum option_id id, struct buf *out);  // "log-level"
+
 /* The table for people. The first three need no loaded options. */
 void options_add_help(struct buf *out);                                   // --help
 void options_add_markdown(struct buf *out);                               // docs/OPTIONS.md

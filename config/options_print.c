@@ -78,7 +78,9 @@ void options_add_markdown(struct buf *out)
              "h. What is\n"
              "wrong or unknown stops the daemon at its start (exit code 2) with a sentence that "
              "says where.\n"
-             "`fathomd --print-config` shows every value and where it comes from.\n");
+             "`fathomd --print-config` shows every value and where it comes from.\n"
+             "Those marked *reload* follow a SIGHUP or `fathomctl reload`; the others want a "
+             "restart.\n");
     for (size_t i = 0; i < LINE_COUNT; i++) {
         if (lines[i].group) {
             buf_addf(out,
@@ -102,6 +104,7 @@ void options_add_markdown(struct buf *out)
         buf_release(&wanted);
         buf_add_string(out, " | ");
         add_cell(out, row->help);
+        if (option_is_live(lines[i].id)) buf_add_string(out, "; *reload*");
         buf_add_string(out, " |\n");
     }
 }

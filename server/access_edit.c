@@ -438,3 +438,16 @@ void access_list(const struct access *access, int64_t unix_s, bool json, struct 
         (json ? list_json : list_line)(key, state_of(key, unix_s), out);
     }
 }
+
+bool access_expiry_read(const char *text, int64_t now, int64_t *unix_s)
+{
+    char unit = 0, more = 0;
+    int count = 0;
+
+    if (access_time_read(slice_of(text), unix_s)) return *unix_s > now;
+    if (sscanf(text, "%d%c%c", &count, &unit, &more) != 2 || count < 1 || count > 1000000)
+        return false;
+    if (unit != 'd' && unit != 'h') return false;
+    *unix_s = now + (int64_t)count * (unit == 'd' ? 86400 : 3600);
+    return true;
+}

@@ -35,6 +35,9 @@ CHECKED enum status access_edit_revoke(const char *path, const char *id, struct 
 /* Every key, without what it is checked by: lines for people, or a JSON object a line. unix_s is now. */
 void access_list(const struct access *access, int64_t unix_s, bool json, struct buf *out);
 
+/* "90d", "12h", "2027-01-31" or "2027-01-31T12:00:00Z", and later than now; false: something else. */
+bool access_expiry_read(const char *text, int64_t now, int64_t *unix_s);
+
 /* "api,metrics"; false: another word. And back. */
 bool access_scopes_read(struct slice text, unsigned *scopes);
 void access_scopes_write(unsigned scopes, char text[24]);

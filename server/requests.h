@@ -54,6 +54,7 @@ CHECKED enum status requests_begin(struct requests *requests, struct err *err);
 
 void requests_set_door(struct requests *requests, enum requests_door door);
 enum requests_door requests_door(const struct requests *requests);
+const char *requests_door_word(enum requests_door door);
 
 /* A new request, READING, with its number; NULL: no memory. End it with requests_leave. */
 struct request *requests_take(struct requests *requests);

@@ -4,6 +4,15 @@
 #include "server/requests_parts.h"
 #include "server/requests_look.h"
 
+const char *requests_door_word(enum requests_door door)
+{
+    static const char *const words[] = {
+        [DOOR_LOADING] = "loading", [DOOR_OPEN] = "open",         [DOOR_CLOSED] = "drained",
+        [DOOR_LEAVING] = "leaving", [DOOR_DRAINING] = "draining", [DOOR_FAILED] = "failed",
+    };
+    return words[door];
+}
+
 /* Work that goes through the engine; what is answered at once is over before anybody could look. */
 static bool is_work(const struct track *track)
 {
@@ -35,8 +44,8 @@ static struct request_look look_at(const struct track *track)
         .number = request->number,
         .id = request->id,
         .route = request->route,
-        .tenant = "",
-        .key = "",
+        .tenant = request->caller.tenant ? request->caller.tenant->name : "",
+        .key = request->caller.key ? request->caller.key->id : "",
         .model = ours ? request->model : "",
         .stage = stage_word(track),
         .age_ns = loop_now_ns(track->owner->setup.loop) - request->arrived_ns,
@@ -63,6 +72,8 @@ static bool is_chosen(const struct track *track, const struct requests_choice *c
     const struct request *request = &track->request;
 
     if (choice->id) return strcmp(request->id, choice->id) == 0;
+    if (choice->key)
+        return request->caller.key && strcmp(request->caller.key->id, choice->key) == 0;
     return choice->number && request->number == choice->number;
 }
 

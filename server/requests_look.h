@@ -26,6 +26,7 @@ void requests_each(const struct requests *requests,
 /* Whom to cancel: the first field that is set decides. */
 struct requests_choice {
     const char *id;   // every request of this id
+    const char *key;  // every request that was let in by this key, by its id
     uint64_t number;  // this one
 };
 

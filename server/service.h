@@ -15,6 +15,7 @@ struct options;        // config/options.h
 struct prompt_format;  // engine/text/prompt.h: dialect and policy
 struct tokenizer;      // engine/text/tokenizer.h
 struct requests;       // server/requests.h
+struct admin;          // server/admin.h
 struct text_alias;     // server/text_alias.h
 struct tool_memory;    // server/tool_memory.h
 struct vocab;          // engine/text/vocab.h
@@ -28,6 +29,7 @@ struct load_progress {
 struct service {
     const struct options *options;
     struct requests *requests;  // the loop thread's
+    struct admin *admin;        // likewise; NULL: no socket for the operator
     struct load_progress *loading;
     struct engine *engine;                // the loop thread's
     const struct tokenizer *tokenizer;    // any thread

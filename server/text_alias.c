@@ -151,6 +151,13 @@ bool text_alias_find(struct text_alias *alias, const struct alias_place *place, 
     return entry != NULL;
 }
 
+void text_alias_flush(struct text_alias *alias)
+{
+    pthread_mutex_lock(&alias->lock);
+    while (alias->oldest) drop(alias, alias->oldest);
+    pthread_mutex_unlock(&alias->lock);
+}
+
 void text_alias_stats(struct text_alias *alias, struct text_alias_stats *stats)
 {
     pthread_mutex_lock(&alias->lock);

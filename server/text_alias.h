@@ -44,6 +44,9 @@ void text_alias_keep(struct text_alias *alias, const struct alias_place *place, 
 bool text_alias_find(struct text_alias *alias, const struct alias_place *place,
                      struct id_list *out);
 
+/* Forgets everything. */
+void text_alias_flush(struct text_alias *alias);
+
 struct text_alias_stats {
     uint64_t entries, bytes, found, missed, dropped;
 };

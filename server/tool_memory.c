@@ -85,6 +85,7 @@ static void drop_oldest(struct tool_memory *memory)
     else memory->newest = NULL;
     memory->stats.blocks--;
     memory->stats.bytes -= block->bytes;
+    explicit_bzero(block, block->bytes);
     free(block);
 }
 
@@ -184,6 +185,13 @@ bool tool_memory_find(struct tool_memory *memory, uint64_t tenant, const struct 
     }
     pthread_mutex_unlock(&memory->lock);
     return found;
+}
+
+void tool_memory_flush(struct tool_memory *memory)
+{
+    pthread_mutex_lock(&memory->lock);
+    while (memory->oldest) drop_oldest(memory);
+    pthread_mutex_unlock(&memory->lock);
 }
 
 void tool_memory_stats(struct tool_memory *memory, struct tool_memory_stats *stats)

@@ -32,6 +32,9 @@ void tool_memory_keep(struct tool_memory *memory, uint64_t tenant, const struct 
 bool tool_memory_find(struct tool_memory *memory, uint64_t tenant, const struct slice *id,
                       uint32_t count, struct buf *out);
 
+/* Forgets everything. */
+void tool_memory_flush(struct tool_memory *memory);
+
 struct tool_memory_stats {
     uint64_t blocks, bytes, kept, found, missed, dropped;
 };

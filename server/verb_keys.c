@@ -7,7 +7,6 @@
 #include <time.h>
 #include <unistd.h>
 #include "server/access_edit.h"
-#include "server/access_parts.h"
 #include "server/verbs.h"
 
 #define TRIES 100
@@ -27,19 +26,6 @@ struct wanted {
     const char *file, *tenant, *scopes, *expires, *id;
     bool json;
 };
-
-static bool read_expiry(const char *text, int64_t now, int64_t *unix_s)
-{
-    char unit = 0, more = 0;
-    int count = 0;
-
-    if (access_time_read(slice_of(text), unix_s)) return *unix_s > now;
-    if (sscanf(text, "%d%c%c", &count, &unit, &more) != 2 || count < 1 || count > 1000000)
-        return false;
-    if (unit != 'd' && unit != 'h') return false;
-    *unix_s = now + (int64_t)count * (unit == 'd' ? 86400 : 3600);
-    return true;
-}
 
 static int told(enum status status, const struct err *err)
 {
@@ -75,7 +61,8 @@ static int make(const struct wanted *wanted)
                 wanted->scopes);
         return 2;
     }
-    if (wanted->expires && !read_expiry(wanted->expires, (int64_t)time(NULL), &wish.expires)) {
+    if (wanted->expires &&
+        !access_expiry_read(wanted->expires, (int64_t)time(NULL), &wish.expires)) {
         fprintf(stderr,
                 "fathomd keys: --expires: found \"%s\", wanted such as 90d, 12h or 2027-01-31, and "
                 "to come\n",

@@ -19,6 +19,7 @@
 #include "config/hash.h"
 #include "config/log.h"
 #include "server/access.h"
+#include "server/admin.h"
 #include "server/cache_report.h"
 #include "server/cache_options.h"
 #include "server/grammars.h"
@@ -50,6 +51,8 @@ struct daemon {
     struct service service;
     struct requests *requests;
     struct http *http;
+    struct reload reload;
+    struct admin *admin;    // NULL: no socket for the operator
     struct loader *loader;  // NULL once it is done
     int signal_fd;
     uint64_t signal_watch, loader_watch;
@@ -91,9 +94,22 @@ static void begin_to_stop(struct daemon *daemon, bool at_once)
 {
     notify("STOPPING=1");
     if (!daemon->service.engine) return loop_stop(daemon->loop);  // nothing runs yet
+    next_tick(daemon, 0);
+    if (requests_door(daemon->requests) == DOOR_CLOSED) return drain(daemon);  // balancers know
     requests_set_door(daemon->requests, DOOR_LEAVING);
     daemon->phase_ns = loop_now_ns(daemon->loop) + (at_once ? 0 : daemon->options.drain_delay_ns);
-    next_tick(daemon, 0);
+}
+
+/* What is wrong is in the log, and what was right before stays. */
+static void reload(struct daemon *daemon)
+{
+    struct err err;
+    struct buf told;
+
+    buf_init(&told, 0);
+    enum status status = reload_run(&daemon->reload, &told, &err);
+    buf_release(&told);
+    if (status == OK) notify("STATUS=the configuration was read again");
 }
 
 static void on_signal(void *context, uint32_t events)
@@ -104,7 +120,7 @@ static void on_signal(void *context, uint32_t events)
 
     if (read(daemon->signal_fd, &info, sizeof info) != sizeof info) return;
     log_say(OPT_LOG_LEVEL_INFO, "signal", "%s", strsignal((int)info.ssi_signo));
-    if (info.ssi_signo == SIGHUP) return;  // nothing is reread yet
+    if (info.ssi_signo == SIGHUP) return reload(daemon);
     if (daemon->signals++ == 0) return begin_to_stop(daemon, info.ssi_signo == SIGINT);
     if (requests_door(daemon->requests) == DOOR_LEAVING) drain(daemon);
     if (!daemon->cut) cut(daemon);
@@ -260,16 +276,6 @@ static enum status harden(struct daemon *daemon, struct err *err)
     return daemon->signal_fd < 0 ? fail(err, IO_FAILED, "signalfd: %s", strerror(errno)) : OK;
 }
 
-/* Everybody on the network could use the machine: that takes a word of the operator's. */
-static enum status check_exposure(const struct daemon *daemon, struct err *err)
-{
-    if (daemon->listening.loopback || daemon->options.keys[0] || daemon->options.insecure) return OK;
-    return fail(err, BAD_INPUT,
-                "listen: %s can be reached from other machines and no keys are set; wanted --keys "
-                "FILE, or --insecure",
-                daemon->options.listen);
-}
-
 static enum status start_loading(struct daemon *daemon, struct err *err)
 {
     struct loader_setup setup = { .options = &daemon->options,
@@ -281,6 +287,24 @@ static enum status start_loading(struct daemon *daemon, struct err *err)
     if (status != OK) return status;
     return loop_watch(daemon->loop, loader_event_fd(daemon->loader), EPOLLIN, on_loaded, daemon,
                       &daemon->loader_watch);
+}
+
+static enum status start_admin(struct daemon *daemon, struct err *err)
+{
+    struct admin_setup setup = { .path = daemon->options.admin_socket,
+                                 .loop = daemon->loop,
+                                 .requests = daemon->requests,
+                                 .service = &daemon->service,
+                                 .reload = &daemon->reload,
+                                 .access = &daemon->access };
+
+    daemon->reload.options = &daemon->options;
+    daemon->reload.access = &daemon->access;
+    daemon->reload.loopback = daemon->listening.loopback;
+    if (!setup.path[0]) return OK;
+    enum status status = admin_open(&setup, &daemon->admin, err);
+    daemon->service.admin = daemon->admin;
+    return status;
 }
 
 static enum status start_front(struct daemon *daemon, struct err *err)
@@ -297,13 +321,15 @@ static enum status start_front(struct daemon *daemon, struct err *err)
                                .access = &daemon->access,
                                .listen_fd = daemon->listening.fd,
                                .loopback = daemon->listening.loopback };
-    return http_open(&http, &daemon->http, err);
+    if ((status = http_open(&http, &daemon->http, err)) != OK) return status;
+    return start_admin(daemon, err);
 }
 
 static void stop(struct daemon *daemon)
 {
     loop_timer_clear(daemon->loop, &daemon->tick);
     http_close(daemon->http);
+    admin_close(daemon->admin);
     requests_close(daemon->requests);
     if (daemon->loader) {
         /* Still loading: nobody was served and nothing is held, so there is nothing to wait for. */
@@ -323,13 +349,13 @@ static int serve(struct daemon *daemon)
     if ((status = harden(daemon, &err)) != OK) goto say;
     if ((status = cache_options_check(&daemon->options, &err)) != OK) goto say;
     if ((status = text_side_open(&daemon->text, &daemon->options, &err)) != OK) goto say;
-    status = daemon->options.keys[0]
-                 ? access_open(daemon->options.keys, &daemon->access.now, &err)
-                 : access_open_to_all(&daemon->access.now, &err);
+    status = daemon->options.keys[0] ? access_open(daemon->options.keys, &daemon->access.now, &err)
+                                     : access_open_to_all(&daemon->access.now, &err);
     if (status != OK) goto release_text;
     if ((status = listen_open(daemon->options.listen, &daemon->listening, &err)) != OK)
         goto drop_access;
-    if ((status = check_exposure(daemon, &err)) != OK) goto drop_access;
+    if ((status = reload_check_exposure(&daemon->options, daemon->listening.loopback, &err)) != OK)
+        goto drop_access;
     if ((status = sandbox_enter(&daemon->sandbox, &daemon->options, &err)) != OK) goto drop_access;
     log_start();  // the first thread, and so inside
     if ((status = loop_open(&daemon->loop, &err)) != OK) goto drop_access;
@@ -417,6 +443,7 @@ int verb_serve(int argc, char **argv)
 
     if (!daemon) return 1;
     daemon->started_ns = now_ns();
+    daemon->reload = (struct reload){ .argc = argc, .argv = argv };
     if (options_load(argc, argv, &daemon->options, &err) != OK) {
         fprintf(stderr, "fathomd: %s\nTry `fathomd --help`.\n", err.text);
         free(daemon);
