@@ -56,11 +56,31 @@ static enum status bind_address(const char *address, int *fd, struct err *err)
     return OK;
 }
 
-static bool passed_by_systemd(void)
+/* How many descriptors systemd passed to this very process. */
+static long passed_by_systemd(void)
 {
     const char *pid = getenv("LISTEN_PID"), *count = getenv("LISTEN_FDS");
 
-    return pid && count && atol(pid) == (long)getpid() && atol(count) >= 1;
+    return pid && count && atol(pid) == (long)getpid() ? atol(count) : 0;
+}
+
+static enum status take_passed(long count, int fd, struct err *err)
+{
+    int listens = 0;
+    socklen_t size = sizeof listens;
+
+    if (count > 1)
+        return fail(err, BAD_INPUT, "listen: found LISTEN_FDS=%ld, wanted one socket alone", count);
+    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) != 0 || !listens)
+        return fail(err, BAD_INPUT,
+                    "listen: LISTEN_FDS passed something else as descriptor %d, wanted a listening "
+                    "stream socket",
+                    fd);
+    int flags = fcntl(fd, F_GETFL);
+    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0 ||
+        fcntl(fd, F_SETFD, FD_CLOEXEC) != 0)
+        return fail(err, IO_FAILED, "listen: descriptor %d: %s", fd, strerror(errno));
+    return OK;
 }
 
 /* Reads back what the socket is bound to: port 0 has become a number by now. */
@@ -90,14 +110,11 @@ static void describe(struct listening *listening)
 
 enum status listen_open(const char *address, struct listening *listening, struct err *err)
 {
+    long passed = passed_by_systemd();
+
     *listening = (struct listening){ .fd = FIRST_PASSED_FD };
-    if (passed_by_systemd()) {
-        if (fcntl(listening->fd, F_SETFL, O_NONBLOCK))
-            return fail(err, IO_FAILED, "listen: LISTEN_FDS passed no descriptor 3");
-    } else {
-        enum status status = bind_address(address, &listening->fd, err);
-        if (status != OK) return status;
-    }
-    describe(listening);
-    return OK;
+    enum status status = passed > 0 ? take_passed(passed, FIRST_PASSED_FD, err)
+                                    : bind_address(address, &listening->fd, err);
+    if (status == OK) describe(listening);
+    return status;
 }

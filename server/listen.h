@@ -11,8 +11,9 @@ struct listening {
     char url[80];   // http://127.0.0.1:8000
 };
 
-/* Binds `address` ("127.0.0.1:8000", "[::1]:0", "localhost:8000"), or takes the first descriptor
- * that systemd passed (LISTEN_FDS). BAD_INPUT, IO_FAILED: err names the address. */
+/* Binds `address` ("127.0.0.1:8000", "[::1]:0", "localhost:8000"), or takes the one listening socket
+ * that systemd passed (LISTEN_FDS), whatever the address says. BAD_INPUT, IO_FAILED: err names
+ * what was found. */
 CHECKED enum status listen_open(const char *address, struct listening *listening, struct err *err);
 
 #endif
