@@ -12,8 +12,10 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "config/log.h"
@@ -52,7 +54,7 @@ static bool reads(const char *path)
 /* DIR/model with weights that are a link to DIR/blobs/weights, DIR/keys/keys.json, DIR/other/file. */
 static int set_up(void **state)
 {
-    static const char *const folders[] = { "model", "blobs", "keys", "other" };
+    static const char *const folders[] = { "model", "blobs", "keys", "other", "run" };
     static const char *const files[] = { "model/config.json", "blobs/weights", "blobs/other",
                                          "keys/keys.json", "other/file" };
     struct room *room = calloc(1, sizeof *room);
@@ -232,6 +234,32 @@ static int read_what_was_replaced(struct room *room)
     return reads(at(room, "keys/keys.json")) ? PASSED : 4;
 }
 
+/* With a socket of the operator's, who makes and revokes keys by it. */
+static int be_operated(struct room *room)
+{
+    struct options options;
+    struct sandbox sandbox;
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    struct err err;
+    char fresh[PATH_ROOM], path[PATH_ROOM];
+
+    load(&options, room, "on");
+    strcpy(path, at(room, "run/admin"));
+    options.admin_socket = path;
+    privileges_harden(false);
+    if (sandbox_enter(&sandbox, &options, &err) != OK) return 1;
+    snprintf(address.sun_path, sizeof address.sun_path, "%.*s.new",
+             (int)sizeof address.sun_path - 8, path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (bind(fd, (struct sockaddr *)&address, sizeof address) != 0) return 2;
+    if (rename(address.sun_path, path) != 0) return 3;
+    if (sandbox_seal(&sandbox, &err) != OK) return 4;
+    strcpy(fresh, at(room, "keys/keys.json.new"));
+    if (!writes(fresh) || rename(fresh, at(room, "keys/keys.json")) != 0) return 5;
+    if (writes(at(room, "run/file")) || writes(at(room, "model/file"))) return 6;
+    return unlink(path) == 0 ? PASSED : 7;
+}
+
 static void *idle(void *context)
 {
     pause();
@@ -276,6 +304,12 @@ static void a_replaced_key_file_is_read(void **state)
     assert_int_equal(apart(*state, read_what_was_replaced), PASSED);
 }
 
+static void an_operator_changes_keys(void **state)
+{
+    if (!whole()) skip();
+    assert_int_equal(apart(*state, be_operated), PASSED);
+}
+
 static void on_refuses_to_leave_a_thread_outside(void **state)
 {
     if (!whole()) skip();
@@ -297,6 +331,7 @@ int main(void)
         TEST(root_is_refused_unless_allowed),
         TEST(what_options_name_is_there_and_nothing_else),
         TEST(a_replaced_key_file_is_read),
+        TEST(an_operator_changes_keys),
         TEST(on_refuses_to_leave_a_thread_outside),
         TEST(off_leaves_everything),
     };
