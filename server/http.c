@@ -21,7 +21,7 @@
 #include "server/listen_unix.h"
 
 #define SEND_BUFFER_BYTES (32 << 10)  // of the kernel, so that a stopped reader holds little
-#define STREAM_BLOCK_BYTES 1024       // used for HTTP/1.0 alone: chunks are built in the pool
+#define STREAM_BLOCK_BYTES 256        // used for HTTP/1.0 alone: chunks are built in the pool
 #define LINGER_NS (2 * NS_PER_S)
 #define DISCARD_MOST_BYTES                                                                         \
     (64 << 10)                // a refused body of this size is read, and the connection kept
