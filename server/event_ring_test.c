@@ -16,18 +16,24 @@ static void order_is_kept_over_a_random_walk(void **unused)
         seed = seed * 1664525 + 1013904223;
         bool push = (seed >> 20) % 100 < (i < 10000 ? 60u : 40u);
         if (push) {
+            event = (struct event){ .kind = EVENT_TOKENS, .count = 1 };
             event.token[0] = pushed;
-            event.logprob = malloc(8);
+            if (pushed % 5 == 0) event.logprob = malloc(8);
+            if (pushed % 11 == 0) event.kind = EVENT_END;
+            if (pushed % 3 == 0) event.token[event.count++] = (uint32_t)i;
             assert_true(event_ring_push(&ring, pushed % 7, &event));
             pushed++;
         } else if (event_ring_take(&ring, &job, &event)) {
             assert_int_equal(event.token[0], taken);
+            assert_int_equal(event.kind, taken % 11 ? EVENT_TOKENS : EVENT_END);
+            assert_int_equal(event.count, taken % 3 ? 1 : 2);
+            assert_true(!event.logprob == (taken % 5 != 0));
             assert_int_equal(job, taken % 7);
             free(event.logprob);
             taken++;
         }
         assert_int_equal(ring.count, pushed - taken);
-        if (ring.count == 0) assert_null(ring.slot);
+        if (ring.count == 0) assert_null(ring.bytes);
     }
     event_ring_release(&ring);  // the leak checker judges
 }
@@ -35,7 +41,7 @@ static void order_is_kept_over_a_random_walk(void **unused)
 static void a_full_ring_refuses_and_keeps_what_it_has(void **unused)
 {
     struct event_ring ring = { 0 };
-    struct event event = { 0 };
+    struct event event = { .kind = EVENT_TOKENS, .count = 1 };
     uint32_t job;
     (void)unused;
 

@@ -20,7 +20,8 @@
 #include "server/http_look.h"
 #include "server/listen_unix.h"
 
-#define SEND_BUFFER_BYTES (32 << 10)  // of the kernel, so that a stopped reader holds little
+#define SEND_BUFFER_BYTES (32 << 10)  // of the kernel
+#define STREAM_SEND_BYTES (8 << 10)   // for each choice of a stream: a stopped reader holds little
 #define STREAM_BLOCK_BYTES 256        // used for HTTP/1.0 alone: chunks are built in the pool
 #define LINGER_NS (2 * NS_PER_S)
 #define DISCARD_MOST_BYTES                                                                         \
@@ -77,11 +78,16 @@ static void set_timer(struct exchange *x, uint64_t after_ns)
     if (loop_timer_set(x->http->setup.loop, &x->timer, due_ns) != OK) shutdown(x->fd, SHUT_RDWR);
 }
 
+static void set_send_buffer(int fd, int bytes)
+{
+    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
+}
+
 static void set_socket(int fd)
 {
-    int send_bytes = SEND_BUFFER_BYTES, lost_ms = 30000, on = 1;
+    int lost_ms = 30000, on = 1;
 
-    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &send_bytes, sizeof send_bytes);
+    set_send_buffer(fd, SEND_BUFFER_BYTES);
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
     setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &lost_ms, sizeof lost_ms);
 }
@@ -351,6 +357,8 @@ static enum MHD_Result queue_response(struct exchange *x)
         response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK_BYTES,
                                                      read_stream, x, NULL);
         if (!request->content_type) request->content_type = "text/event-stream";
+        uint32_t choices = request->job_count ? request->job_count : 1, most = 32;
+        set_send_buffer(x->fd, STREAM_SEND_BYTES * (int)(choices < most ? choices : most));
     } else {
         if (request->out.status != OK)
             request_refuse(request, REFUSE_INTERNAL, NULL, "the answer did not fit into memory");
