@@ -72,6 +72,9 @@ void headers_take(struct headers *headers, struct slice name, struct slice value
             fault(headers, "Transfer-Encoding is not chunked, which alone is served");
     } else if (same_name(name, "host")) {
         headers->hosts++;
+    } else if (same_name(name, "traceparent")) {
+        headers->traceparents++;
+        headers->traceparent = value;
     } else if (same_name(name, "expect")) {
         headers->expect_continue = same_name(value, "100-continue");
     } else {

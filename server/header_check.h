@@ -14,7 +14,10 @@ struct headers {
     uint32_t content_lengths, transfer_encodings, hosts;
     uint64_t content_length;  // bytes
     bool expect_continue;
-    struct slice content_type, request_id, key, origin, timeout, if_none_match;  // data NULL = absent
+    struct slice content_type, request_id, key, origin, timeout,
+        if_none_match;  // data NULL = absent
+    struct slice traceparent;
+    uint32_t traceparents;  // several are as good as none
 };
 
 /* Takes one header field, in any order. The slices must live as long as `headers` is used. */

@@ -516,6 +516,7 @@ static enum MHD_Result first_look(struct exchange *x, const char *method, const 
     MHD_get_connection_values_n(x->connection, MHD_HEADER_KIND, take_field, &headers);
     headers_finish(&headers, version);
     set_request_id(x, headers.request_id);
+    if (headers.traceparents == 1) traceparent_read(headers.traceparent, &request->trace);
     set_origin(x, headers.origin);
     if (headers.fault) reject(x, REFUSE_BAD_REQUEST, METRIC_reject_header, headers.fault);
     else look(x, method, path, &headers);

@@ -6,6 +6,7 @@
 #include "config/metrics.h"
 #include "config/options.h"
 #include "server/cache_tenant.h"
+#include "server/request_log.h"
 
 static pthread_key_t scratch_key;
 static pthread_once_t scratch_once = PTHREAD_ONCE_INIT;
@@ -269,6 +270,16 @@ static enum status check_room(const struct service *service, const struct jobs_s
     return OK;
 }
 
+/* Whom a tenant asks for, in records: the same from day to day, and another for each tenant. */
+static uint64_t user_of(const struct request *request, const struct sampling_request *sampling)
+{
+    static const uint8_t nobody[sizeof sampling->user];
+    struct slice tenant = slice_of(request_tenant_name(request));
+
+    if (memcmp(sampling->user, nobody, sizeof nobody) == 0) return 0;
+    return hash64(sampling->user, sizeof sampling->user, hash64(tenant.data, tenant.size, 0));
+}
+
 enum status jobs_make(struct request *request, const struct jobs_setup *setup,
                       struct refused *refused)
 {
@@ -295,5 +306,6 @@ enum status jobs_make(struct request *request, const struct jobs_setup *setup,
     request->job_count = count;
     request->fork_each = setup->prompt_logprobs ? 1 : setup->choices;
     request->prompt_tokens = tokens;
+    request->user = user_of(request, setup->sampling);
     return OK;
 }

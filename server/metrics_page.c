@@ -8,6 +8,7 @@
 #include "server/service.h"
 #include "server/text_alias.h"
 #include "server/tool_memory.h"
+#include "server/usage_log.h"
 
 /* What the engine counts for itself is taken over at each scrape: levels as they are, counts by what
  * they grew. */
@@ -18,17 +19,13 @@ static void take_engine_stats(const struct service *service)
 
     if (!service->engine) return;
     engine_stats(service->engine, &stats);
-    metric_set(METRIC_requests_running, stats.running);
-    metric_set(METRIC_requests_waiting, stats.waiting);
     metric_set(METRIC_kv_blocks, stats.blocks);
     metric_set(METRIC_kv_blocks_used, stats.blocks_used);
     if (stats.blocks)
         metric_set(METRIC_kv_cache_usage, 1000000ll * stats.blocks_used / stats.blocks);
 
-    metric_add(METRIC_prompt_tokens, (int64_t)(stats.prompt_tokens - last.prompt_tokens));
     metric_add(METRIC_prefix_query_tokens, (int64_t)(stats.prompt_tokens - last.prompt_tokens));
     metric_add(METRIC_prefix_hit_tokens, (int64_t)(stats.cached_tokens - last.cached_tokens));
-    metric_add(METRIC_generation_tokens, (int64_t)(stats.output_tokens - last.output_tokens));
     metric_add(METRIC_steps, (int64_t)(stats.steps - last.steps));
     metric_add(METRIC_forced_tokens, (int64_t)(stats.forced_tokens - last.forced_tokens));
     metric_add(METRIC_preemptions, (int64_t)(stats.preempted - last.preempted));
@@ -71,12 +68,24 @@ static void take_grammar_stats(const struct service *service)
     if (service->grammars) metric_set(METRIC_grammars_kept, grammars_kept(service->grammars));
 }
 
+/* Every tenant has its series from the start, so that the first of its requests is seen as one more. */
+static void name_tenants(const struct access *access)
+{
+    const struct tenant *tenant;
+
+    if (!access || !access_asks_for_keys(access)) return;
+    for (uint32_t i = 0; (tenant = access_tenant(access, i)); i++)
+        metric_tenant(tenant->index, slice_of(tenant->name));
+}
+
 static void answer_metrics(struct request *request)
 {
+    name_tenants(request->caller.access);
     take_engine_stats(request->service);
     take_tool_memory_stats(request->service);
     take_text_alias_stats(request->service);
     take_grammar_stats(request->service);
+    usage_log_metrics(request->service->usage_log);
     request->content_type = "text/plain; version=0.0.4; charset=utf-8";
     metrics_print(&request->out, slice_of(request->service->model_name));
     if (request->service->options->metrics_compat == OPT_METRICS_COMPAT_VLLM)

@@ -25,6 +25,7 @@
 #include "config/status.h"
 #include "engine/job.h"
 #include "server/access.h"
+#include "server/traceparent.h"
 
 struct answer_header;  // answer_header.h
 struct recall;         // recall.h: where its reply begins, in a conversation that may come back
@@ -98,7 +99,8 @@ struct request {
     char id[REQUEST_ID_MOST + 1];  // x-request-id, ours or the client's; printable
     const char *route;             // the path in the table, for the log; "" before it is known
     char peer[48];                 // the client's address, for the log
-    struct caller caller;  // held until the request is freed; NULLs where no key is asked for
+    struct caller caller;      // held until the request is freed; NULLs where no key is asked for
+    struct traceparent trace;  // for the log
     enum base_path base;
     struct slice if_none_match;  // that header's value, or empty
     struct slice tail;     // what a route's `*` matched: the id in /v1/models/{id}; else empty
@@ -122,6 +124,7 @@ struct request {
     char model[64];               // for the log: the served model's name, never a client's text
     bool thinking;                // for the log
     uint32_t prompt_tokens;       // over all jobs; for the log and the metrics
+    uint64_t user;                // hash of whom the caller asks for; 0: nobody in particular
 
     /* The answer. */
     uint16_t http_status;          // 0 = 200
@@ -131,7 +134,8 @@ struct request {
     bool no_retry;            // x-should-retry: false
     uint16_t allow;           // methods for the Allow header of a 405; a set of enum method bits
     enum outcome outcome;
-    struct cache_outcome cache;  // of the first job; once cache_known
+    uint32_t output_tokens, reasoning_tokens;  // that the protocol took, over all jobs
+    struct cache_outcome cache;                // of the first job; once cache_known
     bool cache_known;
     struct buf out;  // bytes not yet sent
     bool done;       // nothing more will be appended: all choices are finished

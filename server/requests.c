@@ -92,6 +92,7 @@ static void track_free(struct track *track)
     struct request *request = &track->request;
 
     must(track->jobs_live == 0 && track->stage != STAGE_PREPARING && !track->touched);
+    account_end(track);
     loop_timer_clear(requests->setup.loop, &track->timer);
     if (track->prepared) {
         if (request->handler->release) request->handler->release(request);
@@ -137,10 +138,9 @@ static void touch(struct track *track)
 
 static void stop_job(struct track *track, uint32_t job)
 {
-    uint8_t *flags = &track->job_flags[job];
-
-    if (*flags == JOB_LIVE) engine_cancel(track->owner->setup.service->engine, job_id(track, job));
-    *flags |= JOB_MUTED;
+    if (job_runs(track, job))
+        engine_cancel(track->owner->setup.service->engine, job_id(track, job));
+    track->job_flags[job] |= JOB_MUTED;
 }
 
 static void stop_all_jobs(struct track *track)
@@ -191,6 +191,7 @@ static void settle_touched(struct requests *requests)
         struct request *request = &track->request;
 
         track->touched = false;
+        account_tell(track);
         if (track->left) {
             if (track->jobs_live == 0) track_free(track);
             continue;
@@ -251,7 +252,7 @@ static void timer_set(struct track *track)
 static void cut_jobs(struct track *track)
 {
     for (uint32_t job = 0; job < track->job_count; job++)
-        if (track->job_flags[job] == JOB_LIVE)
+        if (job_runs(track, job))
             engine_cancel(track->owner->setup.service->engine, job_id(track, job));
 }
 
@@ -376,6 +377,8 @@ static void submit(struct track *track)
 
     track->job_count = request->job_count;
     track->submitted_ns = track->moved_ns = loop_now_ns(requests->setup.loop);
+    if (!account_begin(track))
+        return refuse(track, REFUSE_FULL, "the server has no memory for this request now");
     for (uint32_t i = 0; i < track->job_count; i++) {
         struct job *job = request->job[i];
         job->id = job_id(track, i);
@@ -389,6 +392,7 @@ static void submit(struct track *track)
         request->job[i] = NULL;
         track->job_flags[i] = JOB_LIVE;
         track->jobs_live++;
+        account_submitted(track, i);
     }
 }
 
@@ -441,7 +445,6 @@ static void count_tokens(struct track *track, const struct event *event)
         for (uint32_t i = 0; i < event->count; i++) metric_observe(METRIC_inter_token, gap_ns);
     }
     track->tokens_ns = now;
-    track->count.output_tokens += event->count;
 }
 
 static const struct cut cuts[] = {
@@ -486,7 +489,8 @@ static void deliver(struct track *track, uint32_t job, const struct event *event
 {
     struct request *request = &track->request;
 
-    if (request->done || (track->job_flags[job] & JOB_MUTED)) return;
+    if (request->done || (track->job_flags[job] & JOB_MUTED))
+        return account_unread(track, job, event);
     if (event->kind == EVENT_TOKENS) track->events_waiting++;
     if (event->kind == EVENT_END && cuts[event->finish].cut) return end_cut(track, job, event);
     begin(track);
@@ -500,7 +504,6 @@ static void note_cache(struct track *track, uint32_t job, const struct event *ev
     struct request *request = &track->request;
     char text[CACHE_TEXT_SIZE];
 
-    track->count.cached_tokens += event->cache.hit_tokens;
     if (job > 0) return;
     request->cache = event->cache;
     request->cache_known = true;
@@ -514,8 +517,10 @@ static void take_event(struct track *track, uint32_t job, struct event *event)
 {
     struct request *request = &track->request;
 
+    account_event(track, job, event);
     if (event->kind == EVENT_END) end_job(track, job);
-    if (track->left || request->done || (track->job_flags[job] & JOB_MUTED)) return;
+    if (track->left || request->done || (track->job_flags[job] & JOB_MUTED))
+        return account_unread(track, job, event);
     touch(track);
     if (event->kind == EVENT_STARTED) {
         track->started = true;
@@ -526,7 +531,10 @@ static void take_event(struct track *track, uint32_t job, struct event *event)
     if (event->kind == EVENT_TOKENS) count_tokens(track, event);
     if (!request->stream || !is_full(track)) deliver(track, job, event);
     else if (event_ring_push(&track->held, job, event)) event->logprob = NULL;
-    else request->broken = true;
+    else {
+        request->broken = true;
+        account_unread(track, job, event);
+    }
 }
 
 /* There is room in out again. */
@@ -590,18 +598,24 @@ void requests_sent(struct requests *requests, struct request *request, size_t si
     track->full_ns = is_full(track) ? track->moved_ns : 0;  // it reads, if slowly
 }
 
-/* The request is over for its client: one log line, and the engine is told. */
+/* The request is over for its client, and the engine is told. Its log line comes when the engine has
+ * let go of it too. */
 static void finish_left(struct track *track)
 {
     struct request *request = &track->request;
+    struct event event;
+    uint32_t job;
 
     if (!track->whole && request->outcome != OUTCOME_SLOW_CLIENT)
         request->outcome = OUTCOME_CLIENT_GONE;
     track->count.first_ns = track->first_ns ? track->first_ns - request->arrived_ns : 0;
     track->count.total_ns = track->left_ns - request->arrived_ns;
     track->count.worked = track->prepared;
-    request_log(request, &track->count);
     stop_all_jobs(track);
+    while (event_ring_take(&track->held, &job, &event)) {
+        account_unread(track, job, &event);
+        free(event.logprob);
+    }
 }
 
 void requests_leave(struct requests *requests, struct request *request, bool whole)

@@ -51,7 +51,7 @@ static struct request_look look_at(const struct track *track)
         .age_ns = loop_now_ns(track->owner->setup.loop) - request->arrived_ns,
         .prompt_tokens = ours ? request->prompt_tokens : 0,
         .cached_tokens = track->count.cached_tokens,
-        .output_tokens = track->count.output_tokens,
+        .output_tokens = track->count.usage.output_tokens,
         .stream = ours && request->stream,
     };
 }

@@ -14,6 +14,7 @@ enum stage { STAGE_FREE, STAGE_READING, STAGE_PREPARING, STAGE_RUNNING, STAGE_AN
 enum job_flags {
     JOB_LIVE = 1,   // the engine has not sent its END
     JOB_MUTED = 2,  // the protocol wants no more of it
+    JOB_BEGUN = 4,  // the engine has begun it
 };
 
 struct track {
@@ -37,8 +38,16 @@ struct track {
     struct event_ring held;         // events that wait for room in out
     uint64_t sent_step_ns;          // the step that was counted last on its way to the socket
     uint64_t submitted_ns, first_ns, tokens_ns, left_ns, full_ns, moved_ns;  // 0 = not yet
+    uint32_t *job_prompt_tokens;  // [job_count]; in the request's arena
+    uint32_t unread_tokens;       // of output, that came when nobody read any more
+    struct usage told;            // what of count.usage the metrics have already
     struct request_count count;
 };
+
+static inline bool job_runs(const struct track *track, uint32_t job)
+{
+    return (track->job_flags[job] & (JOB_LIVE | JOB_MUTED)) == JOB_LIVE;
+}
 
 struct requests {
     struct requests_setup setup;
@@ -64,6 +73,14 @@ static inline struct track *track_of(struct request *request)
 {
     return (struct track *)request;
 }
+
+/* requests_account.c: what each request comes to, as it comes. CHECKED: there is memory for it. */
+CHECKED bool account_begin(struct track *track);            // before the first job
+void account_submitted(struct track *track, uint32_t job);  // the job may be gone already
+void account_event(struct track *track, uint32_t job, const struct event *event);
+void account_unread(struct track *track, uint32_t job, const struct event *event);
+void account_tell(struct track *track);  // to the metrics, which follow as it comes
+void account_end(struct track *track);   // nothing of it runs any more: log line, usage record
 
 /* Ends the request from our side, whatever stage it is in; its client is told. */
 void track_cancel(struct track *track);

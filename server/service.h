@@ -18,6 +18,7 @@ struct requests;       // server/requests.h
 struct admin;          // server/admin.h
 struct text_alias;     // server/text_alias.h
 struct tool_memory;    // server/tool_memory.h
+struct usage_log;      // server/usage_log.h
 struct vocab;          // engine/text/vocab.h
 
 /* How far the model is loaded; the loading thread writes, /ready reads. */
@@ -39,6 +40,7 @@ struct service {
     struct tool_memory *tool_memory;      // guards itself
     struct grammars *grammars;            // guards itself
     struct text_alias *text_alias;        // guards itself; NULL: off
+    struct usage_log *usage_log;          // the loop thread's; NULL: off
     const char *model_name;               // the served name; aliases are the options'
     uint64_t started_unix_s;              // `created` of the model list
     uint32_t context_tokens;

@@ -208,10 +208,13 @@ static CHECKED enum status choice_token(struct choice *choice, uint32_t token,
                                         const struct sample_out *sample)
 {
     bool was_content = reply_in_content(choice->reply);
+    bool reasoning = reply_in_reasoning(choice->reply);
 
     choice->tokens++;
+    choice->reasoning_tokens += reasoning;
+    choice->stream->request->output_tokens++;
+    choice->stream->request->reasoning_tokens += reasoning;
     recall_token(&choice->recall, token);
-    if (reply_in_reasoning(choice->reply)) choice->reasoning_tokens++;
     choice->text.size = 0;
     detok_add(&choice->detok, token, &choice->text);
     choice->sample = sample;

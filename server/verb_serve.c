@@ -33,6 +33,7 @@
 #include "server/text_alias.h"
 #include "server/text_side.h"
 #include "server/tool_memory.h"
+#include "server/usage_log.h"
 #include "server/verbs.h"
 
 #define TOOL_MEMORY_BYTES ((size_t)64 << 20)
@@ -120,6 +121,7 @@ static void on_signal(void *context, uint32_t events)
 
     if (read(daemon->signal_fd, &info, sizeof info) != sizeof info) return;
     log_say(OPT_LOG_LEVEL_INFO, "signal", "%s", strsignal((int)info.ssi_signo));
+    if (info.ssi_signo == SIGUSR1) return usage_log_reopen(daemon->service.usage_log);
     if (info.ssi_signo == SIGHUP) return reload(daemon);
     if (daemon->signals++ == 0) return begin_to_stop(daemon, info.ssi_signo == SIGINT);
     if (requests_door(daemon->requests) == DOOR_LEAVING) drain(daemon);
@@ -266,11 +268,12 @@ static enum status harden(struct daemon *daemon, struct err *err)
     if (status != OK) return status;
     privileges_harden(daemon->options.allow_core);
     signal(SIGPIPE, SIG_IGN);
-    signal(SIGUSR1, SIG_IGN);  // rotating logs is whoever reads stderr
+    signal(SIGXFSZ, SIG_IGN);  // a file at its limit is a disk that is full
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGUSR1);
     sigprocmask(SIG_BLOCK, &set, NULL);
     daemon->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
     return daemon->signal_fd < 0 ? fail(err, IO_FAILED, "signalfd: %s", strerror(errno)) : OK;
@@ -334,6 +337,7 @@ static void stop(struct daemon *daemon)
     if (daemon->loader) {
         /* Still loading: nobody was served and nothing is held, so there is nothing to wait for. */
         log_say(OPT_LOG_LEVEL_INFO, "stopped", "while the model was being loaded");
+        usage_log_close(daemon->service.usage_log);
         log_flush();
         _exit(daemon->code);
     }
@@ -358,6 +362,10 @@ static int serve(struct daemon *daemon)
         goto drop_access;
     if ((status = sandbox_enter(&daemon->sandbox, &daemon->options, &err)) != OK) goto drop_access;
     log_start();  // the first thread, and so inside
+    if (daemon->options.usage_log[0] &&
+        (status = usage_log_open(daemon->options.usage_log, &daemon->service.usage_log, &err)) !=
+            OK)
+        goto drop_access;
     if ((status = loop_open(&daemon->loop, &err)) != OK) goto drop_access;
     daemon->code = 1;
     if ((status = set_service(daemon)) != OK) goto close_loop;
@@ -378,6 +386,7 @@ static int serve(struct daemon *daemon)
 close_loop:
     loop_close(daemon->loop);
 drop_access:
+    usage_log_close(daemon->service.usage_log);
     access_swap(&daemon->access, NULL);
 release_text:
     text_side_release(&daemon->text);
