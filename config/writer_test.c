@@ -146,6 +146,7 @@ static void stopped_reader_costs_lines_past_the_ring_and_no_time(void **unused)
         got += (size_t)more;
     }
     assert_int_equal(got, added * sizeof line);
+    assert_true(writer_flush(writer, LONG_WAIT_S * NS_PER_S));
     assert_int_equal(writer_count(writer).written, added);
     writer_close(writer, NS_PER_S);
     close(ends[0]);
