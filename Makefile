@@ -58,7 +58,7 @@ endif
 .PHONY: all run test unit-test api-test check asan asan-api tsan tsan-api valgrind valgrind-api fuzz fuzzers tidy layers \
         kernels-check docs docs-check format format-check bench bundle install clean help packages
 
-all: $(BUILD)/fathomd $(BUILD)/fathom-bench $(TOOLS)  ## the daemon and the benchmark of its model
+all: $(BUILD)/fathomd $(BUILD)/fathomctl $(BUILD)/fathom-bench $(TOOLS)  ## the daemon and the benchmark of its model
 
 $(BUILD)/fathomd: $(BUILD)/server/main.o $(BUILD)/libfathom.a
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
@@ -73,6 +73,10 @@ $(addprefix $(PAGE)/,page.js page.css index.html icon.svg):
 	cat $^ | $(SQUEEZE) $(if $(@:%.css=),,-e 's/\([{;:,]\) /\1/g' -e 's/ {/{/g' -e 's/;* *}/}/g') >$@
 $(BUILD)/server/page.o: $(addprefix $(PAGE)/,page.js page.css index.html icon.svg)
 $(BUILD)/server/page.o: ARCH += -Wa,-I$(PAGE)
+
+# The same program by another name: what it is called says what it is.
+$(BUILD)/fathomctl: $(BUILD)/fathomd
+	ln -sf fathomd $@
 
 $(BUILD)/fathom-bench: $(BUILD)/engine/fathom_bench.o $(BUILD)/libfathom.a
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
@@ -228,6 +232,7 @@ bench: all $(BENCHES)  ## every measurement
 
 install: all  ## into PREFIX (/usr/local), below DESTDIR
 	install -D -t $(DESTDIR)$(PREFIX)/bin $(BUILD)/fathomd
+	ln -sf fathomd $(DESTDIR)$(PREFIX)/bin/fathomctl
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/fathom/models/pilot \
 	    $(wildcard models/pilot/*.json models/pilot/model-*.safetensors models/pilot/README.md)
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/fathom config/sample.ini LICENSE README.md

@@ -1,4 +1,4 @@
-/* main.c - picks the verb; without one, serves. */
+/* main.c - picks the verb; without one, serves. Called fathomctl, it is that. */
 #include <stdio.h>
 #include <string.h>
 #include "server/verbs.h"
@@ -7,21 +7,20 @@ static const struct verb {
     const char *name;
     int (*run)(int argc, char **argv);
 } verbs[] = {
-    { "cache", verb_cache },
-    { "encode", verb_encode },
-    { "golden", verb_golden },
-    { "options", verb_options },
-    { "tokenize", verb_tokenize },
-    { "parse", verb_parse },
-    { "plan", verb_plan },
-    { "make-model", verb_make_model },
-    { "serve", verb_serve },
-    { "keys", verb_keys },
-    { 0 },
+    { "cache", verb_cache },       { "encode", verb_encode },
+    { "golden", verb_golden },     { "options", verb_options },
+    { "tokenize", verb_tokenize }, { "parse", verb_parse },
+    { "plan", verb_plan },         { "make-model", verb_make_model },
+    { "serve", verb_serve },       { "keys", verb_keys },
+    { "ctl", verb_ctl },           { 0 },
 };
 
 int main(int argc, char **argv)
 {
+    const char *slash = argc ? strrchr(argv[0], '/') : NULL;
+
+    if (argc && strcmp(slash ? slash + 1 : argv[0], "fathomctl") == 0)
+        return verb_ctl(argc - 1, argv + 1);
     if (argc < 2 || argv[1][0] == '-') return verb_serve(argc - 1, argv + 1);
     for (const struct verb *verb = verbs; verb->name; verb++)
         if (strcmp(argv[1], verb->name) == 0) return verb->run(argc - 2, argv + 2);
