@@ -6,16 +6,15 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 #include "config/clock.h"
 #include "config/queue.h"
+#include "config/turn.h"
 
 #define CODEC_THREADS_MOST 16
 #define CODING_MOST 256  // operations with the codec threads
 #define STAGES 8u        // encodings on their way to the device
 #define HOUSEKEEPING_MS 200
-#define SLICE_NS 100000u
 #define WRITE_PATIENCE_NS (250 * (uint64_t)NS_PER_MS)
 
 enum command_kind { DO_OP, DO_FORGET, DO_ERASE, DO_TOUCH, DO_FLUSH };
@@ -536,31 +535,12 @@ static void finish_all(struct disk *disk)
     disk->clean = store_close(disk->store, now < end ? (int)((end - now) / NS_PER_MS) : 0);
 }
 
-/* The thread works for microseconds at a time and sleeps between; a device that waits for it waits
- * behind whoever computes. A short slice lets it in at once where the kernel knows such (6.12); an
- * older one, or a container that forbids it, leaves things as they are. */
-struct scheduling {  // the kernel's struct sched_attr, whose header does not go with libc's
-    uint32_t size, policy;
-    uint64_t flags;
-    int32_t nice;
-    uint32_t priority;
-    uint64_t runtime, deadline, period;
-};
-
-static void ask_for_short_slices(void)
-{
-    struct scheduling now = { .size = sizeof now };
-    if (syscall(SYS_sched_getattr, 0, &now, sizeof now, 0u) < 0) return;
-    now.runtime = SLICE_NS;
-    (void)syscall(SYS_sched_setattr, 0, &now, 0u);
-}
-
 static void *disk_main(void *context)
 {
     struct disk *disk = context;
     struct store_config config = disk->config.store;
 
-    ask_for_short_slices();
+    turn_be_short();
     config.user = disk;
     config.found = found;
     config.lost = note_lost;

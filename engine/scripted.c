@@ -11,6 +11,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 #include "config/clock.h"
+#include "config/turn.h"
 #include "config/hash.h"
 #include "engine/script.h"
 #include "engine/scripted.h"
@@ -265,6 +266,7 @@ static void *run(void *context)
     struct scripted *s = context;
     uint64_t due_ns = 0, step_ns = (uint64_t)s->script.step_us * 1000;
 
+    turn_be_short();  // it stands for a device, which waits for no core
     for (;;) {
         pthread_mutex_lock(&s->lock);
         while (!s->closing && s->play_count == 0 && s->inbox_count == 0) {

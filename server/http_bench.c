@@ -10,6 +10,7 @@
  * that does nothing else; a missed one is printed, and only what is wrong (a lost token, a daemon that
  * does not start) is the exit code's matter.
  */
+#include "config/turn.h"
 #include "server/http_load.h"
 #include "server/http_streams.h"
 #include "server/http_trials.h"
@@ -160,6 +161,7 @@ int main(int argc, char **argv)
         files.rlim_cur = files.rlim_max;
         setrlimit(RLIMIT_NOFILE, &files);
     }
+    turn_be_short();  // how late a token is, is the daemon's matter
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         if (!only || only == rows[i].row) good = rows[i].run(rows[i].which) && good;
     return good ? 0 : 1;

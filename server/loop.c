@@ -4,6 +4,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 #include "config/clock.h"
+#include "config/turn.h"
 #include "server/loop.h"
 
 #define EVENTS_A_TURN 256
@@ -216,6 +217,7 @@ void loop_run(struct loop *loop)
 {
     struct epoll_event event[EVENTS_A_TURN];
 
+    turn_be_short();
     loop->stopped = false;
     while (!loop->stopped) {
         uint64_t most_ns = run_turns(loop);

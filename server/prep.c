@@ -2,6 +2,7 @@
 #include <pthread.h>
 #include <string.h>
 #include "config/queue.h"
+#include "config/turn.h"
 #include "server/prep.h"
 
 struct prep {
@@ -16,6 +17,7 @@ static void *worker(void *context)
     struct prep *prep = context;
     struct prep_task *task;
 
+    turn_be_long();
     while ((task = queue_wait(&prep->todo))) {
         task->work(task);
         must(queue_push(&prep->done, task) == OK);  // its room is counted in `out`
