@@ -82,3 +82,28 @@ def test_before_the_model_is_there_it_lives_and_is_not_ready():
         error = json.loads(body)["error"]
         assert (status, error["type"], error["code"]) == (503, "service_unavailable", "loading")
         assert int(headers["retry-after"]) >= 1
+
+
+def health(*arguments):
+    return subprocess.run([FATHOMD, "health", *arguments], cwd=ROOT, capture_output=True, text=True,
+                          timeout=30)
+
+
+def test_the_program_itself_asks_whether_it_is_ready(scripted):
+    done = health("--listen", "%s:%d" % scripted.address)
+    assert done.returncode == 0 and json.loads(done.stdout), done.stderr
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        nobody = "127.0.0.1:%d" % free.getsockname()[1]
+    done = health("--listen", nobody)
+    assert done.returncode == 1 and nobody in done.stderr
+    assert health("--listen", "here").returncode == 2
+    assert health("--no-such-option").returncode == 2
+
+
+def test_a_daemon_that_drains_is_not_ready_for_it(serve):
+    server = serve("--drain-delay", "2s")
+    server.process.send_signal(signal.SIGTERM)
+    time.sleep(0.2)
+    done = health("--listen", "%s:%d" % server.address)
+    assert done.returncode == 1 and "drain" in done.stdout
+    assert server.process.wait(20) == 0

@@ -32,6 +32,7 @@ void options_add_help(struct buf *out)
         "       fathomd tokenize|encode|parse|golden|plan|options [option ...] [file]\n"
         "       fathomd cache ls|stat|verify|purge DIR [option ...]\n"
         "       fathomd ctl COMMAND, or fathomctl COMMAND: a running daemon\n"
+        "       fathomd health [option ...]\n"
         "\n"
         "Serves a DeepSeek-V4 checkpoint over the OpenAI protocol. Every option may also stand in\n"
         "fathom.ini (name = value) or in the environment (FATHOM_NAME); the command line wins.\n"

@@ -11,13 +11,12 @@
 #define BACKLOG 4096
 #define FIRST_PASSED_FD 3  // systemd's protocol
 
-/* Splits at the last colon; brackets around an IPv6 address come off. */
-static bool split_address(const char *address, char host[256], const char **port)
+bool listen_split(const char *address, char host[LISTEN_HOST_MOST], const char **port)
 {
     const char *colon = strrchr(address, ':');
     size_t size = colon ? (size_t)(colon - address) : 0;
 
-    if (!colon || !colon[1] || size >= 256) return false;
+    if (!colon || !colon[1] || size >= LISTEN_HOST_MOST) return false;
     if (size >= 2 && address[0] == '[' && address[size - 1] == ']') address++, size -= 2;
     memcpy(host, address, size);
     host[size] = 0;
@@ -41,10 +40,10 @@ static int bind_one(const struct addrinfo *info)
 static enum status bind_address(const char *address, int *fd, struct err *err)
 {
     struct addrinfo wanted = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE }, *list;
-    char host[256];
+    char host[LISTEN_HOST_MOST];
     const char *port;
 
-    if (!split_address(address, host, &port))
+    if (!listen_split(address, host, &port))
         return fail(err, BAD_INPUT, "listen: found \"%s\", wanted address:port", address);
     int failed = getaddrinfo(host[0] ? host : NULL, port, &wanted, &list);
     if (failed) return fail(err, BAD_INPUT, "listen: %s: %s", address, gai_strerror(failed));

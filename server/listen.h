@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include "config/status.h"
 
+enum { LISTEN_HOST_MOST = 256 };  // bytes, with the NUL
+
 struct listening {
     int fd;         // listening, not blocking; the caller's
     bool loopback;  // only this machine can connect
@@ -15,5 +17,9 @@ struct listening {
  * that systemd passed (LISTEN_FDS), whatever the address says. BAD_INPUT, IO_FAILED: err names
  * what was found. */
 CHECKED enum status listen_open(const char *address, struct listening *listening, struct err *err);
+
+/* Splits at the last colon; brackets around an IPv6 address come off. *port points into `address`.
+ * false: there is no port, or the host is too long. */
+bool listen_split(const char *address, char host[LISTEN_HOST_MOST], const char **port);
 
 #endif

@@ -7,12 +7,21 @@ static const struct verb {
     const char *name;
     int (*run)(int argc, char **argv);
 } verbs[] = {
-    { "cache", verb_cache },       { "encode", verb_encode },
-    { "golden", verb_golden },     { "options", verb_options },
-    { "tokenize", verb_tokenize }, { "parse", verb_parse },
-    { "plan", verb_plan },         { "make-model", verb_make_model },
-    { "serve", verb_serve },       { "keys", verb_keys },
-    { "ctl", verb_ctl },           { 0 },
+    // clang-format off
+    { "cache", verb_cache },
+    { "encode", verb_encode },
+    { "golden", verb_golden },
+    { "options", verb_options },
+    { "tokenize", verb_tokenize },
+    { "parse", verb_parse },
+    { "plan", verb_plan },
+    { "make-model", verb_make_model },
+    { "serve", verb_serve },
+    { "keys", verb_keys },
+    { "ctl", verb_ctl },
+    { "health", verb_health },
+    { 0 },
+    // clang-format on
 };
 
 int main(int argc, char **argv)
