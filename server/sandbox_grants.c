@@ -149,6 +149,7 @@ static enum status add_options(struct sandbox_grants *grants, const struct optio
     if (status == OK) status = add_file(grants, options->keys, MAY_READ | (admin ? MAY_WRITE : 0));
     if (status == OK && admin) status = add_folder(grants, options->admin_socket, MAY_BIND);
     if (status == OK) status = add_file(grants, options->usage_log, MAY_READ | MAY_WRITE);
+    if (status == OK) status = add_file(grants, options->usage_log, MAY_READ | MAY_WRITE);
     if (status == OK && options->script[0]) status = add(grants, options->script, MAY_READ);
     if (status == OK && options->cache_dir[0]) {
         (void)mkdir(options->cache_dir, 0700);  // who opens it says why not
