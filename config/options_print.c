@@ -31,6 +31,8 @@ void options_add_help(struct buf *out)
         "usage: fathomd [serve] [option ...]\n"
         "       fathomd tokenize|encode|parse|golden|plan|options [option ...] [file]\n"
         "       fathomd cache ls|stat|verify|purge DIR [option ...]\n"
+        "       fathomd keys new|list|revoke --file FILE [option ...]\n"
+        "       fathomctl COMMAND, or fathomd ctl COMMAND: a daemon that runs\n"
         "       fathomd ctl COMMAND, or fathomctl COMMAND: a running daemon\n"
         "       fathomd health [option ...]\n"
         "\n"

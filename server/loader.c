@@ -5,50 +5,29 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
-#include "config/clock.h"
 #include "config/cores.h"
-#include "config/log.h"
 #include "engine/scripted.h"
 #include "server/loader.h"
 #include "server/cache_options.h"
-#include "server/notify.h"
-
-#define REPORT_NS (2 * NS_PER_S)
 
 struct loader {
     struct loader_setup setup;
     pthread_t thread;
     int done_fd;
-    uint64_t started_ns, reported_ns;  // the thread's
-    struct engine *engine;             // the thread's until done_fd rings, as are the next two
+    struct engine *engine;  // the thread's until done_fd rings, as are the next two
     enum status status;
     struct err err;
 };
 
-/* From the loading thread, at every few tensors. */
+/* From the loading thread, at every few tensors; load_report.c tells of it. */
 static void note_progress(void *user, uint64_t done, uint64_t total)
 {
     struct loader *loader = user;
     struct load_progress *progress = loader->setup.progress;
-    uint64_t now = now_ns();
 
-    atomic_store(&progress->stage, "weights");
     atomic_store(&progress->total, total);
     atomic_store(&progress->done, done);
-    if (now - loader->reported_ns < REPORT_NS) return;
-    loader->reported_ns = now;
-
-    double seconds = (double)(now - loader->started_ns) / (double)NS_PER_S;
-    char status[160];
-    struct log_line line;
-    log_begin(&line, OPT_LOG_LEVEL_INFO, "loading");
-    log_int(&line, "bytes", (int64_t)done);
-    log_int(&line, "of", (int64_t)total);
-    log_real(&line, "gb_per_s", (double)done / seconds / 1e9);
-    log_end(&line);
-    snprintf(status, sizeof status, "EXTEND_TIMEOUT_USEC=30000000\nSTATUS=loading, %.0f %%",
-             total ? 100.0 * (double)done / (double)total : 0.0);
-    notify(status);
+    atomic_store(&progress->stage, done < total ? "weights" : "warm-up");
 }
 
 static enum status open_scripted(struct loader *loader)
@@ -134,7 +113,6 @@ static void *load(void *context)
 {
     struct loader *loader = context;
 
-    loader->started_ns = loader->reported_ns = now_ns();
     loader->status = loader->setup.options->backend == OPT_BACKEND_SCRIPTED ? open_scripted(loader)
                                                                             : open_model(loader);
     must(write(loader->done_fd, &(uint64_t){ 1 }, 8) == 8);

@@ -20,11 +20,13 @@
 #include "config/log.h"
 #include "server/access.h"
 #include "server/admin.h"
+#include "server/asked.h"
 #include "server/cache_report.h"
 #include "server/cache_options.h"
 #include "server/grammars.h"
 #include "server/http.h"
 #include "server/listen.h"
+#include "server/load_report.h"
 #include "server/loader.h"
 #include "server/notify.h"
 #include "server/privileges.h"
@@ -35,6 +37,7 @@
 #include "server/tool_memory.h"
 #include "server/usage_log.h"
 #include "server/verbs.h"
+#include "server/watchdog.h"
 
 #define TOOL_MEMORY_BYTES ((size_t)64 << 20)
 #define TICK_NS (250 * (uint64_t)NS_PER_MS)
@@ -55,6 +58,8 @@ struct daemon {
     struct reload reload;
     struct admin *admin;    // NULL: no socket for the operator
     struct loader *loader;  // NULL once it is done
+    struct load_report load_report;
+    struct watchdog watchdog;
     int signal_fd;
     uint64_t signal_watch, loader_watch;
     struct timer tick;
@@ -110,7 +115,7 @@ static void reload(struct daemon *daemon)
     buf_init(&told, 0);
     enum status status = reload_run(&daemon->reload, &told, &err);
     buf_release(&told);
-    if (status == OK) notify("STATUS=the configuration was read again");
+    if (status == OK) notify("STATUS=ready; the configuration was read again");
 }
 
 static void on_signal(void *context, uint32_t events)
@@ -162,8 +167,9 @@ static void on_tick(void *context)
     struct daemon *daemon = context;
     struct engine_stats stats = { 0 };
 
-    notify("WATCHDOG=1");  // the loop turns
     if (daemon->service.engine) engine_stats(daemon->service.engine, &stats);
+    else load_report(&daemon->load_report, &daemon->progress, now_ns());
+    if (watchdog_is_well(&daemon->watchdog, &stats, now_ns())) notify("WATCHDOG=1");
     watch_disk(daemon, &stats.cache);
     if (stats.failed && requests_door(daemon->requests) != DOOR_FAILED) {
         log_say(OPT_LOG_LEVEL_ERROR, "engine", "the engine has failed; the daemon ends");
@@ -207,6 +213,7 @@ static void on_loaded(void *context, uint32_t events)
     (void)events;
 
     loop_unwatch(daemon->loop, daemon->loader_watch);
+    load_report_end(&daemon->load_report);
     enum status status = loader_close(daemon->loader, &daemon->service.engine, &err);
     daemon->loader = NULL;
     if (status == OK) status = sandbox_seal(&daemon->sandbox, &err);
@@ -331,6 +338,7 @@ static enum status start_front(struct daemon *daemon, struct err *err)
 static void stop(struct daemon *daemon)
 {
     loop_timer_clear(daemon->loop, &daemon->tick);
+    load_report_end(&daemon->load_report);
     http_close(daemon->http);
     admin_close(daemon->admin);
     requests_close(daemon->requests);
@@ -397,53 +405,6 @@ say:
     return daemon->code;
 }
 
-/* ---- what is asked instead of serving ---- */
-
-static int print(void (*add)(struct buf *out))
-{
-    struct buf out;
-
-    buf_init(&out, 0);
-    add(&out);
-    fwrite(out.data, 1, out.size, stdout);
-    buf_release(&out);
-    return 0;
-}
-
-static void add_version(struct buf *out)
-{
-    buf_addf(out, "fathomd %s, libmicrohttpd %s\n", FATHOM_VERSION, http_library_version());
-}
-
-static int print_config(const struct options *options)
-{
-    struct buf out;
-
-    buf_init(&out, 0);
-    options_add_config(options, &out);
-    fwrite(out.data, 1, out.size, stdout);
-    buf_release(&out);
-    return 0;
-}
-
-/* Opens what serving would open, but no device and no socket. */
-static int check_config(const struct options *options)
-{
-    struct text_side text;
-    struct access *access = NULL;
-    struct err err = { "" };
-    enum status status = cache_options_check(options, &err);
-
-    if (status == OK) status = text_side_open(&text, options, &err);
-    if (status == OK) {
-        text_side_release(&text);
-        if (options->keys[0]) status = access_open(options->keys, &access, &err);
-        access_drop(access);
-    }
-    if (status != OK) fprintf(stderr, "fathomd: %s\n", err.text);
-    return status == OK ? 0 : 2;
-}
-
 int verb_serve(int argc, char **argv)
 {
     struct daemon *daemon = calloc(1, sizeof *daemon);  // large; the requests point into it
@@ -467,20 +428,9 @@ int verb_serve(int argc, char **argv)
         free(daemon);
         return 2;
     }
-    switch (daemon->options.ask) {
-    case ASK_HELP:
-        code = print(options_add_help);
-        break;
-    case ASK_VERSION:
-        code = print(add_version);
-        break;
-    case ASK_PRINT_CONFIG:
-        code = print_config(&daemon->options);
-        break;
-    case ASK_CHECK_CONFIG:
-        code = check_config(&daemon->options);
-        break;
-    default:
+    if (daemon->options.ask != ASK_RUN) {
+        code = asked(&daemon->options);
+    } else {
         log_open(daemon->options.log_level, daemon->options.log_format, STDERR_FILENO);
         code = serve(daemon);
     }
