@@ -48,14 +48,14 @@ FUZZERS  := $(FUZZ_SRC:%.c=$(BUILD)/%)
 # The goals of a fresh machine get their packages first; the others take the machine as it is.
 KINDS := $(if $(filter run test unit-test api-test check bench packages,$(MAKECMDGOALS)),build) \
          $(if $(filter test unit-test api-test check,$(MAKECMDGOALS)),test) \
-         $(if $(filter check,$(MAKECMDGOALS)),check)
+         $(if $(filter check,$(MAKECMDGOALS)),check page) $(if $(filter page-test,$(MAKECMDGOALS)),build test page)
 ifneq ($(strip $(KINDS)),)
 MAKEFLAGS += -j$(shell nproc)
 $(OBJ) $(BUILD)/venv/ready: | packages
 endif
 
 .DEFAULT_GOAL := all
-.PHONY: all run test unit-test api-test check asan asan-api tsan tsan-api valgrind valgrind-api fuzz fuzzers tidy layers \
+.PHONY: all run test unit-test api-test page-test check asan asan-api tsan tsan-api valgrind valgrind-api fuzz fuzzers tidy layers \
         kernels-check docs docs-check format format-check bench bundle install clean help packages
 
 all: $(BUILD)/fathomd $(BUILD)/fathomctl $(BUILD)/fathom-bench $(TOOLS)  ## the daemon and the benchmark of its model
@@ -144,7 +144,10 @@ $(BUILD)/venv/ready: $(wildcard api-tests/requirements.txt)
 	@$(@D)/bin/pip install -qq --disable-pip-version-check -r api-tests/requirements.txt
 	@touch $@
 
-CHECKS := asan tsan valgrind fuzz kernels-check tidy layers docs-check format-check
+page-test: $(BUILD)/fathomd $(TOOLS) $(BUILD)/venv/ready  ## the built-in page in a headless Chromium
+	@API_TESTS="$(wildcard api-tests/test_page*.py)" .ci/tests $(BUILD) --api
+
+CHECKS := asan tsan valgrind fuzz kernels-check tidy layers docs-check format-check page-test
 check: $(BUILD)/fathomd  ## what `make test` leaves out: sanitizers, fuzzers, tidy, layers, format
 	@.ci/check $(BUILD) $(CHECKS)
 

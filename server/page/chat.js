@@ -21,6 +21,8 @@ function newAnswer() {
 
 /* ---- what is sent ---- */
 
+const NO_RESULT = 'No result was given.';
+
 function spoken(answer) {
     const message = { role: 'assistant', content: answer.text || null };
     if (answer.thought) message.reasoning_content = answer.thought;
@@ -28,7 +30,7 @@ function spoken(answer) {
     message.tool_calls = answer.calls.map((call) =>
         ({ id: call.id, type: 'function', function: { name: call.name, arguments: call.arguments } }));
     return [message, ...answer.calls.map((call) =>
-        ({ role: 'tool', tool_call_id: call.id, content: call.result ?? 'No result was given.' }))];
+        ({ role: 'tool', tool_call_id: call.id, content: call.result }))];
 }
 
 function requestBody() {
@@ -160,6 +162,9 @@ function stopAnswer() {
 
 function say(text) {
     if (running || !text.trim()) return false;
+    const open = turns.at(-1)?.calls?.filter((call) => call.result === null) ?? [];
+    for (const call of open) call.result = NO_RESULT;
+    if (open.length) showTurn(turns.at(-1));
     const turn = { role: 'user', text };
     turns.push(turn);
     addTurn(turn);

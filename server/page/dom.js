@@ -9,7 +9,7 @@ function fill(node, attributes, children) {
         else if (value === true) node.setAttribute(name, '');
         else if (value !== false && value != null) node.setAttribute(name, value);
     }
-    node.append(...children.filter((child) => child != null));
+    for (const child of children.flat()) if (child != null) node.append(child);  // an answer has too many to spread
     return node;
 }
 

@@ -154,7 +154,7 @@ function link(address, label) {
         return null;
     }
     if (url.protocol !== 'http:' && url.protocol !== 'https:') return null;
-    return el('a', { href: url.href, title: url.href, target: '_blank', rel: 'noopener noreferrer nofollow' }, ...label);
+    return el('a', { href: url.href, title: url.href, target: '_blank', rel: 'noopener noreferrer nofollow' }, label);
 }
 
 const isWord = (c) => c !== undefined && /[\p{L}\p{N}_]/u.test(c);
@@ -204,7 +204,7 @@ function emphasis(text, at, dead, depth) {
         return { end: at + size };
     }
     if (size === 3 && text[end + 2] === text[at]) end++;  // ***both***
-    return { node: el(EMPHASIS[mark], null, ...inline(text.slice(from, end), depth + 1)), end: end + mark.length };
+    return { node: el(EMPHASIS[mark], null, inline(text.slice(from, end), depth + 1)), end: end + mark.length };
 }
 
 function linked(text, at) {
@@ -262,17 +262,17 @@ function codeElement(block) {
 }
 
 function tableElement(block) {
-    const row = (tag, line) => el('tr', null, ...block.aligned.map((side, i) =>
-        el(tag, { class: side || null }, ...inline(line[i] ?? ''))));
+    const row = (tag, line) => el('tr', null, block.aligned.map((side, i) =>
+        el(tag, { class: side || null }, inline(line[i] ?? ''))));
     return el('div', { class: 'wide', tabindex: '0' }, el('table', null,
-        el('thead', null, row('th', block.head)), el('tbody', null, ...block.rows.map((line) => row('td', line)))));
+        el('thead', null, row('th', block.head)), el('tbody', null, block.rows.map((line) => row('td', line)))));
 }
 
 function itemElement(lines, loose, depth) {
     const blocks = blocksOf(lines);
     const nodes = blocks.flatMap((block) =>
         block.kind === 'text' && !loose ? inline(block.text) : [elementOf(block, depth + 1)]);
-    return el('li', null, ...nodes);
+    return el('li', null, nodes);
 }
 
 function elementOf(block, depth = 0) {
@@ -281,11 +281,11 @@ function elementOf(block, depth = 0) {
     case 'code': return codeElement(block);
     case 'table': return tableElement(block);
     case 'rule': return el('hr');
-    case 'heading': return el('h' + Math.min(6, block.level + 2), null, ...inline(block.text));  // h1, h2 are the page's
-    case 'quote': return el('blockquote', null, ...blocksOf(block.inner).map((inner) => elementOf(inner, depth + 1)));
+    case 'heading': return el('h' + Math.min(6, block.level + 2), null, inline(block.text));  // h1, h2 are the page's
+    case 'quote': return el('blockquote', null, blocksOf(block.inner).map((inner) => elementOf(inner, depth + 1)));
     case 'list': return el(block.ordered ? 'ol' : 'ul', { start: block.start !== 1 && block.start },
-        ...block.items.map((lines) => itemElement(lines, block.loose, depth)));
-    default: return el('p', null, ...inline(block.text));
+        block.items.map((lines) => itemElement(lines, block.loose, depth)));
+    default: return el('p', null, inline(block.text));
     }
 }
 
@@ -296,6 +296,6 @@ function showMarkdown(into, text) {
     let same = 0;
     while (same < shown.length && same < blocks.length && shown[same] === blocks[same].source) same++;
     while (into.childNodes.length > same) into.lastChild.remove();
-    into.append(...blocks.slice(same).map((block) => elementOf(block)));
+    for (const block of blocks.slice(same)) into.append(elementOf(block));
     into.shown = blocks.map((block) => block.source);
 }

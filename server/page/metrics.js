@@ -68,11 +68,11 @@ const amount = (value) => short(value), percent = (value) => value.toFixed(value
 const time = (ms) => (ms >= 1000 ? (ms / 1000).toFixed(2) + ' s' : short(ms) + ' ms');
 
 const CHARTS = [
-    { title: 'Tokens per second', tell: amount, lines: [['written', rate('generation_tokens_total')], ['read', rate('prompt_tokens_total')]] },
+    { title: 'Tokens per second', tell: amount, lines: [['generated', rate('generation_tokens_total')], ['prompt', rate('prompt_tokens_total')]] },
     { title: 'Requests', tell: (n) => count(n), least: 4, lines: [['running', level('requests_running')], ['waiting', level('requests_waiting')]] },
-    { title: 'Attention memory in use', tell: percent, least: 100, lines: [['used', level('kv_cache_usage_ratio', 100)]] },
+    { title: 'KV cache in use', tell: percent, least: 100, lines: [['used', level('kv_cache_usage_ratio', 100)]] },
     { title: 'Prompt tokens from cache', tell: percent, least: 100, lines: [['found', share('prefix_cache_hit_tokens_total', 'prefix_cache_query_tokens_total')]] },
-    { title: 'Time to the first token', tell: time, lines: [['p50', quantile('time_to_first_token_seconds', 0.5)], ['p99', quantile('time_to_first_token_seconds', 0.99)]] },
+    { title: 'Time to first token', tell: time, lines: [['p50', quantile('time_to_first_token_seconds', 0.5)], ['p99', quantile('time_to_first_token_seconds', 0.99)]] },
     { title: 'Time between tokens', tell: time, lines: [['p50', quantile('inter_token_seconds', 0.5)], ['p99', quantile('inter_token_seconds', 0.99)]] },
 ];
 
@@ -102,18 +102,19 @@ function chartView(chart) {
         el('div', { class: 'plot' }, chart.top, picture), el('p', { class: 'axis' }, chart.left, el('span', null, 'now')));
 }
 
-/* 1, 2 or 5 times a power of ten, above the value. */
+/* A round number a little above the value. */
 function roundUp(value) {
     const power = 10 ** Math.floor(Math.log10(value));
-    return [1, 2, 5, 10].find((n) => n * power >= value) * power;
+    return [1, 1.2, 1.5, 2, 3, 4, 5, 6, 8, 10, 12].find((n) => n * power >= 1.04 * value) * power;
 }
+
+const xOf = (i, kept) => (WIDE - (kept - 1 - i) * (WIDE / (KEPT - 1))).toFixed(1);
 
 function pathOf(points, top) {
     let d = '', on = false;
     points.forEach((value, i) => {
         if (value === null) return (on = false);
-        const x = WIDE - (points.length - 1 - i) * (WIDE / (KEPT - 1)), y = HIGH - (value / top) * HIGH;
-        d += (on ? 'L' : 'M') + x.toFixed(1) + ' ' + y.toFixed(1) + (on ? '' : 'h.01');
+        d += (on ? 'L' : 'M') + xOf(i, points.length) + ' ' + (HIGH - (value / top) * HIGH).toFixed(1) + (on ? '' : 'h.01');
         on = true;
     });
     return d;
@@ -121,18 +122,19 @@ function pathOf(points, top) {
 
 function drawChart(chart) {
     const most = Math.max(chart.least ?? 0, ...chart.points.flat().filter((value) => value !== null));
-    const top = most > 0 ? roundUp(most) : 1, kept = chart.points[0].length;
+    const top = most > (chart.least ?? 0) ? roundUp(most) : chart.least ?? 1, kept = chart.points[0].length;
     const at = pointed === null ? kept - 1 : Math.round(kept - 1 - (1 - pointed) * (KEPT - 1));
     chart.lines.forEach((_, i) => {
         const value = chart.points[i][at] ?? null;
         chart.paths[i].setAttribute('d', pathOf(chart.points[i], top));
         setText(chart.values[i], value === null ? '–' : chart.tell(value));
     });
-    const whole = chart.points[0].every((value) => value !== null) && kept > 1;
-    chart.area.setAttribute('d', whole ? pathOf(chart.points[0], top) + `V${HIGH}H${WIDE - (kept - 1) * (WIDE / (KEPT - 1))}Z` : '');
-    const x = pointed === null || at < 0 ? -9 : pointed * WIDE;
-    chart.hand.setAttribute('x1', x);
-    chart.hand.setAttribute('x2', x);
+    const first = chart.points[0].findIndex((value) => value !== null);
+    const whole = first >= 0 && !chart.points[0].includes(null, first);
+    chart.area.setAttribute('d', whole ? pathOf(chart.points[0], top) + `V${HIGH}H${xOf(first, kept)}Z` : '');
+    chart.hand.toggleAttribute('hidden', pointed === null);
+    chart.hand.setAttribute('x1', pointed * WIDE);
+    chart.hand.setAttribute('x2', pointed * WIDE);
     setText(chart.top, chart.tell(top));
     setText(chart.left, pointed === null ? '5 min ago' : span(Math.round((1 - pointed) * KEPT * EVERY_MS / 1000)) + ' ago');
 }

@@ -145,6 +145,7 @@ showRunning();
 showView();
 watchHealth();
 window.addEventListener('hashchange', showView);
+window.addEventListener('pagehide', stopAnswer);  // a page that is kept to come back to would read on
 document.addEventListener('visibilitychange', () => {
     if (document.visibilityState !== 'visible') return;
     watchHealth();

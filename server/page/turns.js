@@ -229,7 +229,7 @@ function showRunning() {
     const lastUser = turns.findLast((turn) => turn.role === 'user'), last = turns.at(-1);
     for (const [turn, view] of views) {
         if (turn.role === 'user') view.edit.hidden = running !== null || turn !== lastUser;
-        else view.acts.querySelector('.again').hidden = turn !== last;
+        else view.acts.querySelector('.again').hidden = turn !== last || turn.note?.trouble?.retry;
     }
     const idle = running === null;
     $('welcome').hidden = turns.length > 0;
