@@ -99,6 +99,9 @@ $(BUILD)/kernels/cpu/%.o: ARCH += -DUNROLL= -fno-sanitize-address-use-after-scop
 $(BUILD)/%_avx2.o $(BUILD)/%_avx512.o: ARCH += -fno-sanitize=undefined
 endif
 
+$(BUILD)/server/revision.o: ARCH += $(patsubst %,-DFATHOM_REVISION='"%"',$(shell git rev-parse --short=12 HEAD 2>/dev/null))
+$(BUILD)/server/revision.o: $(wildcard .git/logs/HEAD)
+
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(ARCH) -MMD -MP -c -o $@ $<

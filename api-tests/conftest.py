@@ -92,14 +92,18 @@ class Server:
             return json.load(answer)
 
     def metrics(self):
-        """{'name{labels without model}': value} of /metrics, without the prefix fathom_."""
+        """{'name{labels without model}': value} of /metrics, without the prefix fathom_. Sums stand
+        there too: over tenants without that label, over everything under the bare name."""
         values = {}
         for line in self.get("/metrics").splitlines():
             match = re.fullmatch(r"fathom_(\w+)(?:\{(.*)\})? (\S+)", line)
-            if match:
-                labels = [x for x in (match[2] or "").split(",") if x and not x.startswith("model=")]
-                name = match[1] + ("{" + ",".join(labels) + "}" if labels else "")
-                values[name] = float(match[3])
+            if not match:
+                continue
+            labels = [x for x in (match[2] or "").split(",") if x and not x.startswith("model=")]
+            shared = [x for x in labels if not x.startswith("tenant=")]
+            for some in {tuple(labels), tuple(shared), ()}:
+                name = match[1] + ("{" + ",".join(some) + "}" if some else "")
+                values[name] = values.get(name, 0) + float(match[3])
         return values
 
     def wait_idle(self, seconds=10):

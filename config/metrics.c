@@ -311,8 +311,6 @@ void metrics_print(struct buf *out, struct slice model)
     }
     print_head(out, OURS, "log_lines_dropped_total", "log lines that found no reader", IS_COUNTER);
     buf_addf(out, "fathom_log_lines_dropped_total %llu\n", (unsigned long long)log_dropped());
-    print_head(out, OURS, "build_info", "always 1", IS_GAUGE);
-    buf_addf(out, "fathom_build_info{version=\"%s\"} 1\n", FATHOM_VERSION);
 }
 
 /* Rows of one name stand together; NO_OTHER is no second metric to add. */

@@ -52,7 +52,7 @@ void metric_tenant(uint32_t tenant, struct slice name);
 void metric_add_for(enum metric metric, uint32_t tenant, int64_t amount);
 int64_t metric_value_for(enum metric metric, uint32_t tenant);
 
-/* Appends every metric with the label model="...", and fathom_build_info. */
+/* Appends every metric with the label model="...". */
 void metrics_print(struct buf *out, struct slice model);
 
 /* Appends those that vLLM has too, under its names. */

@@ -69,6 +69,19 @@ static const char json_type[] = "application/json";
 
 /* ---- one connection ---- */
 
+static const enum metric phase_metric[] = {
+    [PHASE_HEADERS] = METRIC_connections_new,     [PHASE_BODY] = METRIC_connections_reading,
+    [PHASE_WAITING] = METRIC_connections_working, [PHASE_SENDING] = METRIC_connections_sending,
+    [PHASE_IDLE] = METRIC_connections_idle,       [PHASE_LINGER] = METRIC_connections_closing,
+};
+
+static void enter(struct exchange *x, enum phase phase)
+{
+    metric_add(phase_metric[x->phase], -1);
+    metric_add(phase_metric[phase], 1);
+    x->phase = phase;
+}
+
 static void on_exchange_timer(void *context);
 
 static void set_timer(struct exchange *x, uint64_t after_ns)
@@ -115,11 +128,11 @@ static void exchange_open(struct http *http, struct MHD_Connection *connection, 
     must(info);
     *context = x;
     metric_add(METRIC_connections_accepted, 1);
-    metric_add(METRIC_connections, 1);
     if (!x) {
         shutdown(info->connect_fd, SHUT_RDWR);
         return;
     }
+    metric_add(METRIC_connections_new, 1);
     x->http = http;
     x->connection = connection;
     x->fd = info->connect_fd;
@@ -135,8 +148,8 @@ static void exchange_open(struct http *http, struct MHD_Connection *connection, 
 
 static void exchange_close(struct exchange *x)
 {
-    metric_add(METRIC_connections, -1);
     if (!x) return;
+    metric_add(phase_metric[x->phase], -1);
     must(!x->request);
     x->http->run_wanted = true;  // at its limit the library listens again only when it is run
     loop_timer_clear(x->http->setup.loop, &x->timer);
@@ -268,7 +281,7 @@ static void answer_now(struct exchange *x)
     free(x->request->body);
     x->request->body = NULL;
     give_body_room(x);
-    x->phase = PHASE_LINGER;
+    enter(x, PHASE_LINGER);
     set_timer(x, LINGER_NS);
 }
 
@@ -376,7 +389,7 @@ static enum MHD_Result queue_response(struct exchange *x)
     enum MHD_Result result = MHD_queue_response(x->connection, status, response);
     MHD_destroy_response(response);
     x->queued = result == MHD_YES;
-    x->phase = PHASE_SENDING;
+    enter(x, PHASE_SENDING);
     loop_timer_clear(x->http->setup.loop, &x->timer);
     return result;
 }
@@ -388,7 +401,7 @@ static enum MHD_Result proceed(struct exchange *x)
 
     if (x->gone || request->broken || x->phase == PHASE_LINGER) return MHD_NO;
     if (x->phase == PHASE_BODY) {
-        x->phase = PHASE_WAITING;
+        enter(x, PHASE_WAITING);
         loop_timer_clear(x->http->setup.loop, &x->timer);
         if (!request->done && !requests_run(x->http->setup.requests, request)) {
             suspend(x);
@@ -469,7 +482,8 @@ static void look(struct exchange *x, const char *method, const char *path,
                          .method = method,
                          .path = path,
                          .headers = headers,
-                         .cross_origin = x->origin[0] != 0 };
+                         .cross_origin = x->origin[0] != 0,
+                         .loopback = setup->loopback };
 
     http_look(x->request, &look);
     x->timed = look.timed;
@@ -511,7 +525,7 @@ static enum MHD_Result first_look(struct exchange *x, const char *method, const 
     request->route = "";
     memcpy(request->peer, x->peer, sizeof request->peer);
     x->gone = x->queued = x->close = x->timed = false;
-    x->phase = PHASE_BODY;
+    enter(x, PHASE_BODY);
 
     MHD_get_connection_values_n(x->connection, MHD_HEADER_KIND, take_field, &headers);
     headers_finish(&headers, version);
@@ -610,7 +624,7 @@ static void on_completed(void *context, struct MHD_Connection *connection, void 
     x->suspended = false;
     request->exchange = NULL;
     requests_leave(x->http->setup.requests, request, whole);
-    x->phase = PHASE_IDLE;
+    enter(x, PHASE_IDLE);
     set_timer(x, x->http->setup.options->idle_timeout_ns);
 }
 

@@ -75,6 +75,11 @@ static bool check_caller(struct request *request, const struct look *look,
 
     if (route->scope == SCOPE_OPEN || !look->access) return true;
     if (!key_is_good(request, look)) return false;
+    if (scope == ACCESS_METRICS && !request->caller.key && !look->loopback) {
+        reject(request, REFUSE_PERMISSION, METRIC_auth_scope,
+               "without keys, metrics are not served to other machines; the admin socket has them");
+        return false;
+    }
     if (caller_has_scope(&request->caller, scope)) return true;
     reject(request, REFUSE_PERMISSION, METRIC_auth_scope,
            scope == ACCESS_METRICS ? "this key lacks the scope \"metrics\""

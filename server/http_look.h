@@ -18,6 +18,7 @@ struct look {
     const char *method, *path;
     const struct headers *headers;  // without a fault
     bool cross_origin;              // from a web page that may ask
+    bool loopback;                  // nobody but this machine can ask
 
     /* What it found. */
     bool timed;  // the answer tells its processing time

@@ -5,6 +5,9 @@
 #include "server/cache_report.h"
 #include "server/grammars.h"
 #include "server/handlers.h"
+#include "server/http.h"
+#include "server/open_fds.h"
+#include "server/revision.h"
 #include "server/service.h"
 #include "server/text_alias.h"
 #include "server/tool_memory.h"
@@ -78,6 +81,14 @@ static void name_tenants(const struct access *access)
         metric_tenant(tenant->index, slice_of(tenant->name));
 }
 
+static void add_build_info(struct buf *out)
+{
+    buf_addf(out,
+             "# HELP fathom_build_info always 1\n# TYPE fathom_build_info gauge\n"
+             "fathom_build_info{version=\"%s\",libmicrohttpd=\"%s\",revision=\"%s\"} 1\n",
+             FATHOM_VERSION, http_library_version(), build_revision());
+}
+
 static void answer_metrics(struct request *request)
 {
     name_tenants(request->caller.access);
@@ -87,7 +98,9 @@ static void answer_metrics(struct request *request)
     take_grammar_stats(request->service);
     usage_log_metrics(request->service->usage_log);
     request->content_type = "text/plain; version=0.0.4; charset=utf-8";
+    metric_set(METRIC_open_fds, (int64_t)open_fds_count());
     metrics_print(&request->out, slice_of(request->service->model_name));
+    add_build_info(&request->out);
     if (request->service->options->metrics_compat == OPT_METRICS_COMPAT_VLLM)
         metrics_print_vllm(&request->out, slice_of(request->service->model_name));
 }

@@ -1,6 +1,7 @@
 /* stream.c - from events to text: one detokenizer and one parser a choice. */
 #include "server/stream.h"
 #include <time.h>
+#include "config/metrics.h"
 #include "server/service.h"
 #include "server/stream_state.h"
 #include "server/tool_memory.h"
@@ -172,6 +173,23 @@ static void show_unclosed(struct choice *choice)
     *reasoning = empty;
 }
 
+static void count_repairs(const struct reply *reply)
+{
+    static const enum metric counters[REPLY_REPAIRS] = {
+        [REPLY_REPAIR_OPENER] = METRIC_repair_opener,
+        [REPLY_REPAIR_CLOSER] = METRIC_repair_closer,
+        [REPLY_REPAIR_BODY] = METRIC_repair_body,
+        [REPLY_REPAIR_VALUE] = METRIC_repair_value,
+        [REPLY_REPAIR_DUPLICATE] = METRIC_repair_duplicate,
+        [REPLY_REPAIR_QUOTED] = METRIC_repair_quoted,
+        [REPLY_REPAIR_STRAY] = METRIC_repair_stray,
+    };
+
+    for (enum reply_repair repair = 0; repair < REPLY_REPAIRS; repair++)
+        if (reply_repaired(reply, repair))
+            metric_add(counters[repair], reply_repaired(reply, repair));
+}
+
 enum ending { ENDS_ALONE, ENDS_AT_LIMIT, ENDS_CUT };
 
 static CHECKED enum status choice_finish(struct choice *choice, enum ending ending)
@@ -195,6 +213,7 @@ static CHECKED enum status choice_finish(struct choice *choice, enum ending endi
     if (request->stream) writer_of(choice)->flush(choice);
     choice->cut = ending == ENDS_CUT && choice->finish == REPLY_FINISH_LENGTH;
     if (!choice->cut) request->outcome = outcome[choice->finish];
+    count_repairs(choice->reply);
     remember_block(choice);
     recall_keep(&choice->recall, request->service, choice->reply);
     choice->ended = true;

@@ -29,6 +29,7 @@
 #include "server/load_report.h"
 #include "server/loader.h"
 #include "server/notify.h"
+#include "server/open_fds.h"
 #include "server/privileges.h"
 #include "server/routes.h"
 #include "server/sandbox.h"
@@ -368,6 +369,7 @@ static int serve(struct daemon *daemon)
         goto drop_access;
     if ((status = reload_check_exposure(&daemon->options, daemon->listening.loopback, &err)) != OK)
         goto drop_access;
+    open_fds_watch();
     if ((status = sandbox_enter(&daemon->sandbox, &daemon->options, &err)) != OK) goto drop_access;
     log_start();  // the first thread, and so inside
     if (daemon->options.usage_log[0] &&

@@ -150,6 +150,7 @@ static void text_marker(struct reply *reply, const struct marker *marker, struct
         break;
     case MARKER_THINK_OPEN:
         reply->think_absorbed = true;
+        reply->repairs[REPLY_REPAIR_STRAY]++;
         break;
     case MARKER_THINK_CLOSE:
         if (reply->state == IN_REASONING) enter_content(reply);
@@ -159,6 +160,7 @@ static void text_marker(struct reply *reply, const struct marker *marker, struct
         reply_block_enter(reply, marker, text);
         break;
     default:  // a stray closer
+        reply->repairs[REPLY_REPAIR_STRAY]++;
         break;
     }
 }
@@ -404,6 +406,11 @@ uint32_t reply_calls(const struct reply *reply)
 uint32_t reply_stop(const struct reply *reply)
 {
     return reply->stop.found;
+}
+
+uint32_t reply_repaired(const struct reply *reply, enum reply_repair repair)
+{
+    return reply->repairs[repair];
 }
 
 bool reply_in_reasoning(const struct reply *reply)

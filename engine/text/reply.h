@@ -99,6 +99,22 @@ uint32_t reply_calls(const struct reply *reply);  // calls announced so far
 /* Which of options.stop ended the reply; STOP_NONE: none did. */
 uint32_t reply_stop(const struct reply *reply);
 
+/* What was wrong with the text and mended: for metrics, since it tells of a model or a prompt that is
+ * not what it should be. */
+enum reply_repair {
+    REPLY_REPAIR_OPENER,     // calls without the block's opener
+    REPLY_REPAIR_CLOSER,     // a call, a parameter or the block was not closed
+    REPLY_REPAIR_BODY,       // arguments that were no parameters: JSON, or all in one
+    REPLY_REPAIR_VALUE,      // no JSON where it should be; it became a string
+    REPLY_REPAIR_DUPLICATE,  // a parameter given before, or one too many; it was dropped
+    REPLY_REPAIR_QUOTED,     // an opener that no call followed; it is text
+    REPLY_REPAIR_STRAY,      // a closer, or <think>, where it means nothing; it was dropped
+    REPLY_REPAIRS,
+};
+
+/* How often, so far. */
+uint32_t reply_repaired(const struct reply *reply, enum reply_repair repair);
+
 /* Still in reasoning (at the end: it was never closed). */
 bool reply_in_reasoning(const struct reply *reply);
 

@@ -79,6 +79,7 @@ static void param_begin(struct reply *reply, const struct marker *marker)
     struct reply_call *call = &reply->call;
     bool is_new = name_is_new(call, marker->name);
 
+    if (!is_new) reply->repairs[REPLY_REPAIR_DUPLICATE]++;
     unwrap_nothing(reply);
     call->body = BODY_JUNK;  // with parameters there is no other body
     call->params++;
@@ -126,8 +127,10 @@ static void param_end(struct reply *reply)
 {
     struct reply_call *call = &reply->call;
 
-    if (call->mode == VALUE_JSON && !json_text_valid(buf_slice(&call->value)))
+    if (call->mode == VALUE_JSON && !json_text_valid(buf_slice(&call->value))) {
+        reply->repairs[REPLY_REPAIR_VALUE]++;
         value_turns_string(reply);
+    }
     if (call->mode == VALUE_STRING) buf_add_byte(arguments(reply), '"');
     if (call->mode == VALUE_JSON && is_wrapper(call)) call->wrapper_waits = true;
     else if (call->mode == VALUE_JSON) write_value(reply);
@@ -170,6 +173,10 @@ static void call_end(struct reply *reply)
 
     if (reply->state == IN_VALUE) param_end(reply);
     bool body = call->body == BODY_JSON && json_text_valid(buf_slice(&call->value));
+    if (call->wrapper_waits || call->body != BODY_NONE) {
+        bool params = call->params > 0 && !call->wrapper_waits;
+        reply->repairs[REPLY_REPAIR_BODY] += !params;
+    }
     if (call->wrapper_waits || body) all = json_text_trim(buf_slice(&call->value));
     reply_send(reply, REPLY_CALL_ARGS, call->written ? SLICE("}") : all);
     reply_send_mark(reply, REPLY_CALL_END, (struct slice){ NULL, 0 });
@@ -190,6 +197,7 @@ void reply_block_enter(struct reply *reply, const struct marker *marker, struct 
 {
     reply_let_stops_go(reply);
     block_forget(reply);
+    if (marker->kind == MARKER_INVOKE_OPEN) reply->repairs[REPLY_REPAIR_OPENER]++;
     reply->block.from = reply->state;
     reply->block.newlines = reply->newlines;
     reply->newlines = 0;
@@ -202,6 +210,7 @@ static void block_back_to_text(struct reply *reply)
 {
     struct slice text = slice_from(buf_slice(&reply->block.text), reply->block.prefill);
 
+    reply->repairs[REPLY_REPAIR_QUOTED]++;
     reply->state = reply->block.from;
     reply_add_newlines(reply, reply->block.newlines);
     reply_add_text(reply, text);
@@ -238,6 +247,7 @@ static void block_end(struct reply *reply)
 
 void reply_block_finish(struct reply *reply, bool by_length)
 {
+    if (!by_length && reply->calls) reply->repairs[REPLY_REPAIR_CLOSER]++;
     if (reply->state != IN_BLOCK) {
         if (!by_length) call_end(reply);
     } else if (reply->calls == 0) {
@@ -301,6 +311,21 @@ size_t reply_call_text(struct reply *reply, struct slice text)
     return text.size;
 }
 
+/* The marker ends more than its own tag: a closer before it was left out. */
+static bool closes_too_much(const struct reply *reply, const struct marker *marker)
+{
+    switch (marker->kind) {
+    case MARKER_BLOCK_CLOSE:
+    case MARKER_INVOKE_OPEN:
+        return reply->state != IN_BLOCK;
+    case MARKER_INVOKE_CLOSE:
+    case MARKER_PARAM_OPEN:
+        return reply->state == IN_VALUE;
+    default:
+        return false;
+    }
+}
+
 void reply_call_marker(struct reply *reply, const struct marker *marker, struct slice text)
 {
     bool in_call = reply->state != IN_BLOCK;
@@ -317,6 +342,7 @@ void reply_call_marker(struct reply *reply, const struct marker *marker, struct 
     }
 
     buf_add_slice(&reply->block.text, text);
+    if (closes_too_much(reply, marker)) reply->repairs[REPLY_REPAIR_CLOSER]++;
     switch (marker->kind) {
     case MARKER_BLOCK_OPEN:
         if (!in_call) reply->block.opened = true;

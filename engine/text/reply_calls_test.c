@@ -390,6 +390,56 @@ static void long_values_take_linear_time(void **unused)
     assert_true(parse_ns("true", "x", (size_t)2 << 20) < 8 * 8 * small + NS_PER_S);
 }
 
+static void take_nothing(void *owner, const struct reply_part *part)
+{
+    (void)owner;
+    (void)part;
+}
+
+static void what_was_mended_is_counted_by_kind(void **unused)
+{
+    static const struct {
+        const char *text;
+        uint32_t repairs[REPLY_REPAIRS];
+    } cases[] = {
+        { OPEN WEATHER OSLO CALL_CLOSE CLOSE, { 0 } },
+        { "just text, 1 < 2", { 0 } },
+        { WEATHER OSLO CALL_CLOSE CLOSE, { [REPLY_REPAIR_OPENER] = 1 } },
+        { OPEN WEATHER OSLO CALL_CLOSE EOS, { [REPLY_REPAIR_CLOSER] = 1 } },
+        { OPEN WEATHER OSLO CALL_CLOSE, { [REPLY_REPAIR_CLOSER] = 1 } },
+        { OPEN WEATHER OSLO CLOSE, { [REPLY_REPAIR_CLOSER] = 1 } },
+        { OPEN WEATHER OSLO INVOKE("now") CALL_CLOSE CLOSE, { [REPLY_REPAIR_CLOSER] = 1 } },
+        { OPEN WEATHER PARAM("days", "false") "2" PARAM("city", "true") "a" CALL_CLOSE CLOSE,
+          { [REPLY_REPAIR_CLOSER] = 2 } },
+        { OPEN WEATHER "{\"city\": \"Oslo\"}" CALL_CLOSE CLOSE, { [REPLY_REPAIR_BODY] = 1 } },
+        { OPEN WEATHER JSON("arguments", "{\"city\": 1}") CALL_CLOSE CLOSE,
+          { [REPLY_REPAIR_BODY] = 1 } },
+        { OPEN WEATHER JSON("days", "two") CALL_CLOSE CLOSE, { [REPLY_REPAIR_VALUE] = 1 } },
+        { OPEN WEATHER OSLO STRING("city", "b") CALL_CLOSE CLOSE,
+          { [REPLY_REPAIR_DUPLICATE] = 1 } },
+        { "one writes " OPEN " and so on", { [REPLY_REPAIR_QUOTED] = 1 } },
+        { "so" CALL_CLOSE " it is", { [REPLY_REPAIR_STRAY] = 1 } },
+    };
+    (void)unused;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct reply_options options = { .start = REPLY_IN_CONTENT,
+                                         .tools = some_tools(),
+                                         .sink = { take_nothing, NULL } };
+        struct reply *reply;
+        enum reply_finish finish;
+        assert_int_equal(reply_open(&options, &reply), OK);
+        assert_int_equal(reply_feed(reply, slice_of(cases[i].text)), OK);
+        assert_int_equal(reply_finish(reply, false, &finish), OK);
+        for (enum reply_repair repair = 0; repair < REPLY_REPAIRS; repair++) {
+            if (reply_repaired(reply, repair) == cases[i].repairs[repair]) continue;
+            print_error("repair %d of %s\n", (int)repair, cases[i].text);
+            assert_int_equal(reply_repaired(reply, repair), cases[i].repairs[repair]);
+        }
+        reply_close(reply);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -415,6 +465,7 @@ int main(void)
         cmocka_unit_test(nested_json_is_copied_as_written),
         cmocka_unit_test(first_of_repeated_parameters_wins),
         cmocka_unit_test(missing_attribute_asks_the_schema),
+        cmocka_unit_test(what_was_mended_is_counted_by_kind),
         cmocka_unit_test(json_body_is_the_arguments),
         cmocka_unit_test(wrapped_arguments_are_unwrapped),
         cmocka_unit_test(length_cut_leaves_arguments_cut),

@@ -82,6 +82,8 @@ struct reply {
     uint32_t calls;  // announced
     struct reply_block block;
     struct reply_call call;
+
+    uint32_t repairs[REPLY_REPAIRS];
 };
 
 /* reply.c, for reply_calls.c. */
