@@ -20,7 +20,8 @@ _Static_assert(sizeof(struct prefix_key) == SHA256_BYTES, "identities are digest
 #define IMAGE_VERSION 1
 
 /* One more for a backend whenever its kernels store other bits than before for the same tokens:
- * roundings, order of sums, exponentials. cache_identity_test pins the CPU's bytes. */
+ * roundings, order of sums, exponentials. cache_identity_test pins the CPU's bytes, model_resume_test
+ * the GPU's. */
 static const struct {
     const char *backend;
     uint32_t version;
