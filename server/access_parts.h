@@ -7,7 +7,6 @@
 
 #define ACCESS_FILE_BYTES_MOST ((size_t)64 << 20)
 #define ACCESS_WEIGHT_MOST 1000
-#define ACCESS_LIMIT_MOST ((uint64_t)1 << 50)
 
 struct access {
     _Atomic uint32_t holders;
@@ -24,6 +23,7 @@ struct access_limit_row {
     const char *name;
     size_t offset;
     bool of_users;  // may stand in user_limits
+    uint64_t most;
 };
 extern const struct access_limit_row access_limit_rows[];
 #define ACCESS_LIMIT_ROWS 9

@@ -10,6 +10,7 @@ static const struct error_row {
     [REFUSE_CONTEXT] = { 400, "invalid_request_error" },
     [REFUSE_UNSUPPORTED] = { 400, "invalid_request_error" },
     [REFUSE_KEY] = { 401, "authentication_error" },
+    [REFUSE_QUOTA] = { 402, "billing_error" },
     [REFUSE_PERMISSION] = { 403, "permission_error" },
     [REFUSE_PATH] = { 404, "not_found_error" },
     [REFUSE_MODEL] = { 404, "not_found_error" },

@@ -18,6 +18,8 @@ static const struct refusal_row {
     [REFUSE_UNSUPPORTED] = { 400, "invalid_request_error", "unsupported_value", 0, true,
                              OUTCOME_BAD_REQUEST },
     [REFUSE_KEY] = { 401, "authentication_error", "invalid_api_key", 0, true, OUTCOME_BAD_REQUEST },
+    [REFUSE_QUOTA] = { 402, "insufficient_quota", "insufficient_quota", 0, true,
+                       OUTCOME_REFUSED_429 },
     [REFUSE_PERMISSION] = { 403, "permission_error", "permission_denied", 0, true,
                             OUTCOME_BAD_REQUEST },
     [REFUSE_PATH] = { 404, "not_found_error", "not_found", 0, true, OUTCOME_BAD_REQUEST },

@@ -13,6 +13,7 @@ enum refusal {
     REFUSE_CONTEXT,       // 400 context_length_exceeded
     REFUSE_UNSUPPORTED,   // 400 unsupported_value
     REFUSE_KEY,           // 401 invalid_api_key
+    REFUSE_QUOTA,         // 402: the budget of tokens is used up
     REFUSE_PERMISSION,    // 403
     REFUSE_PATH,          // 404 not_found
     REFUSE_MODEL,         // 404 model_not_found

@@ -18,6 +18,7 @@
 #include "server/header_check.h"
 #include "server/http.h"
 #include "server/http_look.h"
+#include "server/limits_answer.h"
 #include "server/listen_unix.h"
 
 #define SEND_BUFFER_BYTES (32 << 10)  // of the kernel
@@ -207,21 +208,35 @@ static void suspend(struct exchange *x)
 
 static void give_body_room(struct exchange *x)
 {
+    if (x->request) limits_body_give(&x->request->claim);
     x->http->body_bytes -= x->body_room;
     metric_add(METRIC_body_bytes, -(int64_t)x->body_room);
     x->body_room = 0;
 }
 
-/* Makes room for `size` bytes and a NUL. */
+static bool refuse_body(struct exchange *x)
+{
+    metric_add(METRIC_reject_memory, 1);
+    request_refuse(x->request, REFUSE_FULL, NULL, "the server has no room for this body now");
+    return false;
+}
+
+/* Makes room for `size` bytes and a NUL, or refuses the request. */
 static bool take_body_room(struct exchange *x, size_t size)
 {
     struct http *http = x->http;
+    struct limits_refusal refusal;
 
     if (size <= x->body_room && x->request->body) return true;
     size_t more = size - x->body_room;
-    if (http->body_bytes + more > http->setup.options->bodies_in_memory_bytes) return false;
+    if (http->body_bytes + more > http->setup.options->bodies_in_memory_bytes)
+        return refuse_body(x);
+    if (limits_body(&x->request->claim, more, &refusal) != OK) {
+        limits_refuse(x->request, &refusal);
+        return false;
+    }
     char *body = realloc(x->request->body, size + 1);
-    if (!body) return false;
+    if (!body) return refuse_body(x);
     x->request->body = body;
     x->body_room = size;
     http->body_bytes += more;
@@ -322,6 +337,11 @@ static void add_headers(struct exchange *x, struct MHD_Response *response)
         add_number(response, "retry-after-ms", request->retry_after_ms);
     }
     if (request->no_retry) add_header(response, "x-should-retry", "false");
+    if (x->timed) {
+        struct limits_header level[LIMITS_HEADERS_MOST];
+        size_t count = limits_headers(request, loop_now_ns(x->http->setup.loop), level);
+        for (size_t i = 0; i < count; i++) add_header(response, level[i].name, level[i].value);
+    }
     for (const struct answer_header *more = request->header; more; more = more->next)
         add_header(response, more->name, more->value);
     if (request->allow) add_header(response, "Allow", methods[request->allow & 3]);
@@ -329,7 +349,10 @@ static void add_headers(struct exchange *x, struct MHD_Response *response)
         add_header(response, "Access-Control-Allow-Origin", x->origin);
         add_header(response, "Access-Control-Expose-Headers",
                    "x-request-id, x-fathom-cache, openai-processing-ms, retry-after, "
-                   "retry-after-ms, x-should-retry");
+                   "retry-after-ms, x-should-retry, x-ratelimit-limit-requests, "
+                   "x-ratelimit-remaining-requests, x-ratelimit-reset-requests, "
+                   "x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, "
+                   "x-ratelimit-reset-tokens");
         add_header(response, "Vary", "Origin");
     }
     if (request->http_status == MHD_HTTP_NO_CONTENT) {
@@ -482,6 +505,7 @@ static void look(struct exchange *x, const char *method, const char *path,
                          .method = method,
                          .path = path,
                          .headers = headers,
+                         .now_ns = loop_now_ns(setup->loop),
                          .cross_origin = x->origin[0] != 0,
                          .loopback = setup->loopback };
 
@@ -492,9 +516,7 @@ static void look(struct exchange *x, const char *method, const char *path,
     if (headers->content_length > x->body_limit)
         return reject(x, REFUSE_BODY_SIZE, METRIC_reject_too_large,
                       "the body is larger than this server takes");
-    if (look.body && !take_body_room(x, headers->content_length))
-        return reject(x, REFUSE_FULL, METRIC_reject_memory,
-                      "the server has no room for this body now");
+    if (look.body && !take_body_room(x, headers->content_length)) return;
 }
 
 /* What a refusal at the headers comes to: at once if no body follows on the wire or the framing is
@@ -561,8 +583,6 @@ static enum MHD_Result take_body(struct exchange *x, const char *data, size_t *s
     if (whole > x->body_room) {  // chunked: its size is not known before
         size_t room = whole + whole / 2 + 4096;
         if (!take_body_room(x, room < x->body_limit ? room : x->body_limit)) {
-            reject(x, REFUSE_FULL, METRIC_reject_memory,
-                   "the server has no room for this body now");
             answer_now(x);
             return MHD_YES;
         }

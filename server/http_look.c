@@ -7,6 +7,8 @@
 #include "config/metrics.h"
 #include "config/options.h"
 #include "server/errors.h"
+#include "server/limits_answer.h"
+#include "server/service.h"
 
 enum { NO_CONTENT = 204 };
 
@@ -87,6 +89,17 @@ static bool check_caller(struct request *request, const struct look *look,
     return false;
 }
 
+/* Before a byte of the body is read, whether its tenant may have one more request. */
+static void take_claim(struct request *request, uint64_t now_ns)
+{
+    struct limits *limits = request->service->limits;
+    struct limits_refusal refusal;
+
+    if (!limits || !request->caller.tenant) return;
+    if (limits_take(limits, &request->caller, now_ns, &request->claim, &refusal) != OK)
+        limits_refuse(request, &refusal);
+}
+
 void http_look(struct request *request, struct look *look)
 {
     enum method method = method_of(look->method);
@@ -121,4 +134,5 @@ void http_look(struct request *request, struct look *look)
     if (look->body && headers->content_type.data && !is_json(headers->content_type))
         return reject(request, REFUSE_MEDIA_TYPE, METRIC_reject_header,
                       "Content-Type: wanted application/json");
+    if (look->body) take_claim(request, look->now_ns);
 }

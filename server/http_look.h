@@ -17,6 +17,7 @@ struct look {
     struct access *access;  // NULL: no route asks who is there
     const char *method, *path;
     const struct headers *headers;  // without a fault
+    uint64_t now_ns;
     bool cross_origin;              // from a web page that may ask
     bool loopback;                  // nobody but this machine can ask
 

@@ -25,6 +25,7 @@
 #include "config/status.h"
 #include "engine/job.h"
 #include "server/access.h"
+#include "server/limits.h"
 #include "server/traceparent.h"
 
 struct answer_header;  // answer_header.h
@@ -99,8 +100,9 @@ struct request {
     char id[REQUEST_ID_MOST + 1];  // x-request-id, ours or the client's; printable
     const char *route;             // the path in the table, for the log; "" before it is known
     char peer[48];                 // the client's address, for the log
-    struct caller caller;      // held until the request is freed; NULLs where no key is asked for
-    struct traceparent trace;  // for the log
+    struct caller caller;       // held until the request is freed; NULLs where no key is asked for
+    struct limits_claim claim;  // what it holds of its tenant's limits
+    struct traceparent trace;   // for the log
     enum base_path base;
     struct slice if_none_match;  // that header's value, or empty
     struct slice tail;     // what a route's `*` matched: the id in /v1/models/{id}; else empty

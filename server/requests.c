@@ -35,6 +35,7 @@ static const struct cut by_operator = { true, OUTCOME_ERROR, REFUSE_CANCELLED,
                                         "the operator of this server has cancelled the request" };
 
 static void finish_left(struct track *track);
+static void cut_waiting(struct track *track);
 static void on_timer(void *context);
 static void on_prep_done(void *context, uint32_t events);
 static void on_engine(void *context, uint32_t events);
@@ -99,6 +100,7 @@ static void track_free(struct track *track)
         for (uint32_t i = 0; i < track->job_count; i++) job_free(request->job[i]);
         requests->now.work--;
     }
+    track_give_claim(track);
     free(request->body);
     event_ring_release(&track->held);
     buf_release(&request->out);
@@ -183,8 +185,7 @@ static void obey(struct track *track)
     if (request->done || request->broken) stop_all_jobs(track);
 }
 
-/* Once after each round of events. */
-static void settle_touched(struct requests *requests)
+static void settle_round(struct requests *requests)
 {
     for (uint32_t i = 0; i < requests->touched_count; i++) {
         struct track *track = requests->touched[i];
@@ -203,6 +204,13 @@ static void settle_touched(struct requests *requests)
     requests->touched_count = 0;
 }
 
+/* Once after each round of events. */
+static void settle_touched(struct requests *requests)
+{
+    do settle_round(requests);
+    while (requests_take_turns(requests));
+}
+
 static void begin(struct track *track)
 {
     struct request *request = &track->request;
@@ -213,10 +221,17 @@ static void begin(struct track *track)
     touch(track);
 }
 
+/* The engine has nothing more of it: its place is another's. */
+static void end_claim(struct track *track)
+{
+    limits_end(&track->request.claim, loop_now_ns(track->owner->setup.loop));
+}
+
 static void refuse(struct track *track, enum refusal refusal, const char *message)
 {
     request_refuse(&track->request, refusal, NULL, message);
     stop_all_jobs(track);
+    if (track->jobs_live == 0) end_claim(track);
     touch(track);
 }
 
@@ -251,6 +266,7 @@ static void timer_set(struct track *track)
 /* Ends what runs from our side; the protocol and its client learn it from the jobs' END. */
 static void cut_jobs(struct track *track)
 {
+    if (track->request.claim.stage == CLAIM_WAITING) return cut_waiting(track);
     for (uint32_t job = 0; job < track->job_count; job++)
         if (job_runs(track, job))
             engine_cancel(track->owner->setup.service->engine, job_id(track, job));
@@ -369,14 +385,12 @@ bool requests_run(struct requests *requests, struct request *request)
 }
 
 /* Hands every job to the engine, or none. */
-static void submit(struct track *track)
+void track_submit(struct track *track)
 {
     struct requests *requests = track->owner;
     struct request *request = &track->request;
     struct err err = { "" };
 
-    track->job_count = request->job_count;
-    track->submitted_ns = track->moved_ns = loop_now_ns(requests->setup.loop);
     if (!account_begin(track))
         return refuse(track, REFUSE_FULL, "the server has no memory for this request now");
     for (uint32_t i = 0; i < track->job_count; i++) {
@@ -406,6 +420,7 @@ static void prepared(struct track *track)
     touch(track);
     if (track->stage == STAGE_ANSWERED) {
         track->job_count = request->job_count;
+        end_claim(track);
         if (track->left) finish_left(track);
         return;
     }
@@ -416,7 +431,7 @@ static void prepared(struct track *track)
     if (track->cancelled) return refuse(track, by_operator.refusal, by_operator.sentence);
     if (request->deadline_ns && now >= request->deadline_ns)
         return refuse(track, REFUSE_DEADLINE, "X-Request-Timeout passed before work began");
-    submit(track);
+    track_admit(track, now);
     timer_set(track);
 }
 
@@ -473,11 +488,23 @@ static void end_cut(struct track *track, uint32_t job, const struct event *event
     request->outcome = cut->outcome;
 }
 
+/* Its turn never came, and its jobs end as if the engine had been told to. */
+static void cut_waiting(struct track *track)
+{
+    const struct event end = { .kind = EVENT_END, .finish = FINISH_CANCELLED };
+
+    end_claim(track);
+    for (uint32_t job = 0; job < track->job_count && !track->request.done; job++)
+        end_cut(track, job, &end);
+    touch(track);
+}
+
 static void end_job(struct track *track, uint32_t job)
 {
     must(track->jobs_live > 0);
     track->jobs_live--;
     track->job_flags[job] &= (uint8_t)~JOB_LIVE;
+    if (track->jobs_live == 0) end_claim(track);
     if (track->left && track->jobs_live == 0)
         metric_observe(METRIC_cancel_to_free,
                        loop_now_ns(track->owner->setup.loop) - track->left_ns);
@@ -518,12 +545,14 @@ static void take_event(struct track *track, uint32_t job, struct event *event)
     struct request *request = &track->request;
 
     account_event(track, job, event);
+    if (event->kind == EVENT_STARTED) track->started = true;
+    if (event->kind == EVENT_TOKENS)
+        limits_output(&request->claim, event->count, loop_now_ns(track->owner->setup.loop));
     if (event->kind == EVENT_END) end_job(track, job);
     if (track->left || request->done || (track->job_flags[job] & JOB_MUTED))
         return account_unread(track, job, event);
     touch(track);
     if (event->kind == EVENT_STARTED) {
-        track->started = true;
         note_cache(track, job, event);
         if (event->started_ns > track->submitted_ns)  // the loop hears of it a whole step later
             track->count.queue_ns = event->started_ns - track->submitted_ns;
@@ -630,12 +659,15 @@ void requests_leave(struct requests *requests, struct request *request, bool who
     if (track->stage == STAGE_PREPARING) return;  // the worker's still; prepared() goes on
     finish_left(track);
     if (track->jobs_live == 0 && !track->touched) track_free(track);
+    if (requests_take_turns(requests)) settle_touched(requests);
 }
 
 void track_cancel(struct track *track)
 {
     track->cancelled = true;
-    if (track->stage == STAGE_RUNNING) cut_jobs(track);
+    if (track->stage != STAGE_RUNNING) return;
+    cut_jobs(track);
+    settle_touched(track->owner);
 }
 
 void requests_answer(struct requests *requests, struct request *request)
@@ -652,6 +684,7 @@ void requests_cut(struct requests *requests)
         struct track *track = requests->track[slot];
         if (track->stage == STAGE_RUNNING) cut_jobs(track);
     }
+    settle_touched(requests);
 }
 
 void requests_set_door(struct requests *requests, enum requests_door door)

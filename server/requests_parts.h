@@ -85,4 +85,17 @@ void account_end(struct track *track);   // nothing of it runs any more: log lin
 /* Ends the request from our side, whatever stage it is in; its client is told. */
 void track_cancel(struct track *track);
 
+/* Hands every job to the engine, or none. */
+void track_submit(struct track *track);
+
+/* requests_limits.c. Of a request whose jobs are made: it goes to the engine, waits for its tenant's turn,
+ * or is refused. */
+void track_admit(struct track *track, uint64_t now_ns);
+
+/* Submits those whose tenant has room again; false: there were none. */
+bool requests_take_turns(struct requests *requests);
+
+/* What is left of its claim, when the request is over. */
+void track_give_claim(struct track *track);
+
 #endif

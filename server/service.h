@@ -10,6 +10,7 @@
 
 struct engine;         // engine/engine.h
 struct generation;     // engine/shape.h
+struct limits;         // server/limits.h
 struct grammars;       // server/grammars.h
 struct options;        // config/options.h
 struct prompt_format;  // engine/text/prompt.h: dialect and policy
@@ -30,6 +31,7 @@ struct load_progress {
 struct service {
     const struct options *options;
     struct requests *requests;  // the loop thread's
+    struct limits *limits;      // the loop thread's; NULL: nobody has any
     struct admin *admin;        // likewise; NULL: no socket for the operator
     struct load_progress *loading;
     struct engine *engine;                // the loop thread's

@@ -25,6 +25,7 @@
 #include "server/cache_options.h"
 #include "server/grammars.h"
 #include "server/http.h"
+#include "server/limits.h"
 #include "server/listen.h"
 #include "server/load_report.h"
 #include "server/loader.h"
@@ -240,7 +241,7 @@ static void set_fingerprint(struct daemon *daemon)
     buf_release(&text);
 }
 
-static enum status set_service(struct daemon *daemon)
+static enum status set_service(struct daemon *daemon, struct err *err)
 {
     daemon->service.options = &daemon->options;
     daemon->service.loading = &daemon->progress;
@@ -254,7 +255,10 @@ static enum status set_service(struct daemon *daemon)
     daemon->service.page = daemon->options.ui == OPT_UI_AUTO ? daemon->listening.loopback
                                                              : daemon->options.ui == OPT_UI_ON;
     set_fingerprint(daemon);
-    enum status status = tool_memory_open(TOOL_MEMORY_BYTES, &daemon->service.tool_memory);
+    enum status status = limits_open((uint32_t)daemon->options.limit_users,
+                                     daemon->options.tenant_bodies_bytes, &daemon->service.limits,
+                                     err);
+    if (status == OK) status = tool_memory_open(TOOL_MEMORY_BYTES, &daemon->service.tool_memory);
     if (status == OK && daemon->options.text_alias_bytes)
         status = text_alias_open(daemon->options.text_alias_bytes, &daemon->service.text_alias);
     struct grammars_setup grammars = {
@@ -378,7 +382,7 @@ static int serve(struct daemon *daemon)
         goto drop_access;
     if ((status = loop_open(&daemon->loop, &err)) != OK) goto drop_access;
     daemon->code = 1;
-    if ((status = set_service(daemon)) != OK) goto close_loop;
+    if ((status = set_service(daemon, &err)) != OK) goto close_loop;
     status = loop_watch(daemon->loop, daemon->signal_fd, EPOLLIN, on_signal, daemon,
                         &daemon->signal_watch);
     if (status == OK) status = start_front(daemon, &err);
@@ -393,6 +397,7 @@ static int serve(struct daemon *daemon)
     grammars_close(daemon->service.grammars);
     text_alias_close(daemon->service.text_alias);
     tool_memory_close(daemon->service.tool_memory);
+    limits_close(daemon->service.limits);
 close_loop:
     loop_close(daemon->loop);
 drop_access:
