@@ -120,7 +120,7 @@ static void answer_status(struct request *request)
     add_cache(out, &stats.cache);
     add_recent(out, admin->recent);
     buf_addf(out, ",\"reloads\":{\"ok\":%llu,\"failed\":%llu},\"log_lines_dropped\":%llu}",
-             (unsigned long long)reload->done, (unsigned long long)reload->refused,
+             (unsigned long long)reload->done, (unsigned long long)reload->failed,
              (unsigned long long)log_dropped());
 }
 

@@ -112,10 +112,10 @@ enum status reload_run(struct reload *reload, struct buf *told, struct err *err)
     }
     struct log_line line;
     log_begin(&line, OPT_LOG_LEVEL_ERROR, "reload");
-    log_text(&line, "result", SLICE("refused"));
+    log_text(&line, "result", SLICE("failed"));
     log_text(&line, "why", slice_of(err->text));
     log_end(&line);
-    reload->refused++;
+    reload->failed++;
     metric_add(METRIC_reload_failed, 1);
     return status;
 }

@@ -19,7 +19,7 @@ struct reload {
     struct options *options;     // to be changed; its other readers leave live options alone
     struct access_slot *access;  // likewise
     bool loopback;               // only this machine can connect
-    uint64_t done, refused;      // so far
+    uint64_t done, failed;       // so far
 };
 
 /* The same question at start and at each reload: may the network come in without keys? BAD_INPUT. */

@@ -672,7 +672,7 @@ void track_cancel(struct track *track)
 
 void requests_answer(struct requests *requests, struct request *request)
 {
-    must(request->later && !request->done);
+    must(request->later);  // a refusal is an answer too
     request->done = true;
     touch(track_of(request));
     settle_touched(requests);
