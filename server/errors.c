@@ -1,7 +1,9 @@
 /* errors.c - the table of refusals, and the one place that writes an error object. */
 #include "server/errors.h"
 #include "config/json.h"
+#include "config/options.h"
 #include "server/anthropic_error.h"
+#include "server/service.h"
 
 static const struct refusal_row {
     uint16_t http_status;
@@ -84,6 +86,8 @@ void request_refuse(struct request *request, enum refusal refusal, const char *p
 
     buf_clear(&request->out);
     request->http_status = row->http_status;
+    if (row->http_status == 400 && param && request->service->options->deepseek_status)
+        request->http_status = 422;
     if (request_manners(request) == MANNERS_ANTHROPIC)
         request->http_status = anthropic_error_add(&request->out, refusal, message, request->id);
     else error_add(&request->out, refusal, param, message);
