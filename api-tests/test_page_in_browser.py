@@ -70,7 +70,14 @@ def chrome():
 
 
 @pytest.fixture
-def page(chrome):
+def stub(scripted):
+    made = Stub(scripted)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def page(chrome, stub, serve):  # which end after it
     """A function that opens the page of a server. In the end the console holds nothing that went wrong: no
     error in a script, and nothing that the policy had to stop."""
     allowed = []
@@ -85,15 +92,9 @@ def page(chrome):
         return chrome
 
     yield opened
+    chrome.open("about:blank")
     wrong = [text for level, text in chrome.log() if level in ("SEVERE", "WARNING")]
     assert not [text for text in wrong if not any(word in text for word in allowed)]
-
-
-@pytest.fixture
-def stub(scripted):
-    made = Stub(scripted)
-    yield made
-    made.close()
 
 
 def streaming(stub, *streams):
@@ -113,6 +114,7 @@ def answered(page, turns=1):
 
 
 def test_a_message_is_answered_with_its_thinking_folded_and_its_text_streamed(page, engine):
+    before = engine.metrics()
     page = page(engine)
     asked(page, "When does the tide come?")
     page.wait_text(".thought > summary", "Thinking")
@@ -132,6 +134,9 @@ def test_a_message_is_answered_with_its_thinking_folded_and_its_text_streamed(pa
     assert re.search(r"^\d+ tokens · [\d.]+ tokens/s · first after [\d.]+ m?s · prompt \d+$", figures), figures
     assert page.js("return document.querySelector('.answer').ariaBusy") == "false"
     assert page.js("return document.querySelector('#log').ariaLive") == "polite"
+    after = engine.wait_idle()
+    ended = {name: after[name] - before[name] for name in after if name.startswith("requests_total") and after[name] != before[name]}
+    assert ended == {'requests_total{outcome="stop"}': 1}
 
 
 @pytest.mark.parametrize("how", ["key", "button", "leaving"])
@@ -582,6 +587,8 @@ def test_it_follows_the_end_only_while_the_end_is_in_view(page, engine):
     assert page.js("return document.querySelector('#scroller').scrollTop") == 5
     page.click("#latest")
     assert page.js(at_end)
+    page.resize(500, 360)  # as when a telephone shows its keyboard
+    page.wait(at_end)
     page.type("{Escape}")
     answered(page)
     engine.wait_idle(2)

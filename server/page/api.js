@@ -13,7 +13,7 @@ class Trouble extends Error {
 
 /* Status to words; what the server says itself stands behind them. */
 const TROUBLES = {
-    401: 'This server wants an API key, or another one. It belongs into the settings.',
+    401: 'This server wants an API key, or another one: enter it in the settings.',
     402: 'The budget of this key is used up.',
     403: 'This key does not allow that.',
     404: 'This server does not have what was asked for.',

@@ -106,15 +106,17 @@ function takeChunk(answer, chunk) {
     if (choice?.finish_reason) answer.finish = choice.finish_reason;
 }
 
+/* The end of the connection is waited for after [DONE] too: a client that hangs up is one that left. */
 async function takeStream(answer, response) {
+    let whole = false;
     takeCache(answer, response.headers.get('X-Fathom-Cache'));
     for await (const event of events(response.body)) {
-        if (event.data === '[DONE]') return;
+        if (event.data === '[DONE]') whole = true;
+        else if (event.data) takeChunk(answer, JSON.parse(event.data));
         if (event.comment?.startsWith('x-fathom-cache:')) takeCache(answer, event.comment.slice(15));
-        if (event.data) takeChunk(answer, JSON.parse(event.data));
         showSoon(answer);
     }
-    throw new Trouble('The connection ended before the answer did.', { retry: true });
+    if (!whole) throw new Trouble('The connection ended before the answer did.', { retry: true });
 }
 
 /* ---- one answer ---- */

@@ -179,6 +179,7 @@ async function pollMetrics() {
         $('metrics-note').hidden = false;
         $('charts').classList.add('stale');
     }
+    $('charts').hidden = samples.length === 0;
     asking = false;
 }
 

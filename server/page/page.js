@@ -132,7 +132,8 @@ function startChat() {
         message.focus();
     });
     $('latest').addEventListener('click', toEnd);
-    $('scroller').addEventListener('scroll', showLatest, { passive: true });
+    $('scroller').addEventListener('scroll', noteScroll, { passive: true });
+    new ResizeObserver(keepEnd).observe($('scroller'));
     document.addEventListener('keydown', (event) => {
         if (event.key === 'Escape' && !$('settings').open) stopAnswer();
     });

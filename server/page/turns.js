@@ -7,6 +7,7 @@ let frame = 0, dirty = null;
 /* ---- the scroller follows the end only while it is there ---- */
 
 const NEAR = 40;  // pixels
+let following = true;
 
 function atEnd() {
     const box = $('scroller');
@@ -16,19 +17,18 @@ function atEnd() {
 function toEnd() {
     const box = $('scroller');
     box.scrollTop = box.scrollHeight;
-    showLatest();
+    noteScroll();
 }
 
-function showLatest() {
-    $('latest').hidden = atEnd();
+function noteScroll() {
+    following = atEnd();
+    $('latest').hidden = following;
 }
 
-/* Changes what is shown; if the end was in view it stays there. */
-function changing(change) {
-    const follow = atEnd();
-    change();
-    if (follow) toEnd();
-    else showLatest();
+/* After what is shown has changed, or the room for it: if the end was in view it stays there. */
+function keepEnd() {
+    if (following) toEnd();
+    else noteScroll();
 }
 
 /* ---- a user's turn ---- */
@@ -186,19 +186,18 @@ function showNote(answer, view) {
 function showTurn(turn) {
     const view = views.get(turn), now = seconds();
     if (!view || turn.role === 'user') return;
-    changing(() => {
-        const waits = turn.state === 'queued' || turn.state === 'reading';
-        view.progress.hidden = !waits;
-        if (waits) setText(view.progress, progressText(turn, now));
-        showThought(turn, view, now);
-        showMarkdown(view.prose, turn.text);
-        showCalls(turn, view);
-        showNote(turn, view);
-        setText(view.figures, figuresText(turn));
-        view.root.classList.toggle('done', turn.state === 'done');
-        view.root.classList.toggle('empty', !turn.text);
-        view.root.setAttribute('aria-busy', String(turn.state !== 'done'));
-    });
+    const waits = turn.state === 'queued' || turn.state === 'reading';
+    view.progress.hidden = !waits;
+    if (waits) setText(view.progress, progressText(turn, now));
+    showThought(turn, view, now);
+    showMarkdown(view.prose, turn.text);
+    showCalls(turn, view);
+    showNote(turn, view);
+    setText(view.figures, figuresText(turn));
+    view.root.classList.toggle('done', turn.state === 'done');
+    view.root.classList.toggle('empty', !turn.text);
+    view.root.setAttribute('aria-busy', String(turn.state !== 'done'));
+    keepEnd();
 }
 
 function showSoon(answer) {
