@@ -94,6 +94,7 @@ def test_whatever_becomes_of_a_request_it_has_its_line(serve, tmp_path):
                 time.sleep(0.05)
     with Raw(server) as raw:  # and one that leaves in the middle of its body
         raw.say(post(CHAT, chat(), bearer, "X-Request-Id: half-a-body")[:-3])
+        time.sleep(0.05)
     assert server.stop() == 0
     lines = lines_by_id(server)
     wanted = {name: (status, outcome) for name, _, status, outcome in whole}
