@@ -135,7 +135,7 @@ def test_a_message_is_answered_with_its_thinking_folded_and_its_text_streamed(pa
     assert page.js("return document.querySelector('.answer').ariaBusy") == "false"
     assert page.js("return document.querySelector('#log').ariaLive") == "polite"
     after = engine.wait_idle()
-    ended = {name: after[name] - before[name] for name in after if name.startswith("requests_total") and after[name] != before[name]}
+    ended = {name: after[name] - before[name] for name in after if name.startswith("requests_total{") and after[name] != before[name]}
     assert ended == {'requests_total{outcome="stop"}': 1}
 
 
