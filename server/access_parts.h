@@ -23,7 +23,7 @@ struct access_limit_row {
     const char *name;
     size_t offset;
     bool of_users;  // may stand in user_limits
-    uint64_t most;
+    uint64_t least, most;
 };
 extern const struct access_limit_row access_limit_rows[];
 #define ACCESS_LIMIT_ROWS 9

@@ -12,19 +12,22 @@
 #define BUDGET_MOST 1000000000000000  // so that sums of tokens stay far from the end of their type
 #define CACHE_MOST ((uint64_t)1 << 50)
 
+#define PER_MINUTE_MOST 1000000000  // so that each one's share of a minute is some ns
+#define LIMIT(name, of_users, least, most)                                                         \
+    {                                                                                              \
+#name, offsetof(struct access_limits, name), of_users, least, most                         \
+    }
+
 const struct access_limit_row access_limit_rows[ACCESS_LIMIT_ROWS] = {
-    { "running", offsetof(struct access_limits, running), true, 1000000 },
-    { "queued", offsetof(struct access_limits, queued), true, 1000000 },
-    { "requests_per_minute", offsetof(struct access_limits, requests_per_minute), true,
-      1000000000 },
-    { "input_tokens_per_minute", offsetof(struct access_limits, input_tokens_per_minute), true,
-      1000000000 },
-    { "output_tokens_per_minute", offsetof(struct access_limits, output_tokens_per_minute), true,
-      1000000000 },
-    { "budget_tokens", offsetof(struct access_limits, budget_tokens), false, BUDGET_MOST },
-    { "context", offsetof(struct access_limits, context), false, INT32_MAX },
-    { "output", offsetof(struct access_limits, output), false, INT32_MAX },
-    { "cache_bytes", offsetof(struct access_limits, cache_bytes), false, CACHE_MOST },
+    LIMIT(running, true, 1, 1000000),
+    LIMIT(queued, true, 1, 1000000),
+    LIMIT(requests_per_minute, true, 1, PER_MINUTE_MOST),
+    LIMIT(input_tokens_per_minute, true, 1, PER_MINUTE_MOST),
+    LIMIT(output_tokens_per_minute, true, 1, PER_MINUTE_MOST),
+    LIMIT(budget_tokens, false, 1, BUDGET_MOST),
+    LIMIT(context, false, 2, INT32_MAX),
+    LIMIT(output, false, 1, INT32_MAX),
+    LIMIT(cache_bytes, false, 1, CACHE_MOST),
 };
 
 struct reader {
@@ -276,7 +279,7 @@ static enum status read_limits(struct reader *r, const struct json *object, bool
         else if (of_users && !row->of_users)
             status = wrong(r, "a limit that only tenants have", "it in limits");
         else
-            status = read_number(r, member.value, 1, row->most,
+            status = read_number(r, member.value, row->least, row->most,
                                  (uint64_t *)(void *)((char *)limits + row->offset));
         if (status == OK) leave(r, at);
     }

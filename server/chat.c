@@ -93,7 +93,7 @@ enum status chat_tokens(struct request *request, struct chat_request *chat, stru
                                               .scratch = scratch };
     status = recall_encode(request, &chat->sampling, &encoding, ids, ends);
     if (status == TOO_LONG) {
-        status = jobs_refuse_long(service, 0, &chat->sampling, refused);
+        status = jobs_refuse_long(request, 0, &chat->sampling, refused);
         snprintf(refused->param, sizeof refused->param, "messages");
         return status;
     }
@@ -213,7 +213,7 @@ enum status chat_begin(struct request *request, struct chat_request *chat, enum 
     struct id_list ids;
     struct prompt_ends ends;
 
-    id_list_init(&ids, jobs_prompt_most(request->service));
+    id_list_init(&ids, jobs_prompt_most(request));
     enum status status = chat_tokens(request, chat, &prompt, &ids, &ends, refused);
     if (status == OK) status = make_jobs(request, chat, &prompt, &ids, &ends, refused);
     if (status == OK) status = open_stream(request, chat, &prompt, &ids, kind, refused);

@@ -102,12 +102,12 @@ static enum status encode_prompt(struct origin *origin, uint32_t index, struct r
     bool added_bos = false;
     enum status status;
 
-    origin->ids.limit = before + jobs_prompt_most(origin->request->service);
+    origin->ids.limit = before + jobs_prompt_most(origin->request);
     if (completion->suffix.data) status = encode_hole(origin, prompt->text, completion->suffix);
     else if (prompt->text.data) status = encode_text(origin, prompt->text, &added_bos);
     else status = copy_ids(origin, prompt);
     if (status == TOO_LONG)
-        return jobs_refuse_long(origin->request->service, 0, &completion->common.sampling, refused);
+        return jobs_refuse_long(origin->request, 0, &completion->common.sampling, refused);
     if (status != OK) return no_memory(refused);
 
     uint32_t tokens = (uint32_t)(origin->ids.count - before);

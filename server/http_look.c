@@ -7,6 +7,7 @@
 #include "config/metrics.h"
 #include "config/options.h"
 #include "server/errors.h"
+#include "server/key_guard.h"
 #include "server/limits_answer.h"
 #include "server/service.h"
 
@@ -62,6 +63,16 @@ static bool key_is_good(struct request *request, const struct look *look)
         access_find(look->access, look->headers->key, (int64_t)time(NULL), &request->caller);
 
     if (verdict == ACCESS_GRANTED) return true;
+    struct key_guard *guard = request->service->guard;
+    uint64_t wait_ns =
+        guard && verdict != ACCESS_NO_KEY ? key_guard_wrong(guard, request->peer, look->now_ns) : 0;
+    if (wait_ns) {
+        metric_add(counters[verdict], 1);
+        reject(request, REFUSE_RATE, METRIC_limit_keys,
+               "too many wrong API keys have come from this address");
+        request->retry_after_ms = (uint32_t)((wait_ns + NS_PER_MS - 1) / NS_PER_MS);
+        return false;
+    }
     reject(request, REFUSE_KEY, counters[verdict],
            verdict == ACCESS_NO_KEY
                ? "no API key was given: send it as `Authorization: Bearer KEY` or `X-Api-Key: KEY`"

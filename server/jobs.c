@@ -39,9 +39,20 @@ struct tokenizer_scratch *jobs_scratch(void)
     return NULL;
 }
 
-uint32_t jobs_prompt_most(const struct service *service)
+/* Of prompt and answer together, with this key. */
+static uint32_t context_of(const struct request *request)
 {
-    return service->context_tokens - 1;
+    const struct tenant *tenant = request->caller.tenant;
+    uint32_t context = request->service->context_tokens;
+
+    if (tenant && tenant->limits.context && tenant->limits.context < context)
+        context = (uint32_t)tenant->limits.context;
+    return context;
+}
+
+uint32_t jobs_prompt_most(const struct request *request)
+{
+    return context_of(request) - 1;
 }
 
 /* The tokens of output that must fit; a request that names a number gets no fewer. */
@@ -51,24 +62,25 @@ static uint64_t wanted_output(const struct sampling_request *sampling)
     return sampling->min_tokens > 1 ? sampling->min_tokens : 1;
 }
 
-enum status jobs_refuse_long(const struct service *service, uint64_t prompt_tokens,
+enum status jobs_refuse_long(const struct request *request, uint64_t prompt_tokens,
                              const struct sampling_request *sampling, struct refused *refused)
 {
     unsigned long long output = wanted_output(sampling);
+    uint32_t context = context_of(request);
 
     refused->refusal = REFUSE_CONTEXT;
     /* Which of the two is too long; a prompt's field is the caller's to name. */
-    bool fits = prompt_tokens && prompt_tokens < service->context_tokens;
+    bool fits = prompt_tokens && prompt_tokens < context;
     snprintf(refused->param, sizeof refused->param, "%s", fits ? "max_tokens" : "");
     if (prompt_tokens == 0)
         return fail(&refused->err, BAD_INPUT,
                     "the prompt has more than %u tokens and the answer may take %llu, wanted at "
                     "most %u together",
-                    jobs_prompt_most(service), output, service->context_tokens);
+                    jobs_prompt_most(request), output, context);
     return fail(
         &refused->err, BAD_INPUT,
         "the prompt has %llu tokens and the answer may take %llu, wanted at most %u together",
-        (unsigned long long)prompt_tokens, output, service->context_tokens);
+        (unsigned long long)prompt_tokens, output, context);
 }
 
 static enum status refuse_memory_now(struct refused *refused)
@@ -112,11 +124,15 @@ static void set_stops(const struct vocab *vocab, const struct jobs_setup *setup,
 
 /* What the request asks for, which check_room has found to fit; else what the options and the context
  * leave. */
-static uint32_t most_output(const struct service *service, const struct sampling_request *sampling,
+static uint32_t most_output(const struct request *request, const struct sampling_request *sampling,
                             uint32_t prompt_tokens)
 {
-    uint64_t room = service->context_tokens - prompt_tokens;
-    uint64_t most = (uint64_t)service->options->max_output_tokens;  // 0 = no such limit
+    const struct tenant *tenant = request->caller.tenant;
+    uint64_t room = context_of(request) - prompt_tokens;
+    uint64_t most = (uint64_t)request->service->options->max_output_tokens;  // 0 = no such limit
+    uint64_t own = tenant ? tenant->limits.output : 0;
+
+    if (own && (!most || own < most)) most = own;
 
     if (sampling->max_tokens) return (uint32_t)sampling->max_tokens;
     if (most && most < sampling->min_tokens) most = sampling->min_tokens;
@@ -230,7 +246,7 @@ static struct job *make_job(const struct request *request, const struct jobs_set
     job->prompt_tokens = prompt->tokens;
     job->stable_tokens = prompt->stable_tokens;
     job->pinned_end[0] = prompt->pinned_tokens;
-    job->max_tokens = most_output(service, sampling, prompt->tokens);
+    job->max_tokens = most_output(request, sampling, prompt->tokens);
     job->min_tokens = sampling->min_tokens;
     job->prompt_logprobs = setup->prompt_logprobs;
     set_fairness(request, sampling, job);
@@ -257,15 +273,33 @@ static enum status check_priority(const struct request *request, const struct jo
                 tenant->priority_least, tenant->priority_most);
 }
 
-static enum status check_room(const struct service *service, const struct jobs_setup *setup,
+/* An answer longer than the tenant may have is refused where it is asked for; else it ends there. */
+static enum status check_output(const struct request *request, const struct jobs_setup *setup,
+                                struct refused *refused)
+{
+    const struct tenant *tenant = request->caller.tenant;
+    const struct sampling_request *sampling = setup->sampling;
+    uint64_t most = tenant ? tenant->limits.output : 0;
+    bool named = sampling->max_tokens != 0;
+
+    if (!most || wanted_output(sampling) <= most) return OK;
+    refused->refusal = REFUSE_BAD_REQUEST;
+    snprintf(refused->param, sizeof refused->param, "%s", named ? "max_tokens" : "min_tokens");
+    return fail(&refused->err, BAD_INPUT, "%s: found %llu, wanted at most %llu with this key",
+                refused->param, (unsigned long long)wanted_output(sampling),
+                (unsigned long long)most);
+}
+
+static enum status check_room(const struct request *request, const struct jobs_setup *setup,
                               struct refused *refused)
 {
+    uint32_t context = context_of(request);
+
     for (uint32_t p = 0; p < setup->prompts; p++) {
         uint64_t prompt = setup->prompt[p].tokens;
         must(prompt > 0);
-        if (prompt >= service->context_tokens ||
-            wanted_output(setup->sampling) > service->context_tokens - prompt)
-            return jobs_refuse_long(service, prompt, setup->sampling, refused);
+        if (prompt >= context || wanted_output(setup->sampling) > context - prompt)
+            return jobs_refuse_long(request, prompt, setup->sampling, refused);
     }
     return OK;
 }
@@ -286,7 +320,8 @@ enum status jobs_make(struct request *request, const struct jobs_setup *setup,
     uint32_t count = setup->prompts * setup->choices;
     must(count > 0 && count <= REQUEST_JOBS_MOST);
     enum status status = check_priority(request, setup, refused);
-    if (status == OK) status = check_room(request->service, setup, refused);
+    if (status == OK) status = check_output(request, setup, refused);
+    if (status == OK) status = check_room(request, setup, refused);
     if (status != OK) return status;
     request->job = arena_array(&request->arena, count, sizeof(struct job *));
     if (!request->job) return refuse_memory_now(refused);

@@ -32,11 +32,11 @@ struct jobs_setup {
 };
 
 /* Prompts of more tokens are refused: the limit to tokenize with. */
-uint32_t jobs_prompt_most(const struct service *service);
+uint32_t jobs_prompt_most(const struct request *request);
 
 /* Refuses a prompt that leaves no room for an answer; both numbers are in the sentence.
  * prompt_tokens 0: more than jobs_prompt_most, where tokenizing stopped. Always BAD_INPUT. */
-CHECKED enum status jobs_refuse_long(const struct service *service, uint64_t prompt_tokens,
+CHECKED enum status jobs_refuse_long(const struct request *request, uint64_t prompt_tokens,
                                      const struct sampling_request *sampling,
                                      struct refused *refused);
 

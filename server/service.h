@@ -10,6 +10,7 @@
 
 struct engine;         // engine/engine.h
 struct generation;     // engine/shape.h
+struct key_guard;      // server/key_guard.h
 struct limits;         // server/limits.h
 struct grammars;       // server/grammars.h
 struct options;        // config/options.h
@@ -32,6 +33,7 @@ struct service {
     const struct options *options;
     struct requests *requests;  // the loop thread's
     struct limits *limits;      // the loop thread's; NULL: nobody has any
+    struct key_guard *guard;    // the loop thread's; NULL: wrong keys are not counted
     struct admin *admin;        // likewise; NULL: no socket for the operator
     struct load_progress *loading;
     struct engine *engine;                // the loop thread's

@@ -25,6 +25,7 @@
 #include "server/cache_options.h"
 #include "server/grammars.h"
 #include "server/http.h"
+#include "server/key_guard.h"
 #include "server/limits.h"
 #include "server/listen.h"
 #include "server/load_report.h"
@@ -258,6 +259,9 @@ static enum status set_service(struct daemon *daemon, struct err *err)
     enum status status = limits_open((uint32_t)daemon->options.limit_users,
                                      daemon->options.tenant_bodies_bytes, &daemon->service.limits,
                                      err);
+    if (status == OK && daemon->options.wrong_keys_per_minute)
+        status = key_guard_open((uint32_t)daemon->options.wrong_keys_per_minute,
+                                &daemon->service.guard, err);
     if (status == OK) status = tool_memory_open(TOOL_MEMORY_BYTES, &daemon->service.tool_memory);
     if (status == OK && daemon->options.text_alias_bytes)
         status = text_alias_open(daemon->options.text_alias_bytes, &daemon->service.text_alias);
@@ -397,6 +401,7 @@ static int serve(struct daemon *daemon)
     grammars_close(daemon->service.grammars);
     text_alias_close(daemon->service.text_alias);
     tool_memory_close(daemon->service.tool_memory);
+    key_guard_close(daemon->service.guard);
     limits_close(daemon->service.limits);
 close_loop:
     loop_close(daemon->loop);

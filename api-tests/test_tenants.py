@@ -1,0 +1,478 @@
+"""Who is let in, how much they may have, and what they are told beyond it: with a key file of tenants."""
+
+import datetime
+import http.client
+import json
+import signal
+import threading
+import time
+
+import anthropic
+import openai
+import pytest
+
+from keyfile import make_file, make_key, write_file
+from raw import Raw, chat, post
+
+CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
+HELLO = {"model": "pilot", "max_tokens": 8, "messages": [{"role": "user", "content": "hello"}]}
+SLOW = {"step_us": 2000, "generate": 1000000}
+
+
+def ask(server, key, path=CHAT, body=HELLO, method="POST", **more):
+    """(status, headers by lower-case name, the answer as an object)"""
+    connection = http.client.HTTPConnection(*server.address, timeout=30)
+    headers = {"Content-Type": "application/json"}
+    if key:
+        headers["Authorization"] = f"Bearer {key}"
+    payload = json.dumps({**body, **more}) if method == "POST" else None
+    connection.request(method, path, payload, headers)
+    answer = connection.getresponse()
+    text = answer.read()
+    connection.close()
+    return answer.status, {k.lower(): v for k, v in answer.getheaders()}, json.loads(text)
+
+
+def metrics(server, key):
+    connection = http.client.HTTPConnection(*server.address, timeout=30)
+    connection.request("GET", "/metrics", headers={"X-Api-Key": key})
+    lines = connection.getresponse().read().decode().splitlines()
+    connection.close()
+    values = {}
+    for line in lines:
+        if line.startswith("fathom_"):
+            name, _, value = line.rpartition(" ")
+            values[name.removeprefix("fathom_")] = float(value)
+    return values
+
+
+def failures(server, key):
+    """auth_failures_total by reason"""
+    return {name.partition('reason="')[2].partition('"')[0]: value
+            for name, value in metrics(server, key).items()
+            if name.startswith("auth_failures_total") and value}
+
+
+def hold(server, key, **more):
+    """A request that runs until its connection is closed."""
+    raw = Raw(server)
+    raw.say(post(CHAT, chat(max_tokens=100000, stream=True, **more), f"X-Api-Key: {key}"))
+    raw.until(b"data: ")
+    return raw
+
+
+def in_time(true, seconds=5):
+    until = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+# ---- the table of refusals (api.md 7, server.md 4) ---------------------------------------------------
+
+NOBODY, UNKNOWN = "no key", "a key of nobody"
+
+# tenant, key, asked before (each must do), asked then, held meanwhile: status, types of both protocols, code, what is told
+REFUSALS = {
+    "no key": ({}, NOBODY, [], {}, (401, "authentication_error", "authentication_error",
+                                     "invalid_api_key"), "no API key was given"),
+    "unknown key": ({}, UNKNOWN, [], {}, (401, "authentication_error", "authentication_error",
+                                          "invalid_api_key"), "the API key is not valid"),
+    "budget": ({"limits": {"budget_tokens": 2}}, {}, [], {},
+               (402, "insufficient_quota", "billing_error", "insufficient_quota"), "2 are left"),
+    "budget used up": ({"limits": {"budget_tokens": 15}}, {}, [{}], {},
+                       (402, "insufficient_quota", "billing_error", "insufficient_quota"), "budget"),
+    "scope": ({}, {"scopes": ["metrics"]}, [], {},
+              (403, "permission_error", "permission_error", "permission_denied"), '"api"'),
+    "tenant's models": ({"models": ["deepseek-chat"]}, {}, [{"model": "deepseek-chat"}], {},
+                        (403, "permission_error", "permission_error", "permission_denied"),
+                        "GET /v1/models"),
+    "key's models": ({}, {"models": ["deepseek-chat"]}, [{"model": "deepseek-chat"}], {},
+                     (403, "permission_error", "permission_error", "permission_denied"),
+                     "GET /v1/models"),
+    "priority below": ({"priority": [2, 4]}, {}, [{"priority": 2}, {}], {"priority": 1},
+                       (403, "permission_error", "permission_error", "permission_denied"),
+                       "found 1, wanted 2 to 4"),
+    "priority above": ({"priority": [2, 4]}, {}, [{"priority": 4}], {"priority": 5},
+                       (403, "permission_error", "permission_error", "permission_denied"),
+                       "found 5, wanted 2 to 4"),
+    "context": ({"limits": {"context": 12}}, {}, [{"max_tokens": 4}], {"max_tokens": 50},
+                (400, "invalid_request_error", "invalid_request_error", "context_length_exceeded"),
+                "wanted at most 12 together"),
+    "output": ({"limits": {"output": 6}}, {}, [{"max_tokens": 6}], {},
+               (400, "invalid_request_error", "invalid_request_error", "invalid_request_error"),
+               "found 8, wanted at most 6"),
+    "requests": ({"limits": {"requests_per_minute": 2}}, {}, [{}, {}], {},
+                 (429, "rate_limit_error", "rate_limit_error", "rate_limit_exceeded"),
+                 "its 2 requests"),
+    "input tokens": ({"limits": {"input_tokens_per_minute": 10}}, {}, [{}], {},
+                     (429, "rate_limit_error", "rate_limit_error", "rate_limit_exceeded"),
+                     "its 10 tokens of prompts"),
+    "output tokens": ({"limits": {"output_tokens_per_minute": 7}}, {}, [{}], {},
+                      (429, "rate_limit_error", "rate_limit_error", "rate_limit_exceeded"),
+                      "its 7 tokens of answers"),
+    "running": ({"limits": {"running": 1}}, {}, "held", {},
+                (429, "rate_limit_error", "rate_limit_error", "rate_limit_exceeded"), "under way"),
+    "queued": ({"limits": {"running": 1, "queued": 1}}, {}, "held twice", {},
+               (429, "rate_limit_error", "rate_limit_error", "rate_limit_exceeded"), "under way"),
+    "a user's requests": ({"user_limits": {"requests_per_minute": 1}}, {},
+                          [{"user_id": "a"}, {"user_id": "b"}, {}, {}], {"user_id": "a"},
+                          (429, "rate_limit_error", "rate_limit_error", "rate_limit_exceeded"),
+                          "this user"),
+    "a user's running": ({"user_limits": {"running": 1}}, {}, "held by a user", {"user_id": "a"},
+                         (429, "rate_limit_error", "rate_limit_error", "rate_limit_exceeded"),
+                         "this user"),
+    "bodies": ({}, {}, [], {"messages": [{"role": "user", "content": "long " * 500}]},
+               (429, "rate_limit_error", "rate_limit_error", "rate_limit_exceeded"), "bytes"),
+}
+
+
+def prepare(server, key, before):
+    """What is asked before; returns what must be kept open."""
+    if before == "held":
+        return [hold(server, key)]
+    if before == "held by a user":
+        return [hold(server, key, user_id="a")]
+    if before == "held twice":
+        second = Raw(server)
+        first = hold(server, key)
+        second.say(post(CHAT, chat(max_tokens=1), f"X-Api-Key: {key}"))
+        in_time(lambda: ask(server, key)[0] == 429)
+        return [first, second]
+    for body in before:
+        status, _, answer = ask(server, key, **body)
+        assert status == 200, answer
+    return []
+
+
+@pytest.mark.parametrize("path", [CHAT, MESSAGES])
+@pytest.mark.parametrize("case", REFUSALS)
+def test_refusals(serve, tmp_path, case, path):
+    tenant, fields, before, then, (status, kind, anthropic_kind, code), sentence = REFUSALS[case]
+    known = isinstance(fields, dict)
+    [key] = make_file(tmp_path / "keys", {"name": "acme", **tenant}, **(fields if known else {}))
+    if not known:
+        key = None if fields == NOBODY else make_key("nobody", "acme")[0]
+    bodies = ["--tenant-bodies", "2KiB"] if case == "bodies" else []
+    server = serve("--keys", str(tmp_path / "keys"), *bodies,
+                   script=[SLOW if isinstance(before, str) else {"generate": 8}])
+    kept = prepare(server, key, before)
+    if path == MESSAGES and "user_id" in then:
+        then = {"metadata": {"user_id": then["user_id"]}}
+    found, headers, answer = ask(server, key, path, **then)
+    assert found == status, answer
+    error = answer["error"]
+    assert sentence in error["message"], error
+    if path == CHAT:
+        assert (error["type"], error["code"]) == (kind, code) and set(error) == {
+            "message", "type", "param", "code"}
+    else:
+        assert (answer["type"], error["type"]) == ("error", anthropic_kind)
+    if status == 429:
+        assert 1 <= int(headers["retry-after"]) <= 60 and "x-should-retry" not in headers
+        assert 0 < int(headers["retry-after-ms"]) <= 60000
+        assert int(headers["retry-after"]) * 1000 >= int(headers["retry-after-ms"])
+    else:
+        assert headers["x-should-retry"] == "false" and "retry-after" not in headers
+    for raw in kept:
+        raw.socket.close()
+
+
+def test_whoever_knocks_with_a_bad_key_learns_nothing_from_the_answer(serve, tmp_path):
+    metrics_key, watcher = make_key("watch", "acme", scopes=["metrics"])
+    good, live = make_key("live", "acme")
+    off, disabled = make_key("off", "acme", disabled=True)
+    old, expired = make_key("old", "acme", expires="2026-01-31T12:00:00Z")
+    write_file(tmp_path / "keys", [{"name": "acme"}], [watcher, live, disabled, expired])
+    server = serve("--keys", str(tmp_path / "keys"), "--wrong-keys-per-minute", "100")
+    bad = {"unknown": [make_key("nobody", "acme")[0], "none", "sk-" + "0" * 48, good + "0"],
+           "wrong": [make_key("live", "acme")[0], make_key("off", "acme")[0]],
+           "disabled": [off], "expired": [old]}
+    answers = [ask(server, key) for keys in bad.values() for key in keys]
+    assert {(status, json.dumps(answer)) for status, _, answer in answers} == {
+        (401, json.dumps(answers[0][2]))}
+    assert len({tuple(sorted(headers)) for _, headers, _ in answers}) == 1
+    assert failures(server, metrics_key) == {why: len(keys) for why, keys in bad.items()}
+    assert ask(server, good)[0] == 200
+    for secret in [good, off, old, *sum(bad.values(), [])]:
+        assert not any(secret.partition(".")[2][:40] in line for line in server.log
+                       if secret.partition(".")[2])
+
+
+def test_an_address_with_many_wrong_keys_waits_and_a_good_key_does_not(serve, tmp_path):
+    [key] = make_file(tmp_path / "keys", "acme", scopes=["api", "metrics"])
+    server = serve("--keys", str(tmp_path / "keys"), "--wrong-keys-per-minute", "3")
+    wrong = make_key("nobody", "acme")[0]
+    assert [ask(server, wrong)[0] for _ in range(5)] == [401, 401, 401, 429, 429]
+    status, headers, answer = ask(server, wrong, MESSAGES)
+    assert status == 429 and answer["error"]["type"] == "rate_limit_error"
+    assert 15 <= int(headers["retry-after"]) <= 20
+    assert ask(server, key)[0] == 200
+    assert metrics(server, key)['limit_refusals_total{model="pilot",limit="wrong_keys"}'] == 3
+
+
+def test_scopes_part_work_from_watching(serve, tmp_path):
+    api, of_api = make_key("api", "acme")
+    watch, of_watch = make_key("watch", "acme", scopes=["metrics"])
+    write_file(tmp_path / "keys", [{"name": "acme"}], [of_api, of_watch])
+    server = serve("--keys", str(tmp_path / "keys"))
+    for path, allowed in (("/metrics", watch), ("/v1/models", api), ("/user/balance", api)):
+        for key in (api, watch):
+            connection = http.client.HTTPConnection(*server.address, timeout=10)
+            connection.request("GET", path, headers={"X-Api-Key": key})
+            answer = connection.getresponse()
+            assert answer.status == (200 if key == allowed else 403), path
+            answer.read()
+            connection.close()
+
+
+def test_models_are_listed_as_far_as_the_key_goes(serve, tmp_path):
+    [key] = make_file(tmp_path / "keys", {"name": "acme", "models": ["deepseek-chat", "pilot"]},
+                      models=["deepseek-chat", "deepseek-reasoner"])
+    server = serve("--keys", str(tmp_path / "keys"))
+    client = server.client().with_options(api_key=key)
+    assert [model.id for model in client.models.list()] == ["deepseek-chat"]
+    assert client.models.retrieve("deepseek-chat").id == "deepseek-chat"
+    with pytest.raises(openai.PermissionDeniedError):
+        client.models.retrieve("pilot")
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("nothing")
+    bodies = {"/tokenize": {"prompt": "a"}, "/v1/completions": {"prompt": "a", "max_tokens": 1},
+              "/v1/responses": {"input": "a"},
+              "/v1/messages/count_tokens": {"messages": HELLO["messages"]}}
+    for path, body in bodies.items():
+        assert ask(server, key, path, {**body, "model": "pilot"})[0] == 403, path
+        assert ask(server, key, path, {**body, "model": "deepseek-chat"})[0] == 200, path
+
+
+# ---- what is left -----------------------------------------------------------------------------------
+
+def test_headers_tell_what_is_left(serve, tmp_path):
+    limits = {"requests_per_minute": 600, "input_tokens_per_minute": 6000,
+              "output_tokens_per_minute": 60000}
+    key, free = make_file(tmp_path / "keys", {"name": "acme", "limits": limits}, "free")
+    server = serve("--keys", str(tmp_path / "keys"), script=[{"generate": 8}])
+    _, headers, answer = ask(server, key)
+    tokens = answer["usage"]["prompt_tokens"]
+    assert {name: headers["x-ratelimit-" + name] for name in (
+        "limit-requests", "limit-tokens", "remaining-requests", "remaining-tokens")} == {
+        "limit-requests": "600", "limit-tokens": "6000", "remaining-requests": "599",
+        "remaining-tokens": str(6000 - tokens)}
+    assert headers["x-ratelimit-reset-requests"].endswith("ms")
+    _, headers, answer = ask(server, key, MESSAGES)
+    assert headers["anthropic-ratelimit-requests-limit"] == "600"
+    assert 598 <= int(headers["anthropic-ratelimit-requests-remaining"]) <= 599
+    assert 5990 - 2 * tokens <= int(headers["anthropic-ratelimit-input-tokens-remaining"]) < 6000
+    assert int(headers["anthropic-ratelimit-output-tokens-remaining"]) < 60000
+    reset = datetime.datetime.fromisoformat(headers["anthropic-ratelimit-requests-reset"])
+    assert abs(reset.timestamp() - time.time()) < 5
+    assert not any("ratelimit" in name for name in ask(server, free)[1])
+    assert "x-ratelimit-limit-requests" in ask(server, key, "/v1/models", method="GET")[1]
+
+
+def test_balance_is_the_budget(serve, tmp_path):
+    key, free = make_file(tmp_path / "keys", {"name": "acme", "limits": {"budget_tokens": 100}}, "free")
+    server = serve("--keys", str(tmp_path / "keys"), script=[{"generate": 8}])
+
+    def balance(key):
+        return ask(server, key, "/user/balance", method="GET")[2]
+
+    def info(amount):
+        return [{"currency": "TOKENS", "total_balance": str(amount), "granted_balance": str(amount),
+                 "topped_up_balance": "0"}]
+
+    assert balance(free) == {"is_available": True, "balance_infos": []}
+    assert balance(key) == {"is_available": True, "balance_infos": info(100)}
+    usage = ask(server, key)[2]["usage"]
+    assert balance(key)["balance_infos"] == info(100 - usage["total_tokens"])
+    while ask(server, key)[0] == 200:
+        pass
+    left = int(balance(key)["balance_infos"][0]["total_balance"])
+    assert left < usage["prompt_tokens"]
+
+
+def test_what_was_refused_has_cost_nothing(serve, tmp_path):
+    limits = {"requests_per_minute": 100, "input_tokens_per_minute": 600, "running": 1}
+    [key] = make_file(tmp_path / "keys", {"name": "acme", "limits": limits})
+    server = serve("--keys", str(tmp_path / "keys"), script=[SLOW])
+    raw = hold(server, key)
+    levels = [ask(server, key)[1] for _ in range(20)]
+    raw.socket.close()
+    assert all(int(h["x-ratelimit-remaining-requests"]) == 99 for h in levels)
+    assert len({h["x-ratelimit-remaining-tokens"] for h in levels}) <= 5  # it only fills
+    assert int(levels[-1]["x-ratelimit-remaining-tokens"]) >= int(
+        levels[0]["x-ratelimit-remaining-tokens"])
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_request_waits_for_its_turn_among_its_tenants(serve, tmp_path, stream):
+    [key] = make_file(tmp_path / "keys", {"name": "acme", "limits": {"running": 1, "queued": 2}})
+    server = serve("--keys", str(tmp_path / "keys"), script=[{"step_us": 2000, "generate": 100}])
+    client = server.client().with_options(api_key=key)
+    ends = []
+
+    def talk():
+        more = {"stream_options": {"include_usage": True}} if stream else {}
+        answer = client.chat.completions.create(**{**HELLO, "max_tokens": 200}, stream=stream, **more)
+        usage = list(answer)[-1].usage if stream else answer.usage
+        ends.append((time.monotonic(), usage.completion_tokens))
+
+    threads = [threading.Thread(target=talk) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [tokens for _, tokens in ends] == [100] * 3
+    gaps = [b[0] - a[0] for a, b in zip(sorted(ends), sorted(ends)[1:])]
+    assert all(gap > 0.15 for gap in gaps), gaps  # 100 tokens of 2 ms, one after the other
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_who_waits_for_its_turn_does_so_no_longer_than_the_queue_wait(serve, tmp_path, stream):
+    [key] = make_file(tmp_path / "keys", {"name": "acme", "limits": {"running": 1, "queued": 2}})
+    server = serve("--keys", str(tmp_path / "keys"), "--queue-wait", "300ms", script=[SLOW])
+    raw = hold(server, key)
+    status, headers, answer = ask(server, key, stream=stream)
+    assert status == 503 and "retry-after" in headers
+    with Raw(server) as impatient:
+        impatient.say(post(CHAT, chat(max_tokens=1), f"X-Api-Key: {key}",
+                           "X-Request-Timeout: 0.1"))
+        status, _, body = impatient.answer()
+        assert status == 503 and json.loads(body)["error"]["code"] == "deadline_exceeded"
+    raw.socket.close()
+    in_time(lambda: ask(server, key, max_tokens=1)[0] == 200)
+
+
+def test_a_client_that_leaves_leaves_its_place(serve, tmp_path):
+    [key] = make_file(tmp_path / "keys", {"name": "acme", "limits": {"running": 2, "queued": 2}})
+    server = serve("--keys", str(tmp_path / "keys"), script=[SLOW])
+    for _ in range(5):
+        raws = [hold(server, key), hold(server, key), Raw(server), Raw(server)]
+        for raw in raws[2:]:
+            raw.say(post(CHAT, chat(max_tokens=1, stream=True), f"X-Api-Key: {key}"))
+        in_time(lambda: ask(server, key)[0] == 429)
+        for raw in raws:
+            raw.socket.close()
+        in_time(lambda: ask(server, key, max_tokens=1)[0] == 200)
+
+
+# ---- what clients make of it ------------------------------------------------------------------------
+
+def test_openais_client_waits_as_long_as_it_is_told(serve, tmp_path):
+    [key] = make_file(tmp_path / "keys", {"name": "acme", "limits": {"requests_per_minute": 100}})
+    server = serve("--keys", str(tmp_path / "keys"), script=[{"generate": 1}])
+    client = server.client().with_options(api_key=key)
+    for _ in range(200):
+        status, headers, _ = ask(server, key, max_tokens=1)
+        if status == 429:
+            break
+    assert status == 429 and 0 < int(headers["retry-after-ms"]) <= 600
+    with pytest.raises(openai.RateLimitError) as refused:
+        client.with_options(max_retries=0).chat.completions.create(**HELLO)
+    assert refused.value.code == "rate_limit_exceeded" and refused.value.type == "rate_limit_error"
+    start = time.monotonic()
+    assert client.with_options(max_retries=1).chat.completions.create(**HELLO).choices
+    assert time.monotonic() - start < 2
+
+
+def test_openais_client_does_not_try_again_where_it_cannot_help(serve, tmp_path):
+    tenants = [{"name": "poor", "limits": {"budget_tokens": 1}},
+               {"name": "other", "models": ["deepseek-chat"]}]
+    poor, other = make_file(tmp_path / "keys", *tenants)
+    server = serve("--keys", str(tmp_path / "keys"))
+    client = server.client(max_retries=5)
+    for key, kind, code in ((poor, openai.APIStatusError, "insufficient_quota"),
+                            (other, openai.PermissionDeniedError, "permission_denied"),
+                            (poor + "0", openai.AuthenticationError, "invalid_api_key")):
+        with pytest.raises(kind) as refused:
+            client.with_options(api_key=key).chat.completions.create(**HELLO)
+        assert refused.value.code == code
+    in_time(lambda: len(server.requests_logged()) >= 3)
+    time.sleep(0.1)
+    assert len(server.requests_logged()) == 3
+
+
+def test_anthropics_client_reads_the_same(serve, tmp_path):
+    tenants = [{"name": "busy", "limits": {"requests_per_minute": 100}},
+               {"name": "poor", "limits": {"budget_tokens": 1}}]
+    busy, poor = make_file(tmp_path / "keys", *tenants)
+    server = serve("--keys", str(tmp_path / "keys"), script=[{"generate": 1}])
+
+    def client(key, retries):
+        return anthropic.Anthropic(base_url=server.url, api_key=key, max_retries=retries).messages
+
+    while ask(server, busy, max_tokens=1)[0] == 200:
+        pass
+    with pytest.raises(anthropic.RateLimitError) as refused:
+        client(busy, 0).create(**HELLO)
+    assert refused.value.response.headers["anthropic-ratelimit-requests-remaining"] == "0"
+    assert client(busy, 1).create(**HELLO).content
+    with pytest.raises(anthropic.APIStatusError) as refused:
+        client(poor, 5).create(**HELLO)
+    assert refused.value.status_code == 402
+    assert refused.value.body["error"]["type"] == "billing_error"
+    with pytest.raises(anthropic.AuthenticationError):
+        client("none", 5).create(**HELLO)
+
+
+# ---- keys that come and go --------------------------------------------------------------------------
+
+def reload(server):
+    before = sum(e.get("event") == "reload" for e in server.events)
+    server.process.send_signal(signal.SIGHUP)
+    in_time(lambda: sum(e.get("event") == "reload" for e in server.events) > before)
+
+
+def test_keys_rotate_while_their_tenant_works_on(serve, tmp_path):
+    path = tmp_path / "keys"
+    first, of_first = make_key("first", "acme")
+    second, of_second = make_key("second", "acme")
+    tenant = {"name": "acme", "limits": {"requests_per_minute": 5}}
+    write_file(path, [tenant], [of_first])
+    server = serve("--keys", str(path), script=[SLOW])
+    raw = hold(server, first)
+    assert (ask(server, first, max_tokens=1)[0], ask(server, second, max_tokens=1)[0]) == (200, 401)
+    write_file(path, [tenant], [of_first, of_second])
+    reload(server)
+    assert ask(server, first, max_tokens=1)[0] == ask(server, second, max_tokens=1)[0] == 200
+    write_file(path, [tenant], [of_second])
+    reload(server)
+    assert ask(server, first)[0] == 401
+    raw.until(b"data: ")  # what was let in goes on
+    assert ask(server, second, max_tokens=1)[0] == 200
+    assert ask(server, second)[0] == 429  # the tenant's limits have seen it all: five of five
+    raw.socket.close()
+
+
+def test_a_key_works_until_its_hour(serve, tmp_path):
+    hour = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=2)
+    [key] = make_file(tmp_path / "keys", "acme", expires=hour.strftime("%Y-%m-%dT%H:%M:%SZ"))
+    server = serve("--keys", str(tmp_path / "keys"), script=[SLOW])
+    raw = hold(server, key)
+    in_time(lambda: ask(server, key, max_tokens=1)[0] == 401)
+    raw.until(b"data: ")
+    raw.socket.close()
+
+
+@pytest.mark.parametrize("change,sentence", [
+    (lambda file: file["tenants"][0].update(weight=0), "tenants[0].weight: found 0"),
+    (lambda file: file["keys"][0].update(key="fathom_a.b"), "keys[0].key: found a plain key"),
+    (lambda file: file["keys"][0].update(tenant="nobody"), "keys[0]: found a tenant that is not"),
+    (lambda file: file["keys"][0].update(salt="00"), "keys[0].salt"),
+    (lambda file: file.update(extra=1), "extra: found an unknown field"),
+])
+def test_a_wrong_key_file_is_named_at_the_start(tmp_path, change, sentence):
+    import subprocess
+
+    from conftest import FATHOMD, MODEL, ROOT
+
+    path = tmp_path / "keys"
+    make_file(path, "acme")
+    file = json.loads(path.read_text())
+    change(file)
+    write_file(path, file["tenants"], file["keys"])
+    path.write_text(json.dumps(file))
+    done = subprocess.run([FATHOMD, "serve", "--model", MODEL, "--backend", "scripted", "--keys",
+                           str(path), "--listen", "127.0.0.1:0", "--allow-root"],
+                          capture_output=True, text=True, cwd=ROOT, timeout=20)
+    assert done.returncode == 2 and sentence in done.stderr, done.stderr
