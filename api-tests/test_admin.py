@@ -143,9 +143,34 @@ def test_requests_are_shown_by_ids_and_numbers_alone(run, tmp_path):
     for word in ("secret", "question", "hello", "somebody", key):
         assert word not in text
     (acme,) = operator.get("/tenants")["tenants"]
-    assert (acme["name"], acme["running"], acme["waiting"]) == ("acme", 1, 1)
+    assert acme["name"] == "acme" and acme["running"] + acme["waiting"] == 2
     first.socket.close()
     second.socket.close()
+
+
+def test_tenants_are_shown_with_what_they_use_of_their_limits(run, tmp_path):
+    limits = {"running": 1, "queued": 3, "requests_per_minute": 60, "input_tokens_per_minute": 1000,
+              "output_tokens_per_minute": 5000, "budget_tokens": 100000}
+    quiet, busy = make_file(tmp_path / "keys", "quiet", {"name": "busy", "limits": limits})
+    server, operator = run("--keys", str(tmp_path / "keys"), script=SLOW)
+    raws = [stream(server, f"Authorization: Bearer {busy}")]
+    raws.append(Raw(server))
+    raws[1].say(post(CHAT, chat(max_tokens=10), f"Authorization: Bearer {busy}"))
+    until = time.monotonic() + 10
+    while operator.get("/tenants")["tenants"][0]["waiting"] < 1:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    first, second = operator.get("/tenants")["tenants"]
+    assert (first["name"], second["name"]) == ("busy", "quiet")  # the busiest first
+    assert (first["running"], first["waiting"]) == (1, 1) and first["limits"] == limits
+    used = first["used"]
+    assert 1 <= used["requests_per_minute"] <= 2 and used["input_tokens_per_minute"] > 0
+    assert used["tokens"] > 0 and 0 < used["output_tokens_per_minute"] < 5000
+    assert (second["running"], second["waiting"], second["limits"]) == (0, 0, {})
+    line = operator.ctl("tenants").splitlines()[1].split()
+    assert line[0] == "busy" and "5000" in line and "100000" in line
+    for raw in raws:
+        raw.socket.close()
 
 
 # ---- what it does

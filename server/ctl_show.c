@@ -34,7 +34,7 @@ const struct ctl_column ctl_tenant_columns[] = {
     { "OF", "limits.input_tokens_per_minute", true },
     { "OUT/MIN", "used.output_tokens_per_minute", true },
     { "OF", "limits.output_tokens_per_minute", true },
-    { "SPENT", "used.budget_tokens", true },
+    { "TOKENS", "used.tokens", true },
     { "OF", "limits.budget_tokens", true },
     { 0 },
 };
