@@ -65,7 +65,7 @@ $(BUILD)/fathomd: $(BUILD)/server/main.o $(BUILD)/libfathom.a
 
 # The page as it is served: its sources without indentation and comments, and its scripts as one.
 PAGE    := $(BUILD)/server/page
-SQUEEZE := sed -e 's/^ *//' -e '/^\/\*.*\*\/$$/d' -e '/^\/\*/,/\*\/$$/d' -e '/^$$/d'
+SQUEEZE := sed -e 's/^ *//' -e 's/   *\/\/ .*//' -e '/^\/\*.*\*\/$$/d' -e '/^\/\*/,/\*\/$$/d' -e '/^$$/d'
 $(PAGE)/page.js: $(patsubst %,server/page/%.js,dom markdown api chat turns metrics page)
 $(PAGE)/page.css $(PAGE)/index.html $(PAGE)/icon.svg: $(PAGE)/%: server/page/%
 $(addprefix $(PAGE)/,page.js page.css index.html icon.svg):
