@@ -130,7 +130,7 @@ static int use_files(struct room *room)
     if (!refuses(unlink(at(room, "outside/file")) == 0)) return 10;
     if (!refuses(execl("/bin/true", "true", NULL) == 0)) return 11;
     if (!opens("/dev/null", O_RDWR)) return 12;
-    if (!opens(at(room, "change/file"), O_WRONLY)) return 14;
+    if (!opens(at(room, "change/file"), O_WRONLY | O_TRUNC)) return 14;
     if (!refuses(makes(at(room, "change/new")))) return 15;
     strcpy(other, at(room, "outside/file"));
     if (rename(other, at(room, "write/taken")) == 0) return 13;
