@@ -102,8 +102,9 @@ def test_the_image_copies_what_is_there_and_holds_no_tools():
 def test_compose_is_read_only_and_has_no_rights():
     text = (DOCKER / "compose.yml").read_text()
     shared, services = text.split("\nservices:\n")
-    for words in ("read_only: true", "cap_drop: [ALL]", "- no-new-privileges:true", ":/model:ro\n"):
-        assert f"  {words}" in shared
+    for words in ("read_only: true", "cap_drop: [ALL]", "  - no-new-privileges:true"):
+        assert f"\n  {words}\n" in shared
+    assert ":/model:ro\n" in shared
     (profile,) = re.findall(r"- seccomp:(\S+)", shared)
     assert (DOCKER / profile).exists()
     ports = re.findall(r'^    - "(.*:8000)"$', shared, re.M)
