@@ -324,7 +324,7 @@ static const struct vllm_row {
     { "kv_cache_usage_perc", "", METRIC_kv_cache_usage, NO_OTHER },
     { "prefix_cache_queries_total", "", METRIC_prefix_query_tokens, NO_OTHER },
     { "prefix_cache_hits_total", "", METRIC_prefix_hit_tokens, NO_OTHER },
-    { "num_preemptions_total", "", METRIC_preemptions, NO_OTHER },
+    { "num_preemptions_total", "", METRIC_preemptions_blocks, METRIC_preemptions_share },
     { "prompt_tokens_total", "", METRIC_prompt_tokens, NO_OTHER },
     { "generation_tokens_total", "", METRIC_generation_tokens, NO_OTHER },
     { "request_success_total", "finished_reason=\"stop\"", METRIC_requests_stop,

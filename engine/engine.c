@@ -19,6 +19,8 @@
 enum { LOOK_MS = 50 };     // after jobs whose prefix is on its way
 enum { PURGES_MOST = 8 };  // under way together
 enum { CPU_STEP_TOKENS = 512, GPU_STEP_TOKENS = 8192 };
+/* A step of 64 decodes beside what as many prompt tokens cost (docs/SCHEDULING.md). */
+enum { CPU_DECODE_WEIGHT = 2, GPU_DECODE_WEIGHT = 8 };
 
 struct arrival {
     struct job *job;             // NULL: a purge, or a cancellation of `id`
@@ -97,10 +99,7 @@ static void post_event(void *user, const struct event *event)
 static void publish(struct model_engine *e)
 {
     struct engine_stats stats = e->stepper.stats;
-    stats.running = stats.waiting = 0;
-    for (uint32_t i = 0; i < e->stepper.seqs; i++)
-        if (!e->stepper.seq[i]->is_check)
-            *(e->stepper.seq[i]->phase == SEQ_RUNNING ? &stats.running : &stats.waiting) += 1;
+    stepper_count_jobs(&e->stepper, &stats);
     prefix_cache_stats(&e->cache, &stats.cache);
     stats.cache.verified = e->stepper.check.verified;
     stats.cache.differing = e->stepper.check.differing;
@@ -499,6 +498,8 @@ static enum status choose_limits(const struct engine_options *options, const str
 {
     uint32_t least = options->most_seqs + KV_BLOCK_TOKENS;
     limits->most_seqs = options->most_seqs;
+    limits->decode_weight = dev->ops->capture_begin ? GPU_DECODE_WEIGHT : CPU_DECODE_WEIGHT;
+    limits->shared_ns = options->shared_step_ns;
     limits->step_tokens = options->step_tokens;
     if (options->step_tokens && options->step_tokens < least)
         return fail(err, BAD_INPUT,

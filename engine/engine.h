@@ -14,6 +14,15 @@ struct engine {
     const struct engine_face *face;
 };
 
+enum { ENGINE_TENANTS_MOST = 32 };
+
+struct engine_tenant {
+    uint64_t tenant;  // as in the job
+    uint32_t weight;
+    uint32_t running, waiting;              // jobs
+    uint64_t prompt_tokens, output_tokens;  // computed since it was first seen
+};
+
 struct engine_stats {
     uint32_t running, waiting;     // jobs
     uint32_t blocks_used, blocks;  // G blocks of 128 tokens; used: by these jobs
@@ -22,8 +31,12 @@ struct engine_stats {
     uint64_t steps, prompt_tokens, cached_tokens, output_tokens;
     uint64_t forced_tokens;         // of output_tokens, those that a grammar left no choice about
     uint64_t cancelled, preempted;  // jobs
-    uint64_t last_step_ns;          // now_ns() of the last finished step
-    bool failed;                    // the device is lost; submit answers DEVICE_FAILED
+    uint64_t
+        preempted_for_share;  // of these: their place belonged to others; the rest lacked blocks
+    struct engine_tenant tenant[ENGINE_TENANTS_MOST];  // [tenants]
+    uint32_t tenants;
+    uint64_t last_step_ns;  // now_ns() of the last finished step
+    bool failed;            // the device is lost; submit answers DEVICE_FAILED
     struct cache_stats cache;
 };
 
@@ -113,10 +126,11 @@ struct engine_options {
     struct dev *opened;  // taken over even if the engine does not open; NULL: as the two above say
     bool overlap;        // steps overlap also on a backend that gains nothing by it
     uint32_t context;    // tokens a sequence may reach; 0: the model's
-    uint32_t step_tokens;  // token budget of one step; 0: what suits the backend
-    uint32_t most_seqs;    // sequences in one step
-    uint32_t queue;        // jobs waiting
-    uint64_t kv_bytes;     // KV memory; 0: by context and most_seqs, bounded by free memory
+    uint32_t step_tokens;     // token budget of one step; 0: what suits the backend
+    uint32_t most_seqs;       // sequences in one step
+    uint64_t shared_step_ns;  // of several tenants, about; 0: any length
+    uint32_t queue;           // jobs waiting
+    uint64_t kv_bytes;        // KV memory; 0: by context and most_seqs, bounded by free memory
     struct engine_cache cache;
     const struct tokenizer *tokenizer;  // outlives the engine: what grammars force is taken without
                                         // asking the model; NULL: it is asked

@@ -26,6 +26,7 @@ static struct answer alone[JOBS], together[JOBS];
 /* Of the engines that are opened: */
 static bool overlap;  // steps overlap
 static bool graphs;   // and are captured
+static bool tenants;  // the jobs are those of several
 
 static const char *backend(void)
 {
@@ -48,6 +49,7 @@ static struct engine *open_engine(uint32_t seqs, uint64_t kv_bytes)
         .most_seqs = seqs,
         .queue = 1000,
         .overlap = overlap,
+        .shared_step_ns = NS_PER_MS,
         .kv_bytes = kv_bytes,
     };
     if (graphs) {
@@ -76,9 +78,20 @@ static struct job *make_job(uint32_t i)
         .stop_token = { 1 },
         .stop_tokens = 1,
     };
+    if (i < 4) {  // longer than any other
+        job->prompt_tokens = 20 + i;
+        job->max_tokens = 500;
+        job->stop_tokens = 0;
+    }
     if (i % 4 == 0) job->sampling.frequency = 0.5f;
     if (i % 6 == 0) job->sampling.logprobs = 3;
     if (i % 9 == 0) job->min_tokens = 5;
+    if (tenants) {
+        job->tenant = i < 12 ? 1 : 2 + i % 2;
+        job->weight = i < 12 ? 1 : 1 + i % 2;
+        job->user = i % 5;
+        job->priority = (int32_t)(i % 3) - 1;
+    }
     job->prompt = calloc(job->prompt_tokens, sizeof *job->prompt);
     assert_non_null(job->prompt);
     for (uint32_t t = 0; t < job->prompt_tokens; t++)
@@ -150,11 +163,20 @@ static void run_alone(void)
 
 static void expect_the_same_together(void)
 {
-    struct engine *engine = open_engine(12, 24380000);
+    struct engine *engine = open_engine(12, tenants ? 0 : 24380000);
     struct engine_stats stats;
     memset(together, 0, sizeof together);
-    for (uint32_t i = 0; i < JOBS; i++) submit(engine, i);
-    for (uint32_t ended = 0; ended < JOBS;) ended += collect(engine, together);
+    uint32_t ended = 0;
+    if (tenants) {  // all places are the first one's as the others come
+        for (uint32_t i = 0; i < 12; i++) submit(engine, i);
+        while (together[0].tokens < 20) ended += collect(engine, together);
+        for (uint32_t i = 12; i < JOBS; i++) submit(engine, i);
+    } else {  // short answers first, so that the long ones are not expected
+        for (uint32_t i = 12; i < JOBS; i++) submit(engine, i);
+        while (ended < JOBS - 12) ended += collect(engine, together);
+        for (uint32_t i = 0; i < 12; i++) submit(engine, i);
+    }
+    while (ended < JOBS) ended += collect(engine, together);
     for (uint32_t i = 0; i < JOBS; i++) {
         assert_int_equal(together[i].finish, alone[i].finish);
         assert_int_equal(together[i].tokens, alone[i].tokens);
@@ -162,10 +184,13 @@ static void expect_the_same_together(void)
                             alone[i].tokens * sizeof *alone[i].token);
     }
     engine_stats(engine, &stats);
-    print_message("preempted %llu times in %llu steps, %u blocks\n",
-                  (unsigned long long)stats.preempted, (unsigned long long)stats.steps,
+    print_message("preempted %llu times, %llu for others' shares, in %llu steps, %u blocks\n",
+                  (unsigned long long)stats.preempted,
+                  (unsigned long long)stats.preempted_for_share, (unsigned long long)stats.steps,
                   stats.blocks);
     assert_true(stats.preempted > 0);
+    assert_int_equal(stats.tenants, tenants ? 3 : 1);
+    assert_true(!tenants || stats.preempted_for_share > 0);
     expect_empty(engine);
     engine_close(engine);
 }
@@ -183,6 +208,16 @@ static void tokens_do_not_depend_on_whether_steps_overlap(void **unused)
     overlap = true;
     expect_the_same_together();
     overlap = false;
+}
+
+static void tokens_do_not_depend_on_whose_they_are(void **unused)
+{
+    (void)unused;
+    tenants = true;
+    expect_the_same_together();
+    overlap = true;
+    expect_the_same_together();
+    tenants = overlap = false;
 }
 
 static void tokens_do_not_depend_on_whether_steps_are_captured(void **unused)
@@ -300,6 +335,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tokens_do_not_depend_on_company_or_preemption),
         cmocka_unit_test(tokens_do_not_depend_on_whether_steps_overlap),
+        cmocka_unit_test(tokens_do_not_depend_on_whose_they_are),
         cmocka_unit_test(tokens_do_not_depend_on_whether_steps_are_captured),
         cmocka_unit_test(a_device_that_fails_ends_every_job_and_refuses_more),
         cmocka_unit_test(cancelled_jobs_end_once_and_give_everything_back),

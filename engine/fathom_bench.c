@@ -1,15 +1,18 @@
 /* fathom_bench.c - `fathom-bench kernels`, `step` and `load`: how fast a model's operations, whole
  * steps and the way of its weights are on this machine, beside what the machine reaches at best in
- * the same run. `fathom-bench cache` is bench_cache.c's.
+ * the same run. `fathom-bench cache` is bench_cache.c's, `fathom-bench
+ * fairness` bench_fairness.c's.
  */
 #include <getopt.h>
 #include <string.h>
 #include "config/clock.h"
 #include "engine/bench.h"
 #include "engine/bench_cache.h"
+#include "engine/bench_fairness.h"
 
 static const char usage[] =
     "usage: fathom-bench cache ...  the prefix cache; by itself it says how\n"
+    "       fathom-bench fairness ...  tenants beside each other; likewise\n"
     "       fathom-bench kernels|step|lanes|load --model DIR [--backend auto|cpu|cuda] [--gpu N] "
     "[--threads "
     "N]\n"
@@ -223,6 +226,7 @@ int main(int argc, char **argv)
     struct err err = { "" };
     const char *what = argc > 1 ? argv[1] : "";
     if (strcmp(what, "cache") == 0) return bench_cache(argc - 1, argv + 1);
+    if (strcmp(what, "fairness") == 0) return bench_fairness(argc - 1, argv + 1);
     const struct verb *verb = NULL;
     bool load = strcmp(what, "load") == 0;
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)

@@ -1,14 +1,29 @@
 /* sched.h - continuous batching: which sequences get how many tokens in the next step.
  *
- * A pure planner over numbers. First come, first served: running sequences that decode get their one
- * token each, then prefills go on in order of arrival, then waiting sequences are admitted in order
- * of arrival, all within one token budget. A sequence is admitted when there is room for every token
- * it has; when a running one needs another block and none is free, the latest comer gives all of its
- * own back and waits again at its old place: what of it is not kept is computed again, with the same
- * bits. A waiting sequence may hold blocks that the prefix cache gave it, and one whose blocks are
- * being loaded counts as running but computes nothing.
+ * A planner over numbers, of which only virtual times (shares.h) outlast a plan; docs/SCHEDULING.md
+ * tells its rules at length. In this order:
  *
- * Chunks of a prefill end on multiples of 128, except its last (cache.md 6.8).
+ * 1. Who sits out. With several tenants at work, as long as one of them is behind its share of the
+ *    time, those that are not get no prompt tokens, and no decoded ones either if with these it
+ *    could not catch up.
+ * 2. Decodes: all other running sequences that want one token get it. Where one needs a block and
+ *    none is free, the one that ranks last gives all of its own back and waits again: of the tenant
+ *    that holds most for its weight, of the lowest priority, the latest comer. Who lost its blocks
+ *    twice is spared.
+ * 3. Prompt tokens, 128 at a time, to the tenant with the least virtual time, in it to the highest
+ *    priority (flows unserved for SHARES_AGE_NS go up by one), in that to the user with the least,
+ *    and then by arrival. As long as one tenant has had clearly less than its share, a step is
+ *    cut to about shared_ns, so that it does not wait long for its next one.
+ *    A sequence is admitted when its turn has come and there is room for all its tokens and those
+ *    expected of it, beside what is expected of all that run. Who does not fit stops further
+ *    admissions. For a tenant with less than its share of the places, one that has more gives one
+ *    up, at most twice for the same sequence; likewise for a higher priority and for a user who
+ *    has none within a tenant.
+ *
+ * A waiting sequence may hold blocks that the prefix cache gave it, and one whose blocks are being
+ * loaded counts as running but computes nothing. What a preempted one had computed is found again
+ * in the cache or computed again, with the same bits. Chunks of a prefill end on multiples of 128,
+ * except its last (cache.md 6.8).
  */
 #ifndef ENGINE_SCHED_H
 #define ENGINE_SCHED_H
@@ -16,29 +31,72 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "config/status.h"
+#include "engine/pace.h"
+#include "engine/shares.h"
 
 struct sched_limits {
-    uint32_t step_tokens;  // at least most_seqs + 128, so that a prefill always moves
-    uint32_t most_seqs;    // running at once
+    uint32_t step_tokens;    // at least most_seqs + 128, so that a prefill always moves
+    uint32_t most_seqs;      // running at once
+    uint32_t decode_weight;  // prompt tokens that a decoded one weighs; 0: 1
+    uint64_t shared_ns;      // a step of several tenants; 0: any length
+};
+
+enum sched_why {
+    SCHED_STAYS,
+    SCHED_BLOCKS,  // another one needed its blocks
+    SCHED_PLACE,   // its place, or blocks, belong to another tenant, user or priority
 };
 
 /* One sequence as the planner sees it. */
 struct sched_seq {
     bool running, loading;
-    bool not_yet;       // waits for something else than its turn
-    uint32_t tokens;    // known: prompt and accepted output
-    uint32_t computed;  // of these; always fewer than tokens
-    uint32_t blocks;    // G blocks it holds; those to come, while loading
+    bool asleep;            // waits for another sequence
+    bool not_yet;           // waits for something else than its turn
+    uint32_t tokens;        // known: prompt and accepted output
+    uint32_t computed;      // of these
+    uint32_t expected;      // tokens still to come, more or less
+    uint32_t blocks;        // G blocks it holds; those to come, while loading
+    uint32_t preempted;     // so many times
+    uint32_t steps;         // since it was admitted
+    uint64_t tenant, user;  // as in job.h
+    uint32_t weight;
+    int32_t priority;
+    uint64_t arrived_ns;
 
     /* The plan: */
-    uint32_t count;        // tokens in the next step; 0: none
-    uint32_t more_blocks;  // to take before it
-    bool preempt;          // give everything back and wait
+    uint32_t count;          // tokens in the next step; 0: none
+    uint32_t more_blocks;    // to take before it
+    enum sched_why preempt;  // give everything back and wait
+
+    /* The planner's own: */
+    uint32_t flow, next;
+    bool drawn;  // its count is a decoded token
 };
+
+struct sched {
+    struct sched_limits limits;
+    struct shares shares;
+    struct pace pace;
+};
+
+/* Pair with sched_release. */
+void sched_init(struct sched *sched, const struct sched_limits *limits);
+void sched_release(struct sched *sched);
+
+/* Plans of so many sequences will be asked for. NO_MEMORY: as before. */
+CHECKED enum status sched_room(struct sched *sched, uint32_t seqs);
 
 /* Fills the plan of seq[count], which is sorted by arrival. free_blocks counts those that can be had.
  * The more_blocks of all together never exceed free_blocks and what the preempted give back. */
-void sched_plan(const struct sched_limits *limits, struct sched_seq *seq, uint32_t count,
-                uint32_t free_blocks);
+void sched_plan(struct sched *sched, struct sched_seq *seq, uint32_t count, uint32_t free_blocks,
+                uint64_t now_ns);
+
+/* The waiting ones whose turn comes next, not_yet among them: index[at most room]; returns how many. */
+uint32_t sched_next(struct sched *sched, struct sched_seq *seq, uint32_t count, uint64_t now_ns,
+                    uint32_t *index, uint32_t room);
+
+/* One of several tenants that are, or were a moment ago, at work has had less than its share: steps are
+ * kept short for it. */
+bool sched_shared(const struct sched *sched);
 
 #endif

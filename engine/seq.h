@@ -46,6 +46,8 @@ struct seq {
     bool retried;             // computed again without the cache, since its logits were wrong
     uint32_t load_failures;   // so many, and it does without
     uint64_t matched_step;    // the step before which it was
+    uint64_t admitted_step;   // RUNNING: likewise
+    uint32_t preempted;       // so often
     struct lease lease;       // HELD, RUNNING
     uint32_t state;           // RUNNING: slot
 

@@ -5,6 +5,7 @@
 #include "config/log.h"
 #include "config/metrics.h"
 #include "engine/sampling.h"
+#include "engine/step_plan.h"
 
 /* One wanted row of logits. */
 struct want {
@@ -13,13 +14,7 @@ struct want {
     bool prompt;        // that token is known: only its log-probability is wanted
 };
 
-enum {
-    HELD_MOST = 16,   // sequences that hold blocks while they wait
-    LOOK_AGAIN = 16,  // steps
-};
-
 #define STUCK_NS (100 * NS_PER_MS)
-#define FORKS_NS (20 * NS_PER_MS)
 
 uint32_t stepper_w_pages(const struct sched_limits *limits)
 {
@@ -38,6 +33,7 @@ enum status stepper_init(struct stepper *stepper, const struct stepper_options *
         .sink = options->sink,
         .zero_page = options->zero_page,
     };
+    sched_init(&stepper->sched, &options->limits);
     stepper->stats.context = options->context;
     stepper->stats.blocks = options->cache->options.g_blocks;
     stepper->stats.pages = options->cache->options.w_pages;
@@ -68,7 +64,7 @@ enum status stepper_init(struct stepper *stepper, const struct stepper_options *
 
 /* ---- what a sequence holds ----------------------------------------------------------------- */
 
-static void give_back(struct stepper *stepper, struct seq *seq, bool keep)
+void stepper_give_back(struct stepper *stepper, struct seq *seq, bool keep)
 {
     if (seq->phase == SEQ_RUNNING) stepper->free_state[stepper->free_states++] = seq->state;
     seq_give_back(seq, stepper->cache, keep);
@@ -129,9 +125,12 @@ static void end(struct stepper *stepper, uint32_t index, enum finish finish, uin
 {
     struct seq *seq = stepper->seq[index];
     take_out(stepper, index);
-    if (finish == FINISH_STOP || finish == FINISH_LENGTH) look_back(stepper, seq);
+    if (finish == FINISH_STOP || finish == FINISH_LENGTH) {
+        look_back(stepper, seq);
+        stepper_learn_length(stepper, seq_output(seq));
+    }
     if (seq == stepper->checking) stepper->checking = NULL;
-    give_back(stepper, seq, finish != FINISH_FAILED);
+    stepper_give_back(stepper, seq, finish != FINISH_FAILED);
     seq_leave(seq, stepper->cache);
     forget(stepper, seq);
     if (finish == FINISH_CANCELLED) stepper->stats.cancelled++;
@@ -167,6 +166,7 @@ static bool grow_list(struct stepper *stepper)
     struct sched_seq *plan = realloc(stepper->plan, room * sizeof *plan);
     if (!plan) return false;
     stepper->plan = plan;
+    if (sched_room(&stepper->sched, room) != OK) return false;
     stepper->seq_room = room;
     return true;
 }
@@ -213,7 +213,7 @@ static void tend_check(struct stepper *stepper)
     if (seq && stepper->seqs > 1) {
         take_out(stepper, index_of(stepper, seq));
         stepper->checking = NULL;
-        give_back(stepper, seq, false);
+        stepper_give_back(stepper, seq, false);
         seq_leave(seq, stepper->cache);
         forget(stepper, seq);
         cache_check_again(&stepper->check, seq->job);
@@ -246,6 +246,7 @@ void stepper_release(struct stepper *stepper)
     forcer_release(&stepper->forcer);
     free(stepper->seq);
     free(stepper->plan);
+    sched_release(&stepper->sched);
     free(stepper->free_state);
     free(stepper->fork);
     free(stepper->w_table);
@@ -253,85 +254,7 @@ void stepper_release(struct stepper *stepper)
     *stepper = (struct stepper){ 0 };
 }
 
-/* ---- plan ---------------------------------------------------------------------------------- */
-
-/* Its pending token is the last one whatever it is. */
-static bool is_through(const struct stepper *stepper, const struct seq *seq)
-{
-    return seq->pending &&
-           (seq_output(seq) >= seq->job->max_tokens || seq_tokens(seq) >= stepper->context);
-}
-
-/* Whose prompt is this one's too, and is not computed yet; NULL: nobody's. */
-static const struct seq *parent_to_wait_for(const struct stepper *stepper, const struct seq *seq)
-{
-    if (!seq->job->fork_of || seq->started) return NULL;
-    for (uint32_t i = 0; i < stepper->seqs; i++) {
-        const struct seq *parent = stepper->seq[i];
-        if (parent->job->id == seq->job->fork_of)
-            return parent->computed < parent->job->prompt_tokens && parent != seq ? parent : NULL;
-    }
-    return NULL;
-}
-
-/* Jobs that take its prompt over are about to come; not waited for long, since one may be refused. */
-static bool waits_for_forks(const struct stepper *stepper, const struct seq *seq)
-{
-    uint32_t here = 0;
-    if (!seq->job->forks || seq->started || now_ns() - seq->queued_ns > FORKS_NS) return false;
-    for (uint32_t i = 0; i < stepper->seqs; i++)
-        here += stepper->seq[i]->job->fork_of == seq->job->id;
-    return here < seq->job->forks;
-}
-
-/* Those that wait look up what is known of them, in their order and a few at a time: what they then
- * hold is kept from being evicted. */
-static void look_up(struct stepper *stepper)
-{
-    uint32_t running = 0, held = 0;
-    for (uint32_t i = 0; i < stepper->seqs; i++) {
-        struct seq *seq = stepper->seq[i];
-        if (seq->phase == SEQ_LOADING) seq_poll_load(seq, stepper->cache);
-        running += seq->phase == SEQ_RUNNING;
-    }
-    for (uint32_t i = 0; i < stepper->seqs; i++) {
-        struct seq *seq = stepper->seq[i];
-        if (seq->phase == SEQ_RUNNING || parent_to_wait_for(stepper, seq)) continue;
-        if (seq->phase == SEQ_WAITING && waits_for_forks(stepper, seq)) continue;
-        bool is_old = stepper->stats.steps - seq->matched_step >= LOOK_AGAIN;
-        if (seq->phase == SEQ_HELD && is_old) give_back(stepper, seq, false);
-        if (held == HELD_MOST || running + held >= stepper->limits.most_seqs) return;
-        if (seq->phase == SEQ_WAITING) {
-            seq->matched_step = stepper->stats.steps;
-            if (!seq_match(seq, stepper->cache)) return;
-        }
-        held++;
-    }
-}
-
-static void plan(struct stepper *stepper)
-{
-    look_up(stepper);
-    for (uint32_t i = 0; i < stepper->seqs; i++) {
-        const struct seq *seq = stepper->seq[i];
-        bool through = is_through(stepper, seq);  // then nothing is left to compute
-        bool loading = seq->phase == SEQ_LOADING;
-        stepper->plan[i] =
-            (struct sched_seq){ .running = seq->phase == SEQ_RUNNING,
-                                .loading = loading,
-                                .not_yet = seq->phase == SEQ_WAITING,
-                                .tokens = through ? seq->tokens : seq_tokens(seq),
-                                .computed = seq->computed,
-                                .blocks = loading ? seq->plan.known : seq->lease.g_blocks };
-    }
-    sched_plan(&stepper->limits, stepper->plan, stepper->seqs,
-               prefix_cache_room(stepper->cache, KV_G));
-    for (uint32_t i = 0; i < stepper->seqs; i++) {
-        if (!stepper->plan[i].preempt) continue;
-        stepper->stats.preempted += stepper->seq[i]->phase == SEQ_RUNNING;
-        give_back(stepper, stepper->seq[i], true);
-    }
-}
+/* ---- fill ---------------------------------------------------------------------------------- */
 
 /* Rows whose logits are wanted of tokens [computed, computed + count), standing at `row`. */
 static void want_rows(struct stepper *stepper, struct seq *seq, uint32_t count, uint32_t row)
@@ -427,7 +350,7 @@ static bool preempt_behind(struct stepper *stepper, uint32_t index)
         struct seq *seq = stepper->seq[i];
         if (seq->phase != SEQ_RUNNING && seq->phase != SEQ_HELD) continue;
         stepper->stats.preempted += seq->phase == SEQ_RUNNING;
-        give_back(stepper, seq, true);
+        stepper_give_back(stepper, seq, true);
         stepper->plan[i].count = 0;
         return true;
     }
@@ -505,7 +428,7 @@ static bool fill(struct stepper *stepper)
         while (status == BUSY && preempt_behind(stepper, i))
             status = take_room(stepper, seq, count);
         if (status != OK) {
-            give_back(stepper, seq, true);
+            stepper_give_back(stepper, seq, true);
             continue;
         }
         start(stepper, seq);
@@ -544,7 +467,7 @@ static void apply_wrong(struct stepper *stepper, struct seq *seq)
         end(stepper, index_of(stepper, seq), FINISH_FAILED, NO_TOKEN);
         return;
     }
-    give_back(stepper, seq, false);
+    stepper_give_back(stepper, seq, false);
     forget(stepper, seq);
     seq->pending = 0;
     seq->retried = true;
@@ -639,6 +562,7 @@ static void count_step(struct stepper *stepper, const struct flight *flight)
     stepper->settled_ns = stepper->stats.last_step_ns = now;
     stepper->stats.steps++;
     metric_observe(METRIC_step_seconds, now - from);
+    stepper_learn_pace(stepper, flight, now - from);
     prefix_cache_computed(stepper->cache, flight->tokens, now - from);
 }
 
@@ -745,7 +669,7 @@ static void free_the_device(struct stepper *stepper)
     if (!stuck) stepper->stuck_ns = 0;
     else if (!stepper->stuck_ns) stepper->stuck_ns = now;
     if (!stuck || now - stepper->stuck_ns < STUCK_NS) return;
-    for (uint32_t i = 0; i < stepper->seqs; i++) give_back(stepper, stepper->seq[i], false);
+    for (uint32_t i = 0; i < stepper->seqs; i++) stepper_give_back(stepper, stepper->seq[i], false);
     prefix_tree_flush(&stepper->cache->tree, KV_DEVICE);
     stepper->stuck_ns = 0;
 }
@@ -754,9 +678,10 @@ enum status stepper_step(struct stepper *stepper, struct err *err)
 {
     struct flight *before = &stepper->flight[stepper->turn];
     enum status status = OK;
+    if (stepper_plans_late(stepper, before)) return settle(stepper, before, 0, err);
     end_late(stepper);
     tend_check(stepper);
-    plan(stepper);
+    stepper_plan(stepper);
     stepper->turn ^= 1;
     if (!fill(stepper)) {
         if (before->up) return settle(stepper, before, 0, err);

@@ -36,6 +36,13 @@ struct flight {
     uint32_t rows, tokens;
     const struct sample_out *out;  // of the rows, once the device is done
     uint64_t from_ns;
+    uint32_t prompt, decodes;  // its tokens, for the pace
+};
+
+/* How long answers are, of those that ended by themselves; tokens. */
+struct reply_length {
+    bool known;
+    double mean, spread;
 };
 
 /* What a child needs of its parent's own once the step that ends the prompt is queued. */
@@ -51,6 +58,8 @@ struct stepper {
     struct sched_limits limits;
     uint32_t context;  // tokens a sequence may reach
     struct event_sink sink;
+    struct sched sched;
+    struct reply_length reply_length;
     uint32_t zero_page;           // W page that nobody writes
     uint32_t *w_table, w_tables;  // [w_pages] of the step being made; how many are used
     uint32_t *free_state;         // [most_seqs], a stack of slots
@@ -98,6 +107,9 @@ void stepper_cancel(struct stepper *stepper, uint64_t job);
 
 /* Nothing is to be done before something comes: a job, or what the cache waits for. */
 bool stepper_idle(const struct stepper *stepper);
+
+/* Jobs running and waiting, in all and by tenant, into stats. */
+void stepper_count_jobs(const struct stepper *stepper, struct engine_stats *stats);
 
 /* One step; anything but OK: every sequence has ended as FAILED, and the stepper is of no more use. */
 CHECKED enum status stepper_step(struct stepper *stepper, struct err *err);

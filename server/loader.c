@@ -96,6 +96,7 @@ static enum status open_model(struct loader *loader)
                  .threads = (uint32_t)options->threads,
                  .isa = isas[options->isa] },
         .context = (uint32_t)options->context,
+        .shared_step_ns = options->shared_step_ns,
         .step_tokens = (uint32_t)options->max_batch_tokens,
         .most_seqs = (uint32_t)options->max_seqs,
         .queue = (uint32_t)options->queue_length,

@@ -31,7 +31,9 @@ static void take_engine_stats(const struct service *service)
     metric_add(METRIC_prefix_hit_tokens, (int64_t)(stats.cached_tokens - last.cached_tokens));
     metric_add(METRIC_steps, (int64_t)(stats.steps - last.steps));
     metric_add(METRIC_forced_tokens, (int64_t)(stats.forced_tokens - last.forced_tokens));
-    metric_add(METRIC_preemptions, (int64_t)(stats.preempted - last.preempted));
+    int64_t shared = (int64_t)(stats.preempted_for_share - last.preempted_for_share);
+    metric_add(METRIC_preemptions_share, shared);
+    metric_add(METRIC_preemptions_blocks, (int64_t)(stats.preempted - last.preempted) - shared);
     cache_report_metrics(&stats.cache);
     last = stats;
 }
