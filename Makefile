@@ -46,7 +46,8 @@ TOOLS    := $(TOOL_SRC:%.c=$(BUILD)/%)
 FUZZERS  := $(FUZZ_SRC:%.c=$(BUILD)/%)
 
 # The goals of a fresh machine get their packages first; the others take the machine as it is.
-KINDS := $(if $(filter run test unit-test api-test check bench packages,$(MAKECMDGOALS)),build) \
+KINDS := $(if $(filter run test unit-test api-test check bench deb packages,$(MAKECMDGOALS)),build) \
+         $(if $(filter deb,$(MAKECMDGOALS)),deb) \
          $(if $(filter test unit-test api-test check,$(MAKECMDGOALS)),test) \
          $(if $(filter check,$(MAKECMDGOALS)),check page) $(if $(filter page-test,$(MAKECMDGOALS)),build test page)
 ifneq ($(strip $(KINDS)),)
@@ -56,7 +57,7 @@ endif
 
 .DEFAULT_GOAL := all
 .PHONY: all run test unit-test api-test page-test check asan asan-api tsan tsan-api valgrind valgrind-api fuzz fuzzers tidy layers \
-        kernels-check docs docs-check format format-check bench bundle install clean help packages
+        kernels-check docs docs-check format format-check bench bundle deb install clean help packages
 
 all: $(BUILD)/fathomd $(BUILD)/fathomctl $(BUILD)/fathom-bench $(TOOLS)  ## the daemon and the benchmark of its model
 
@@ -65,7 +66,7 @@ $(BUILD)/fathomd: $(BUILD)/server/main.o $(BUILD)/libfathom.a
 
 # The page as it is served: its sources without indentation and comments, and its scripts as one.
 PAGE    := $(BUILD)/server/page
-SQUEEZE := sed -e 's/^ *//' -e '/^\/\*.*\*\/$$/d' -e '/^\/\*/,/\*\/$$/d' -e '/^$$/d'
+SQUEEZE := sed -e 's/^ *//' -e 's/   *\/\/ .*//' -e '/^\/\*.*\*\/$$/d' -e '/^\/\*/,/\*\/$$/d' -e '/^$$/d'
 $(PAGE)/page.js: $(patsubst %,server/page/%.js,dom markdown api chat turns metrics page)
 $(PAGE)/page.css $(PAGE)/index.html $(PAGE)/icon.svg: $(PAGE)/%: server/page/%
 $(addprefix $(PAGE)/,page.js page.css index.html icon.svg):
@@ -242,10 +243,20 @@ install: all  ## into PREFIX (/usr/local), below DESTDIR
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/fathom/models/pilot \
 	    $(wildcard models/pilot/*.json models/pilot/model-*.safetensors models/pilot/README.md)
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/fathom config/sample.ini LICENSE README.md
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system docker/fathom.service docker/fathom.socket
+	sed -i 's|/usr/bin/fathomd|$(PREFIX)/bin/fathomd|' $(DESTDIR)$(PREFIX)/lib/systemd/system/fathom.service
+	install -d $(DESTDIR)$(PREFIX)/share/man/man8
+	for name in fathomd fathomctl; do docker/manpage $(DESTDIR)$(PREFIX)/bin/$$name $$name \
+	    $$(sed -nE 's/.*FATHOM_VERSION "(.*)"/\1/p' config/options.h) \
+	    >$(DESTDIR)$(PREFIX)/share/man/man8/$$name.8 || exit 1; done
 
 bundle: all  ## a relocatable folder, BUILD/bundle: programs, libraries, pilot; then runs it elsewhere
 	@docker/bundle $(BUILD) $(BUILD)/bundle
 	@docker/bundle-check $(BUILD)/bundle
+
+deb: packages all  ## a Debian package, BUILD/fathom_VERSION_ARCH.deb
+	@docker/deb $(BUILD)
+	@docker/deb-check $(BUILD)/fathom_*.deb
 
 clean:  ## removes BUILD
 	rm -rf $(BUILD)

@@ -24,6 +24,10 @@ import urllib.request
 import openai
 import pytest
 
+import shapes
+
+shapes.install()
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FATHOMD = os.environ.get("FATHOMD", str(ROOT / "build" / "fathomd"))
 MODEL = os.environ.get("MODEL", str(ROOT / "models" / "pilot"))
@@ -158,6 +162,13 @@ def pytest_runtest_makereport(item):
                 server = item.funcargs.get(name)
                 if server is not None and server.log:
                     report.sections.append((f"log of {name}", "".join(server.log[-40:])))
+
+
+@pytest.fixture(autouse=True)
+def every_answer_has_its_shape():
+    shapes.faults.clear()
+    yield
+    assert not shapes.faults, shapes.faults[0]
 
 
 @pytest.fixture(scope="session")

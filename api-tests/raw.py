@@ -5,6 +5,8 @@ import select
 import socket
 import time
 
+import shapes
+
 
 class Raw:
     def __init__(self, server, timeout=10, receive_buffer=None):
@@ -42,6 +44,12 @@ class Raw:
 
     def answer(self, head_only=False):
         """One whole answer: status, headers by lower-case name, body. None when there is none."""
+        answer = self.read_answer(head_only)
+        if answer:
+            shapes.look(answer[1].get("content-type", ""), answer[2])
+        return answer
+
+    def read_answer(self, head_only):
         while b"\r\n\r\n" not in self.buffer:
             if not self.more():
                 return None
@@ -52,7 +60,7 @@ class Raw:
             name, value = line.split(":", 1)
             headers[name.strip().lower()] = value.strip()
         if status == 100:
-            return self.answer(head_only)
+            return self.read_answer(head_only)
         if head_only or status == 204:
             return status, headers, b""
         if headers.get("transfer-encoding") == "chunked":

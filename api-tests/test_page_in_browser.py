@@ -365,6 +365,11 @@ def test_the_metrics_move_with_what_is_computed_and_rest_when_nobody_looks(page,
     page.wait("return document.querySelector('.l0').getAttribute('d').includes('L')")
     page.wait("return /\\d ms/.test(document.querySelectorAll('.chart')[5].querySelector('b').textContent)")
     assert page.js("return document.querySelectorAll('.chart')[0].querySelector('svg').ariaLabel") == "Tokens per second"
+    page.js("""const drawing = document.querySelector('.plot svg'), box = drawing.getBoundingClientRect();
+        drawing.dispatchEvent(new PointerEvent('pointermove', { clientX: box.left + box.width / 2 }));""")
+    assert set(page.text(".axis span:nth-child(2)").split("\n")) == {"150 s ago"} and page.text(".k0 b").startswith("–")
+    page.js("document.querySelector('.plot svg').dispatchEvent(new PointerEvent('pointerleave'))")
+    assert page.text(".axis span:nth-child(2)").strip() == ""
     page.click("#to-chat")
     polls = page.js("return window.polls()")
     time.sleep(2.5)

@@ -4,20 +4,17 @@ The description is looked for at $FATHOM_SHARED or ../shared; without it these t
 additions to it (reasoning_content, prompt_cache_*) are allowed.
 """
 
-import gzip
 import json
-import os
-import pathlib
 import urllib.error
 import urllib.request
 
+import jsonschema
 import pytest
 
-jsonschema = pytest.importorskip("jsonschema")
-SHARED = pathlib.Path(os.environ.get("FATHOM_SHARED", "../shared"))
-SUBSET = SHARED / "fixtures" / "api" / "openai-openapi-subset.json.gz"
-if not SUBSET.exists():
-    pytest.skip(f"{SUBSET} is not there", allow_module_level=True)
+import shapes
+
+if shapes.components() is None:
+    pytest.skip(f"{shapes.SUBSET} is not there", allow_module_level=True)
 
 WEATHER = {"type": "function", "function": {"name": "get_weather", "parameters": {
     "type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}}}
@@ -41,20 +38,9 @@ RESPONSES = [
 COMPLETIONS = [{}, {"logprobs": 2}, {"echo": True}, {"prompt": ["a", "b"]}, {"suffix": "end"}]
 
 
-def in_json_schema(node):
-    """The description with OpenAPI's `nullable`, which JSON Schema ignores, written out."""
-    if isinstance(node, list):
-        return [in_json_schema(value) for value in node]
-    if not isinstance(node, dict):
-        return node
-    plain = {key: in_json_schema(value) for key, value in node.items() if key != "nullable"}
-    return {"anyOf": [plain, {"type": "null"}]} if node.get("nullable") is True else plain
-
-
 @pytest.fixture(scope="module")
 def check():
-    with gzip.open(SUBSET) as file:
-        components = in_json_schema(json.load(file)["components"])
+    components = shapes.components()
 
     def validate(name, answer):
         schema = {"$ref": f"#/components/schemas/{name}", "components": components}
@@ -118,3 +104,20 @@ def test_models_and_errors(pilot, check):
             pilot.get(path)
         body = json.loads(refused.value.read())
         assert set(body["error"]) == {"message", "type", "param", "code"}
+
+
+@pytest.mark.parametrize("body, event", [
+    ({"object": "chat.completion", "id": 1}, False),
+    ({"object": "chat.completion.chunk", "choices": [{}]}, True),
+    ({"type": "response.created", "sequence_number": "0"}, True),
+    ({"type": "response.nonsense", "sequence_number": 0}, True),
+    ({"type": "message", "id": "msg_1", "role": "assistant", "content": [{"type": "text"}]}, False),
+    ({"type": "content_block_delta", "index": "0", "delta": {}}, True),
+    ({"error": {"message": "no", "type": "x", "param": None}}, False),
+    ({"type": "error", "error": {"type": "odd", "message": "x"}}, False),
+])
+def test_what_has_another_shape_is_found_whatever_client_reads_it(body, event):
+    text = "data: " + json.dumps(body) + "\n\n" if event else json.dumps(body)
+    shapes.look("text/event-stream" if event else "application/json", text.encode())
+    assert len(shapes.faults) == 1
+    shapes.faults.clear()

@@ -118,6 +118,7 @@ enum status admin_open(const struct admin_setup *setup, struct admin **admin, st
 
     if (!made) return fail(err, NO_MEMORY, "admin: no memory");
     made->setup = *setup;
+    made->opened_ns = loop_now_ns(setup->loop);
     http.access = &made->no_keys;
     enum status status = listen_unix(setup->path, &http.listen_fd, err);
     if (status != OK) goto free_made;

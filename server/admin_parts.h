@@ -15,6 +15,7 @@ struct admin {
     struct access_slot no_keys;  // the socket has rules of its own
     struct http *http;
     struct recent *recent;
+    uint64_t opened_ns;
     struct key_edit *edit;  // admin_keys.c; NULL: none is under way
 };
 

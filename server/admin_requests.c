@@ -5,6 +5,8 @@
 #include "server/errors.h"
 #include "server/requests_look.h"
 
+#define SHOWN_MOST 1000  // more would hold the loop up for milliseconds
+
 struct list {
     struct request_look *look;  // [count]
     uint32_t count, room;
@@ -56,11 +58,11 @@ static void answer_requests(struct request *request)
     requests_each(requests, put, &list);
     qsort(list.look, list.count, sizeof *list.look, by_age);
     buf_add_string(out, "{\"requests\":[");
-    for (uint32_t i = 0; i < list.count; i++) {
+    for (uint32_t i = 0; i < list.count && i < SHOWN_MOST; i++) {
         if (i) buf_add_byte(out, ',');
         add_look(out, &list.look[i]);
     }
-    buf_add_string(out, "]}");
+    buf_addf(out, "],\"total\":%u}", list.count);
     free(list.look);
 }
 

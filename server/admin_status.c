@@ -1,7 +1,6 @@
 /* admin_status.c - how the daemon is doing, in numbers. */
 #include <math.h>
 #include <stdatomic.h>
-#include <time.h>
 #include "config/clock.h"
 #include "config/log.h"
 #include "engine/engine.h"
@@ -114,7 +113,8 @@ static void answer_status(struct request *request)
     js_add_string(out, slice_of(service->model_name));
     buf_addf(out, ",\"door\":\"%s\",\"uptime_s\":%llu,\"requests\":%u",
              requests_door_word(requests_door(service->requests)),
-             (unsigned long long)time(NULL) - service->started_unix_s, count.work);
+             (unsigned long long)((loop_now_ns(admin->setup.loop) - admin->opened_ns) / NS_PER_S),
+             count.work);
     if (!service->engine) add_loading(out, service->loading);
     add_engine(out, &stats);
     add_cache(out, &stats.cache);

@@ -71,7 +71,9 @@ static uint64_t rights_of(unsigned rights)
         all |= FS_WRITE_FILE | FS_TRUNCATE | FS_MAKE_REG | FS_MAKE_DIR | FS_REMOVE_FILE |
                FS_REMOVE_DIR | FS_REFER;
     if (rights & MAY_BIND) all |= FS_MAKE_SOCK | FS_REMOVE_FILE;
-    if (rights & MAY_DRIVE) all |= FS_READ_FILE | FS_READ_DIR | FS_WRITE_FILE | FS_IOCTL_DEV;
+    if (rights & MAY_CHANGE) all |= FS_WRITE_FILE | FS_TRUNCATE;
+    if (rights & MAY_DRIVE)
+        all |= FS_READ_FILE | FS_READ_DIR | FS_WRITE_FILE | FS_TRUNCATE | FS_IOCTL_DEV;
     return all;
 }
 

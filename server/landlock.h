@@ -12,10 +12,11 @@
 #include "config/status.h"
 
 enum landlock_right {
-    MAY_READ = 1,   // files, and the lists of folders
-    MAY_WRITE = 2,  // make, write, rename and remove files and folders
-    MAY_BIND = 4,   // make and remove sockets
-    MAY_DRIVE = 8,  // read, write and control devices
+    MAY_READ = 1,    // files, and the lists of folders
+    MAY_WRITE = 2,   // make, write, rename and remove files and folders
+    MAY_BIND = 4,    // make and remove sockets
+    MAY_CHANGE = 8,  // write into files that are there, and empty them
+    MAY_DRIVE = 16,  // the same, and control devices
 };
 
 struct landlock_grant {

@@ -21,7 +21,7 @@
 
 enum { PASSED = 42, PATH_ROOM = 200 };
 
-/* A folder with the folders read/ and write/, each holding file, and outside/, which is not granted;
+/* A folder with the folders read/, write/ and change/, each holding file, and outside/, not granted;
  * read/link leads to outside/file. */
 struct room {
     char dir[PATH_ROOM / 4];
@@ -51,14 +51,14 @@ static bool opens(const char *path, int flags)
 
 static int set_up(void **state)
 {
-    static const char *const folders[] = { "read", "write", "outside" };
+    static const char *const folders[] = { "read", "write", "change", "outside" };
     struct room *room = calloc(1, sizeof *room);
     const char *why = "";
     char target[PATH_ROOM];
 
     strcpy(room->dir, "/tmp/fathom-landlock-XXXXXX");
     if (!mkdtemp(room->dir)) return -1;
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < 4; i++) {
         if (mkdir(at(room, folders[i]), 0700) != 0) return -1;
         strcat(room->path, "/file");
         if (!makes(room->path)) return -1;
@@ -91,15 +91,17 @@ static int inside(struct room *room, int (*what)(struct room *room))
     pid_t pid = fork();
     assert_true(pid >= 0);
     if (pid == 0) {
-        char read_path[PATH_ROOM], write_path[PATH_ROOM];
+        char read_path[PATH_ROOM], write_path[PATH_ROOM], change_path[PATH_ROOM];
         struct err err;
         strcpy(read_path, at(room, "read"));
         strcpy(write_path, at(room, "write"));
+        strcpy(change_path, at(room, "change"));
         struct landlock_grant grant[] = { { read_path, MAY_READ },
                                           { write_path, MAY_READ | MAY_WRITE | MAY_BIND },
                                           { "/no/such/path", MAY_READ },
-                                          { "/dev/null", MAY_READ | MAY_WRITE } };
-        struct landlock_plan plan = { .grant = grant, .grants = 4 };
+                                          { "/dev/null", MAY_READ | MAY_CHANGE },
+                                          { change_path, MAY_READ | MAY_CHANGE } };
+        struct landlock_plan plan = { .grant = grant, .grants = 5 };
         prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
         _exit(landlock_restrict(&plan, &err) == OK ? what(room) : 1);
     }
@@ -128,6 +130,8 @@ static int use_files(struct room *room)
     if (!refuses(unlink(at(room, "outside/file")) == 0)) return 10;
     if (!refuses(execl("/bin/true", "true", NULL) == 0)) return 11;
     if (!opens("/dev/null", O_RDWR)) return 12;
+    if (!opens(at(room, "change/file"), O_WRONLY | O_TRUNC)) return 14;
+    if (!refuses(makes(at(room, "change/new")))) return 15;
     strcpy(other, at(room, "outside/file"));
     if (rename(other, at(room, "write/taken")) == 0) return 13;
     return PASSED;

@@ -61,6 +61,17 @@ static void add_reasoning(struct openai_reader *r, struct buf *out)
              chat->thinking ? effort[chat->effort] : "\"none\"");
 }
 
+/* A tool that was dropped is chosen no more: the choice was the model's. */
+static void add_choice(struct openai_reader *r, struct buf *out)
+{
+    const struct json *node = js_get(r->top.object, "tool_choice");
+    bool object = node && js_kind(node) == JS_OBJECT;
+
+    if (object && r->out->chat.tool_choice == CHAT_TOOLS_AUTO)
+        buf_add_string(out, ",\"tool_choice\":\"auto\"");
+    else add_own(r, out, "tool_choice", "\"auto\"");
+}
+
 static void add_text(struct openai_reader *r, struct buf *out)
 {
     const struct json *text = js_get(r->top.object, "text"), *format = NULL, *verbosity = NULL;
@@ -94,13 +105,13 @@ enum status responses_make_echo(struct openai_reader *r, struct slice *echo)
     } own[] = { { "instructions", "null" },
                 { "max_output_tokens", "null" },
                 { "max_tool_calls", "null" },
-                { "metadata", "{}" },
-                { "tool_choice", "\"auto\"" } };
+                { "metadata", "{}" } };
     struct buf out;
 
     buf_init(&out, 0);
     for (size_t i = 0; i < sizeof own / sizeof *own; i++)
         add_own(r, &out, own[i].key, own[i].other);
+    add_choice(r, &out);
     add_tools(r, &out);
     add_reasoning(r, &out);
     add_text(r, &out);

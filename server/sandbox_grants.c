@@ -8,15 +8,26 @@
 #include <unistd.h>
 #include "server/sandbox_grants.h"
 
-/* What libraries open late: themselves, the time zone, the shape of the machine. */
+/* What libraries open late: themselves, the time zone, the shape of the machine. A thread's name is a
+ * file below /proc/self/task, which whoever starts the thread writes. */
 static const struct landlock_grant SYSTEM[] = {
-    { "/usr", MAY_READ },           { "/lib", MAY_READ },
-    { "/lib64", MAY_READ },         { "/etc/ld.so.cache", MAY_READ },
-    { "/etc/localtime", MAY_READ }, { "/sys", MAY_READ },
-    { "/proc/self", MAY_READ },     { "/proc/cpuinfo", MAY_READ },
-    { "/proc/meminfo", MAY_READ },  { "/proc/stat", MAY_READ },
-    { "/proc/sys/vm", MAY_READ },   { "/dev/null", MAY_READ | MAY_WRITE },
+    // clang-format off
+    { "/usr", MAY_READ },
+    { "/lib", MAY_READ },
+    { "/lib64", MAY_READ },
+    { "/etc/ld.so.cache", MAY_READ },
+    { "/etc/localtime", MAY_READ },
+    { "/sys", MAY_READ },
+    { "/proc/self", MAY_READ },
+    { "/proc/self/task", MAY_READ | MAY_CHANGE },
+    { "/proc/cpuinfo", MAY_READ },
+    { "/proc/meminfo", MAY_READ },
+    { "/proc/stat", MAY_READ },
+    { "/proc/sys/vm", MAY_READ },
+    { "/dev/null", MAY_READ | MAY_CHANGE },
+    { "/dev/zero", MAY_READ },
     { "/dev/urandom", MAY_READ },
+    // clang-format on
 };
 
 /* What the CUDA driver opens. Its compiler cache is left out: our kernels come compiled. */

@@ -7,7 +7,7 @@
  *                                                              no balancer)
  *   A second signal cuts the running requests short at once.
  *
- * Exit codes: 0 clean, 1 failed while running, 2 wrong use or configuration.
+ * Exit codes: 0 clean, 1 failed while running, 2 wrong use or configuration, 75 the device is busy.
  */
 #include <errno.h>
 #include <signal.h>
@@ -223,7 +223,7 @@ static void on_loaded(void *context, uint32_t events)
     if (status == OK) status = requests_begin(daemon->requests, &err);
     if (status == OK) return say_ready(daemon);
     log_say(OPT_LOG_LEVEL_ERROR, "model", "%s", err.text);
-    daemon->code = status == BAD_INPUT || status == TOO_LONG ? 2 : 1;
+    daemon->code = status == BUSY ? 75 : status == BAD_INPUT || status == TOO_LONG ? 2 : 1;
     loop_stop(daemon->loop);
 }
 
@@ -304,6 +304,7 @@ static enum status start_loading(struct daemon *daemon, struct err *err)
     enum status status = loader_open(&setup, &daemon->loader, err);
 
     if (status != OK) return status;
+    load_report(&daemon->load_report, &daemon->progress, now_ns());
     return loop_watch(daemon->loop, loader_event_fd(daemon->loader), EPOLLIN, on_loaded, daemon,
                       &daemon->loader_watch);
 }

@@ -86,7 +86,7 @@ function chartView(chart) {
     chart.hand = svg('line', { class: 'hand', y1: 0, y2: HIGH, 'vector-effect': 'non-scaling-stroke' });
     chart.values = chart.lines.map(() => el('b', null, '–'));
     chart.top = el('span', { class: 'top' });
-    chart.left = el('span');
+    chart.when = el('span');
     const picture = svg('svg', { viewBox: `0 0 ${WIDE} ${HIGH}`, preserveAspectRatio: 'none', role: 'img', 'aria-label': chart.title },
         svg('path', { class: 'grid', d: `M0 0H${WIDE}M0 ${HIGH / 2}H${WIDE}M0 ${HIGH}H${WIDE}`, 'vector-effect': 'non-scaling-stroke' }),
         chart.area, ...chart.paths, chart.hand);
@@ -99,7 +99,7 @@ function chartView(chart) {
     picture.addEventListener('pointerleave', point);
     const legend = chart.lines.map(([name], i) => el('span', { class: 'key k' + i }, name + ' ', chart.values[i]));
     return el('figure', { class: 'chart' }, el('figcaption', null, el('h2', null, chart.title), el('p', { class: 'legend' }, ...legend)),
-        el('div', { class: 'plot' }, chart.top, picture), el('p', { class: 'axis' }, chart.left, el('span', null, 'now')));
+        el('div', { class: 'plot' }, chart.top, picture), el('p', { class: 'axis' }, el('span', null, '5 min ago'), chart.when, el('span', null, 'now')));
 }
 
 /* A round number a little above the value. */
@@ -136,7 +136,7 @@ function drawChart(chart) {
     chart.hand.setAttribute('x1', pointed * WIDE);
     chart.hand.setAttribute('x2', pointed * WIDE);
     setText(chart.top, chart.tell(top));
-    setText(chart.left, pointed === null ? '5 min ago' : span(Math.round((1 - pointed) * KEPT * EVERY_MS / 1000)) + ' ago');
+    setText(chart.when, pointed === null ? '' : count(((1 - pointed) * KEPT * EVERY_MS) / 1000) + ' s ago');
 }
 
 function takeSample(sample) {
@@ -144,11 +144,13 @@ function takeSample(sample) {
     samples.push(sample);
     if (samples.length > KEPT) samples.shift();
     const past = samples.at(-1 - WINDOW) ?? samples[0];
+    const missed = before ? Math.round((1000 * (sample.t - before.t)) / EVERY_MS) - 1 : 0;  // while nobody looked
     for (const chart of CHARTS) {
         chart.lines.forEach(([, read], i) => {
             const value = before || read.length < 2 ? read(sample, before, past === sample ? undefined : past) : null;
+            for (let n = 0; n < Math.min(missed, KEPT); n++) chart.points[i].push(null);
             chart.points[i].push(value ?? null);
-            if (chart.points[i].length > KEPT) chart.points[i].shift();
+            chart.points[i].splice(0, chart.points[i].length - KEPT);
         });
         drawChart(chart);
     }
