@@ -21,6 +21,7 @@
 #include "server/access.h"
 #include "server/admin.h"
 #include "server/asked.h"
+#include "server/budget.h"
 #include "server/cache_report.h"
 #include "server/cache_options.h"
 #include "server/grammars.h"
@@ -259,6 +260,9 @@ static enum status set_service(struct daemon *daemon, struct err *err)
     enum status status = limits_open((uint32_t)daemon->options.limit_users,
                                      daemon->options.tenant_bodies_bytes, &daemon->service.limits,
                                      err);
+    if (status == OK)
+        status = budget_read(daemon->options.usage_log, daemon->access.now, daemon->service.limits,
+                             err);
     if (status == OK && daemon->options.wrong_keys_per_minute)
         status = key_guard_open((uint32_t)daemon->options.wrong_keys_per_minute,
                                 &daemon->service.guard, err);
