@@ -291,6 +291,19 @@ def test_balance_is_the_budget(serve, tmp_path):
     assert left < usage["prompt_tokens"]
 
 
+def test_a_budget_goes_on_where_the_usage_log_left_it(serve, tmp_path):
+    [key] = make_file(tmp_path / "keys", {"name": "acme", "limits": {"budget_tokens": 100}})
+    arguments = ["--keys", str(tmp_path / "keys"), "--usage-log", str(tmp_path / "usage")]
+    server = serve(*arguments, script=[{"generate": 8}])
+    used = sum(ask(server, key)[2]["usage"]["total_tokens"] for _ in range(3))
+    assert server.stop() == 0
+    for log, left in ((True, 100 - used), (False, 100)):
+        server = serve(*(arguments if log else arguments[:2]))
+        info = ask(server, key, "/user/balance", method="GET")[2]["balance_infos"][0]
+        assert int(info["total_balance"]) == left
+        assert server.stop() == 0
+
+
 def test_what_was_refused_has_cost_nothing(serve, tmp_path):
     limits = {"requests_per_minute": 100, "input_tokens_per_minute": 600, "running": 1}
     [key] = make_file(tmp_path / "keys", {"name": "acme", "limits": limits})

@@ -43,7 +43,6 @@ struct access_limits {
     uint64_t budget_tokens;             // prompts and answers together; tenants alone
     uint64_t context;                   // tokens of prompt and answer together; tenants alone
     uint64_t output;                    // tokens of one answer; tenants alone
-    uint64_t cache_bytes;               // of the prefix cache on each tier; tenants alone
 };
 
 struct access_names {

@@ -143,7 +143,7 @@ static void add_key(struct buf *out, const struct access_key *key)
     buf_add_byte(out, '}');
 }
 
-static void add_file(struct buf *out, const struct access *access)
+void access_write(const struct access *access, struct buf *out)
 {
     buf_add_string(out, "{\n  \"tenants\": [");
     for (uint32_t i = 0; i < access->tenants; i++) {
@@ -266,7 +266,7 @@ static enum status commit(struct edit *edit)
     int fd = open(edit->beside, O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0) return io_failed(edit, "the new one beside it");
     buf_init(&text, ACCESS_FILE_BYTES_MOST);
-    add_file(&text, edit->access);
+    access_write(edit->access, &text);
     enum status status = buf_status(&text) == OK
                              ? write_all(edit, fd, buf_slice(&text))
                              : fail(edit->err, NO_MEMORY, "%s: no memory", edit->path);

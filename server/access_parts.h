@@ -3,6 +3,7 @@
 #define SERVER_ACCESS_PARTS_H
 
 #include "config/arena.h"
+#include "config/buf.h"
 #include "server/access.h"
 
 #define ACCESS_FILE_BYTES_MOST ((size_t)64 << 20)
@@ -26,7 +27,7 @@ struct access_limit_row {
     uint64_t least, most;
 };
 extern const struct access_limit_row access_limit_rows[];
-#define ACCESS_LIMIT_ROWS 9
+#define ACCESS_LIMIT_ROWS 8
 
 /* An empty table with one holder; NULL: no memory. */
 struct access *access_new(void);
@@ -39,6 +40,9 @@ CHECKED enum status access_read(struct access *access, int fd, const char *path,
 
 /* After tenant and key are complete: by_id, index, hash and owner. */
 CHECKED enum status access_finish(struct access *access, const char *path, struct err *err);
+
+/* access_edit.c. The table as a key file; reading it makes the same table. */
+void access_write(const struct access *access, struct buf *out);
 
 /* "2026-01-31T12:00:00Z" or "2026-01-31", in UTC. */
 bool access_time_read(struct slice text, int64_t *unix_s);

@@ -10,7 +10,6 @@
 #include "server/access_parts.h"
 
 #define BUDGET_MOST 1000000000000000  // so that sums of tokens stay far from the end of their type
-#define CACHE_MOST ((uint64_t)1 << 50)
 
 #define PER_MINUTE_MOST 1000000000  // so that each one's share of a minute is some ns
 #define LIMIT(name, of_users, least, most)                                                         \
@@ -27,7 +26,6 @@ const struct access_limit_row access_limit_rows[ACCESS_LIMIT_ROWS] = {
     LIMIT(budget_tokens, false, 1, BUDGET_MOST),
     LIMIT(context, false, 2, INT32_MAX),
     LIMIT(output, false, 1, INT32_MAX),
-    LIMIT(cache_bytes, false, 1, CACHE_MOST),
 };
 
 struct reader {

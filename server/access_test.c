@@ -130,11 +130,11 @@ static void every_field_comes_to_where_it_belongs(void **unused)
         "{\"name\":\"acme\",\"weight\":3,\"models\":[\"m\",\"n\"],\"priority\":[2,7],"
         "\"group\":\"g\",\"isolate_users\":false,\"limits\":{\"running\":1,\"queued\":2,"
         "\"requests_per_minute\":3,\"input_tokens_per_minute\":4,\"output_tokens_per_minute\":5,"
-        "\"budget_tokens\":6,\"context\":7,\"output\":8,\"cache_bytes\":9},"
+        "\"budget_tokens\":6,\"context\":7,\"output\":8},"
         "\"user_limits\":{\"running\":10}}]}");
     assert_non_null(access);
     const struct tenant *plain = access_tenant(access, 0), *acme = access_tenant(access, 1);
-    const struct access_limits limits = { 1, 2, 3, 4, 5, 6, 7, 8, 9 };
+    const struct access_limits limits = { 1, 2, 3, 4, 5, 6, 7, 8 };
     const struct access_limits none = { 0 }, of_user = { .running = 10 };
 
     assert_null(access_tenant(access, 2));

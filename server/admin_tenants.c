@@ -42,7 +42,6 @@ static void add_limits(struct buf *out, const char *name, const struct access_li
     add_limit(out, &comma, "budget_tokens", limits->budget_tokens);
     add_limit(out, &comma, "context", limits->context);
     add_limit(out, &comma, "output", limits->output);
-    add_limit(out, &comma, "cache_bytes", limits->cache_bytes);
     buf_add_byte(out, '}');
 }
 
