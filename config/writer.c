@@ -12,6 +12,7 @@
 #include "config/clock.h"
 
 #define STUCK_MS 50             // how often a stopped reader is looked at
+#define LOCK_TRIES 10           // of a process that dies, a millisecond each
 #define RETRY_NS (NS_PER_S)     // after a file could not be written
 #define JOIN_NS (NS_PER_S / 4)  // beyond the time a close was given
 
@@ -337,8 +338,10 @@ static void spill(int fd, const char *text, size_t size)
     }
 }
 
-void writer_spill(const struct writer *w)
+/* The lock is tried, since whoever holds it lets it go at once; unless that was the thread that died. */
+void writer_spill(struct writer *w)
 {
+    for (int i = 0; i < LOCK_TRIES && pthread_mutex_trylock(&w->lock) != 0; i++) poll(NULL, 0, 1);
     size_t head = w->setup.room_bytes - w->first;
 
     if (w->fd < 0) return;

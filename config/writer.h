@@ -57,7 +57,7 @@ struct writer_count {
 struct writer_count writer_count(const struct writer *writer);
 
 /* For a process that is dying by a signal: what is in the ring goes out as far as it can at once,
- * past lock and thread. */
-void writer_spill(const struct writer *writer);
+ * past the thread. Nothing may be called after it. */
+void writer_spill(struct writer *writer);
 
 #endif

@@ -18,8 +18,8 @@ struct look {
     const char *method, *path;
     const struct headers *headers;  // without a fault
     uint64_t now_ns;
-    bool cross_origin;              // from a web page that may ask
-    bool loopback;                  // nobody but this machine can ask
+    bool cross_origin;  // from a web page that may ask
+    bool loopback;      // nobody but this machine can ask
 
     /* What it found. */
     bool timed;  // the answer tells its processing time
