@@ -237,6 +237,39 @@ def test_tenants_are_told_apart_and_only_those_of_the_file(serve, tmp_path):
         [("alice", "id-alice")] * 3 + [("bob", "id-bob")] * 2 + [(None, None), ("watch", "id-watch")]
 
 
+def test_requests_held_by_a_limit_are_waiting_ones(serve, tmp_path):
+    [key] = keyfile.make_file(tmp_path / "keys", {"name": "acme", "limits": {"running": 1, "queued": 1}},
+                              scopes=["api", "metrics"])
+    usage = tmp_path / "usage"
+    server = serve("--keys", str(tmp_path / "keys"), "--usage-log", str(usage),
+                   script=[{"step_us": 1000, "generate": 1000000}])
+    bearer = f"Authorization: Bearer {key}"
+
+    def told(name):
+        text = scrape(server, key)[1]
+        return float(re.search(rf'^fathom_{name}{{model="pilot"[^}}]*tenant="acme"}} (\S+)$', text, re.M)[1])
+
+    def comes_to(running, waiting):
+        until = time.monotonic() + 5
+        while (found := (told("requests_running"), told("requests_waiting"))) != (running, waiting):
+            assert time.monotonic() < until, found
+            time.sleep(0.01)
+
+    with Raw(server) as first, Raw(server) as second, Raw(server) as third:
+        first.say(post(CHAT, chat(max_tokens=100000, stream=True), bearer))
+        comes_to(1, 0)
+        second.say(post(CHAT, chat(max_tokens=100000, stream=True), bearer))
+        comes_to(1, 1)
+        third.say(post(CHAT, chat(max_tokens=100000), bearer))
+        assert third.answer()[0] == 429
+        first.socket.close()  # and the one that waited has its turn
+        comes_to(1, 0)
+    comes_to(0, 0)
+    server.stop()
+    outcomes = sorted(json.loads(line)["outcome"] for line in usage.read_text().splitlines())
+    assert outcomes == ["client_gone", "client_gone", "refused_429"]
+
+
 def test_with_keys_only_the_scope_metrics_reads_the_page(serve, tmp_path):
     api, record = keyfile.make_key("a", "t", scopes=["api"])
     watch, other = keyfile.make_key("b", "t", scopes=["metrics"])

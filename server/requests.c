@@ -428,6 +428,7 @@ static void prepared(struct track *track)
         request->job_count = 0;
         return refuse(track, REFUSE_INTERNAL, "the request came to no work and no answer");
     }
+    track->job_count = request->job_count;  // refused from here on, they are freed with it
     if (track->cancelled) return refuse(track, by_operator.refusal, by_operator.sentence);
     if (request->deadline_ns && now >= request->deadline_ns)
         return refuse(track, REFUSE_DEADLINE, "X-Request-Timeout passed before work began");

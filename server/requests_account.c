@@ -11,6 +11,12 @@ static void count(const struct track *track, enum metric metric, int64_t amount)
     if (amount) metric_add_for(metric, request_tenant_number(&track->request), amount);
 }
 
+void account_held(struct track *track)
+{
+    track->held_jobs = track->job_count;
+    count(track, METRIC_requests_waiting, track->held_jobs);
+}
+
 bool account_begin(struct track *track)
 {
     struct request *request = &track->request;
@@ -26,7 +32,8 @@ bool account_begin(struct track *track)
 void account_submitted(struct track *track, uint32_t job)
 {
     (void)job;
-    count(track, METRIC_requests_waiting, 1);
+    if (track->held_jobs) track->held_jobs--;
+    else count(track, METRIC_requests_waiting, 1);
 }
 
 /* A prompt is charged once, with the first of its choices. */
@@ -79,6 +86,7 @@ void account_end(struct track *track)
     const struct request *request = &track->request;
 
     account_tell(track);
+    count(track, METRIC_requests_waiting, -(int64_t)track->held_jobs);
     request_log(request, &track->count);
     if (request_is_accounted(request))
         usage_log_add(request->service->usage_log, request, &track->count);

@@ -21,6 +21,7 @@ void track_admit(struct track *track, uint64_t now)
         return limits_end(&request->claim, now);
     }
     if (limits_run(&request->claim)) track_submit(track);
+    else account_held(track);
 }
 
 bool requests_take_turns(struct requests *requests)

@@ -39,6 +39,7 @@ struct track {
     uint64_t sent_step_ns;          // the step that was counted last on its way to the socket
     uint64_t submitted_ns, first_ns, tokens_ns, left_ns, full_ns, moved_ns;  // 0 = not yet
     uint32_t *job_prompt_tokens;  // [job_count]; in the request's arena
+    uint32_t held_jobs;           // counted as waiting, and not with the engine yet
     uint32_t unread_tokens;       // of output, that came when nobody read any more
     struct usage told;            // what of count.usage the metrics have already
     struct request_count count;
@@ -75,6 +76,7 @@ static inline struct track *track_of(struct request *request)
 }
 
 /* requests_account.c: what each request comes to, as it comes. CHECKED: there is memory for it. */
+void account_held(struct track *track);                     // its jobs wait for their tenant's turn
 CHECKED bool account_begin(struct track *track);            // before the first job
 void account_submitted(struct track *track, uint32_t job);  // the job may be gone already
 void account_event(struct track *track, uint32_t job, const struct event *event);
