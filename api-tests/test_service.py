@@ -11,6 +11,7 @@ import urllib.request
 import pytest
 
 from conftest import FATHOMD, MODEL, ROOT
+from raw import chat, post
 
 # Puts the socket where systemd does, says for whom it is, and becomes the daemon.
 BECOME = """
@@ -67,6 +68,8 @@ def test_it_takes_the_socket_and_tells_how_far_it_is(manager):
     manager.wait_for("READY=1")
     with urllib.request.urlopen(manager.url + "/ready", timeout=10) as answer:
         assert answer.status == 200
+    first = manager.heard[0].split("\n")
+    assert "STATUS=loading: starting" in first and first[0].startswith("EXTEND_TIMEOUT_USEC=")
     manager.wait_for("WATCHDOG=1")
     manager.process.send_signal(signal.SIGTERM)
     manager.wait_for("STOPPING=1")
@@ -82,3 +85,21 @@ def test_who_connected_before_the_start_is_served(manager):
     manager.wait_for("READY=1")
     manager.process.send_signal(signal.SIGINT)
     assert manager.process.wait(20) == 0
+
+
+def test_an_engine_that_stands_still_with_work_is_not_reported_well(manager, tmp_path):
+    script = tmp_path / "script.jsonl"
+    script.write_text('{"step_us": 60000000}\n')
+    manager.start("--script", str(script))
+    manager.wait_for("READY=1")
+    manager.wait_for("WATCHDOG=1")  # at rest
+    with socket.create_connection(manager.passed.getsockname(), timeout=20) as client:
+        client.sendall(post("/v1/chat/completions", chat(max_tokens=1)))
+        time.sleep(1)  # the first look sees that it has work, the next ones that nothing comes of it
+        manager.notes.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            while True:
+                manager.notes.recv(4096)
+        time.sleep(1)  # four looks
+        with pytest.raises(BlockingIOError):
+            manager.notes.recv(4096)

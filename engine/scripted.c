@@ -214,6 +214,7 @@ static void take_inbox(struct scripted *s)
         s->play[s->play_count++] = s->inbox[i];
     }
     s->inbox_count = 0;
+    s->stats.waiting = s->play_count - s->running;  // until the step has ended
     for (uint32_t i = 0; i < s->cancel_count; i++)
         for (uint32_t p = 0; p < s->play_count; p++)
             if (s->play[p].job->id == s->cancel[i]) s->play[p].cancelled = true;

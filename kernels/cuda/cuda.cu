@@ -7,7 +7,9 @@ bool cuda_worked(struct cuda_dev *cuda, cudaError_t error, const char *what)
 {
     if (error == cudaSuccess) return true;
     if (cuda->failed != OK) return false;
-    cuda->failed = error == cudaErrorMemoryAllocation ? NO_MEMORY : DEVICE_FAILED;
+    cuda->failed = error == cudaErrorMemoryAllocation     ? NO_MEMORY
+                   : error == cudaErrorDevicesUnavailable ? BUSY  // another process has it alone
+                                                          : DEVICE_FAILED;
     snprintf(cuda->failure.text, sizeof cuda->failure.text, "GPU %d: %s: %s", cuda->index, what,
              cudaGetErrorString(error));
     return false;
