@@ -13,6 +13,8 @@ import urllib.error
 import pytest
 
 from conftest import FATHOMD, MODEL, ROOT, Server
+from keyfile import make_file
+from raw import Raw, chat, post
 
 ON = ("--sandbox", "on", "--drain-delay", "0s")
 PROMPT = "The harbour master writes down each ship that comes in. " * 60
@@ -55,7 +57,7 @@ def pilots(tmp_path):
             assert server.stop() == 0, "".join(server.log[-40:])
 
 
-def chat(server, content=PROMPT, **fields):
+def ask(server, content=PROMPT, **fields):
     return server.post("/v1/chat/completions", {
         "model": "deepseek-chat", "messages": [{"role": "user", "content": content}],
         "max_tokens": 4, "temperature": 0, **fields})
@@ -76,11 +78,11 @@ def cached(answer):
 
 def test_it_serves_caches_to_disk_and_starts_again(pilots):
     server = pilots()
-    first = chat(server)
-    assert cached(first) == 0 and cached(chat(server)) > 0
+    first = ask(server)
+    assert cached(first) == 0 and cached(ask(server)) > 0
     assert server.stop() == 0
     again = pilots()
-    answer = chat(again)
+    answer = ask(again)
     assert cached(answer) > 0
     assert answer["choices"][0]["message"] == first["choices"][0]["message"]
     assert again.stop() == 0
@@ -102,7 +104,7 @@ def test_one_line_says_what_is_in_force(pilots):
 
 def test_every_thread_is_inside(pilots):
     server = pilots()
-    chat(server)
+    ask(server)
     tasks = pathlib.Path(f"/proc/{server.process.pid}/task").iterdir()
     for task in tasks:
         lines = (task / "status").read_text().splitlines()
@@ -122,6 +124,40 @@ def test_allow_core_warns(serve):
     server = serve("--allow-core")
     (line,) = said(server, "allow_core")
     assert line["level"] == "warn"
+
+
+def holds(server, secret):
+    """Whether the daemon's memory has these bytes anywhere that is written to."""
+    pid = server.process.pid
+    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+        for line in pathlib.Path(f"/proc/{pid}/maps").read_text().splitlines():
+            first, last = (int(x, 16) for x in line.split()[0].split("-"))
+            if not line.split()[1].startswith("rw") or last - first > 1 << 30:
+                continue
+            try:
+                memory.seek(first)
+                if secret in memory.read(last - first):
+                    return True
+            except OSError:  # a guard page, or a mapping that just went
+                pass
+    return False
+
+
+@pytest.mark.skipif("asan" in FATHOMD or "tsan" in FATHOMD, reason="a sanitizer keeps copies")
+def test_a_key_is_not_kept_in_memory(serve, tmp_path):
+    if os.geteuid() != 0:
+        pytest.skip("not root here, so its memory cannot be read")
+    [key] = make_file(tmp_path / "keys", "acme")
+    secret = key.split(".")[1].encode()
+    server = serve("--keys", str(tmp_path / "keys"), script=[{"step_us": 5000, "generate": 400}])
+    canary = b"the words that are said while the key is looked for"
+    with Raw(server) as raw:
+        raw.say(post("/v1/chat/completions", chat(stream=True, max_tokens=400, messages=[
+            {"role": "user", "content": canary.decode()}]),
+            f"Authorization: Bearer {key}\r\nX-Trace: {canary.decode()}"))
+        raw.until(b"data: ")
+        assert holds(server, canary), "the search finds nothing at all"
+        assert not holds(server, secret)
 
 
 class Trap:

@@ -112,3 +112,13 @@ void headers_finish(struct headers *headers, const char *version)
     if (headers->hosts > 1) fault(headers, "there is more than one Host");
     if (headers->hosts == 0 && !old) fault(headers, "there is no Host");
 }
+
+bool headers_is_secret(struct slice name)
+{
+    static const char *const names[] = { "authorization", "x-api-key", "cookie",
+                                         "proxy-authorization" };
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (same_name(name, names[i])) return true;
+    return false;
+}

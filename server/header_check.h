@@ -26,4 +26,7 @@ void headers_take(struct headers *headers, struct slice name, struct slice value
 /* After the last one: the checks that need them all. `version` is "HTTP/1.1" or another. */
 void headers_finish(struct headers *headers, const char *version);
 
+/* Whether a field of this name lets its sender in somewhere. */
+bool headers_is_secret(struct slice name);
+
 #endif

@@ -91,11 +91,23 @@ static void what_the_transport_needs_is_found_by_any_spelling(void **unused)
     assert_true(slice_equal(headers.origin, SLICE("http://x")));
 }
 
+static void keys_and_cookies_are_secret_by_any_spelling(void **unused)
+{
+    (void)unused;
+    assert_true(headers_is_secret(SLICE("AUTHORIZATION")));
+    assert_true(headers_is_secret(SLICE("x-Api-Key")));
+    assert_true(headers_is_secret(SLICE("Cookie")));
+    assert_false(headers_is_secret(SLICE("x-request-id")));
+    assert_false(headers_is_secret(SLICE("authorizatio")));
+    assert_false(headers_is_secret(SLICE("")));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ambiguous_framing_is_refused_and_plain_framing_is_not),
         cmocka_unit_test(what_the_transport_needs_is_found_by_any_spelling),
+        cmocka_unit_test(keys_and_cookies_are_secret_by_any_spelling),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -458,6 +458,16 @@ static enum MHD_Result take_field(void *context, enum MHD_ValueKind kind, const 
     return MHD_YES;
 }
 
+/* The library's own memory of the connection, where it is compared no more. */
+static enum MHD_Result forget_field(void *context, enum MHD_ValueKind kind, const char *name,
+                                    size_t name_size, const char *value, size_t value_size)
+{
+    (void)context, (void)kind;
+    if (headers_is_secret((struct slice){ name, name_size }))
+        explicit_bzero((char *)value, value_size);
+    return MHD_YES;
+}
+
 /* The client's id if it is fit for a log, else our own. */
 static void set_request_id(struct exchange *x, struct slice wanted)
 {
@@ -556,6 +566,7 @@ static enum MHD_Result first_look(struct exchange *x, const char *method, const 
     set_origin(x, headers.origin);
     if (headers.fault) reject(x, REFUSE_BAD_REQUEST, METRIC_reject_header, headers.fault);
     else look(x, method, path, &headers);
+    MHD_get_connection_values_n(x->connection, MHD_HEADER_KIND, forget_field, NULL);
 
     uint64_t mib = headers.transfer_encodings ? x->body_limit >> 20 : headers.content_length >> 20;
     set_timer(x, http->setup.options->body_timeout_ns + mib * NS_PER_S);
