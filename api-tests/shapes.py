@@ -26,7 +26,8 @@ OBJECTS = {"chat.completion": "CreateChatCompletionResponse", "text_completion":
            "list": "ListModelsResponse", "model": "Model"}
 OURS = {"insufficient_system_resource": "stop"}
 ANTHROPIC_ERRORS = {"invalid_request_error", "authentication_error", "permission_error", "not_found_error",
-                    "request_too_large", "rate_limit_error", "api_error", "overloaded_error", "billing_error"}
+                    "request_too_large", "rate_limit_error", "api_error", "overloaded_error", "billing_error",
+                    "timeout_error"}
 
 faults = []  # of the test under way
 checked = {}  # name of a shape: how many different ones of it were looked at
@@ -123,7 +124,7 @@ def openai_error(body):
 
 
 def anthropic_error(body):
-    assert set(body) - {"request_id"} == {"type", "error"} and set(body["error"]) == {"type", "message"}, body
+    assert set(body) - {"request_id"} == {"type", "error"} and set(body["error"]) - {"details"} == {"type", "message"}, body
     assert body["error"]["type"] in ANTHROPIC_ERRORS and body["error"]["message"], body
 
 

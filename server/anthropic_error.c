@@ -5,6 +5,7 @@
 static const struct error_row {
     uint16_t http_status;
     const char *type;
+    const char *details;  // JSON; what the clients' own code reads; NULL = none
 } rows[] = {
     [REFUSE_BAD_REQUEST] = { 400, "invalid_request_error" },
     [REFUSE_CONTEXT] = { 400, "invalid_request_error" },
@@ -27,6 +28,9 @@ static const struct error_row {
     [REFUSE_ENGINE] = { 503, "api_error" },
     [REFUSE_CANCELLED] = { 503, "api_error" },
     [REFUSE_CONFLICT] = { 409, "invalid_request_error" },
+    [REFUSE_THREAD] = { 400, "invalid_request_error",
+                        "{\"error_code\":\"thread_unsupported_request\",\"unsupported\":["
+                        "\"thread\"]}" },
 };
 
 _Static_assert(sizeof rows / sizeof *rows == REFUSE_COUNT, "every refusal has its row");
@@ -38,6 +42,7 @@ uint16_t anthropic_error_add(struct buf *out, enum refusal refusal, const char *
     buf_addf(out,
              "{\"type\":\"error\",\"error\":{\"type\":\"%s\",\"message\":", rows[refusal].type);
     js_add_string(out, slice_of(message));
+    if (rows[refusal].details) buf_addf(out, ",\"details\":%s", rows[refusal].details);
     buf_add_string(out, "},\"request_id\":");
     js_add_string(out, slice_of(request_id));
     buf_add_byte(out, '}');

@@ -20,6 +20,7 @@ static const struct field_row known_fields[] = {
     { "cache_control", KNOWN_ANY },
     { "container", KNOWN_ANY },
     { "context_management", KNOWN_ANY },
+    { "thread", KNOWN_ANY },
     { "mcp_servers", KNOWN_ANY },
     { "diagnostics", KNOWN_ANY },
     { "inference_geo", KNOWN_TEXT },
@@ -131,6 +132,17 @@ static enum status read_sampling(struct openai_reader *r)
     return read_stop(r);
 }
 
+/* A conversation that the server is to remember; the clients that ask for it send the whole one when told
+ * that there is none. */
+static enum status read_thread(struct openai_reader *r)
+{
+    const struct json *node = js_get(r->top.object, "thread");
+
+    if (!node || js_kind(node) == JS_NULL) return OK;
+    return refuse_field_as(&r->top, REFUSE_THREAD, "thread",
+                           "found a thread, wanted the whole conversation: none is kept here");
+}
+
 static enum status read_limit(struct openai_reader *r)
 {
     if (r->out->sampling.max_tokens) return OK;
@@ -155,8 +167,10 @@ static enum status read_tenant(struct openai_reader *r)
 static enum status read_count(struct openai_reader *r)
 {
     static enum status (*const steps[])(struct openai_reader *) = {
-        check_fields, read_model,           read_stream,   read_thinking, anthropic_read_messages,
-        read_format,  anthropic_read_tools, read_sampling, read_tenant,
+        check_fields, read_thread,          read_model,
+        read_stream,  read_thinking,        anthropic_read_messages,
+        read_format,  anthropic_read_tools, read_sampling,
+        read_tenant,
     };
     enum status status = OK;
     for (size_t i = 0; i < sizeof steps / sizeof *steps && status == OK; i++) status = steps[i](r);

@@ -43,6 +43,8 @@ static const struct refusal_row {
                           OUTCOME_DEADLINE },
     [REFUSE_ENGINE] = { 503, "service_unavailable", "engine_failed", 5, false, OUTCOME_ERROR },
     [REFUSE_CANCELLED] = { 503, "service_unavailable", "cancelled", 0, true, OUTCOME_ERROR },
+    [REFUSE_THREAD] = { 400, "invalid_request_error", "unsupported_value", 0, true,
+                        OUTCOME_BAD_REQUEST },
     [REFUSE_CONFLICT] = { 409, "invalid_request_error", "conflict", 0, true, OUTCOME_BAD_REQUEST },
 };
 

@@ -30,6 +30,7 @@ enum refusal {
     REFUSE_ENGINE,        // 503: the engine failed
     REFUSE_CANCELLED,     // 503: an operator ended it
     REFUSE_CONFLICT,      // 409: not in this state
+    REFUSE_THREAD,        // 400: a conversation is to be remembered
     REFUSE_COUNT,
 };
 
