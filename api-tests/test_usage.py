@@ -236,3 +236,63 @@ def test_a_file_that_cannot_be_made_is_a_wrong_start(tmp_path):
                            capture_output=True, timeout=60, text=True,
                            cwd=ROOT)
     assert wrong.returncode == 2 and str(tmp_path) in wrong.stderr
+
+
+def usage_verb(*arguments):
+    done = subprocess.run([FATHOMD, "usage", *map(str, arguments)], capture_output=True, text=True, timeout=60)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_the_verb_sums_records_by_whatever_is_asked(tmp_path):
+    chance, made = random.Random(1), []
+    for i in range(5000):
+        made.append({
+            "time": f"2026-01-{1 + i % 31:02}T12:00:00.123Z", "request_id": str(i), "tenant": chance.choice("abc"),
+            "key_id": chance.choice(["k1", "k2", None]), "user": f"{chance.randrange(2000):016x}",
+            "model": chance.choice(["pilot", None]), "route": "/messages", "stream": True,
+            "prompt_tokens": chance.randrange(10**6), "cached_tokens": chance.randrange(1000),
+            "reasoning_tokens": chance.randrange(1000), "output_tokens": chance.randrange(10**6),
+            "finish_reason": None, "outcome": "stop", "status": chance.choice([200, 400, 499]),
+            "queue_ms": 0.1, "ttft_ms": None, "total_ms": 3.5, "cancelled": chance.random() < 0.1})
+    path = tmp_path / "usage"
+    path.write_text("".join(json.dumps(record) + "\n" for record in made))
+    names = {"tenant": lambda r: r["tenant"], "key": lambda r: f"{r['tenant']}/{r['key_id'] or '-'}",
+             "user": lambda r: f"{r['tenant']}/{r['user']}", "model": lambda r: r["model"] or "-",
+             "day": lambda r: r["time"][:10]}
+    for by, name in names.items():
+        wanted = {}
+        for record in made:
+            group = wanted.setdefault(name(record), dict.fromkeys(
+                ("requests", "prompt_tokens", "cached_tokens", "reasoning_tokens", "output_tokens", "cancelled", "failed"), 0))
+            for key in group:
+                group[key] += {"requests": 1, "failed": record["status"] >= 400}.get(key, record.get(key))
+        code, out, _ = usage_verb("--by", by, "--json", path)
+        found = [json.loads(line) for line in out.splitlines()]
+        assert code == 0 and [group[by] for group in found] == sorted(wanted)
+        assert {group.pop(by): group for group in found} == wanted
+    code, out, _ = usage_verb(path, path)
+    total = out.splitlines()[-1].split()
+    assert code == 0 and len(out.splitlines()) == 5 and total[0] == "total" and int(total[1]) == 10000
+    assert int(total[2]) == 2 * sum(record["prompt_tokens"] for record in made)
+
+
+def test_the_verb_sums_what_a_daemon_wrote_and_says_what_is_no_record(serve, tmp_path):
+    path = tmp_path / "usage"
+    server = serve("--usage-log", str(path))
+    for _ in range(3):
+        server.post(CHAT, chat("one", max_tokens=2))
+    wait_for(path, 3)
+    now = server.metrics()
+    code, out, _ = usage_verb("--json", path)
+    assert code == 0 and json.loads(out) == {
+        "tenant": "default", "requests": 3, "prompt_tokens": now["prompt_tokens_total"], "cached_tokens": 0,
+        "reasoning_tokens": json.loads(out)["reasoning_tokens"], "output_tokens": now["generation_tokens_total"],
+        "cancelled": 0, "failed": 0}
+    with open(path, "a") as file:
+        file.write('{"tenant": "default", "stat\nnull\n')
+    code, out, err = usage_verb("--json", path)
+    assert code == 1 and json.loads(out)["requests"] == 3 and "2 lines were no records" in err
+    assert usage_verb(tmp_path / "none")[0] == 1
+    for wrong in ([], ["--by", "weather", path], ["--by"], ["--what", path]):
+        code, _, err = usage_verb(*wrong)
+        assert code == 2 and err.startswith("usage:")

@@ -18,6 +18,7 @@ static const struct verb {
     { "make-model", verb_make_model },
     { "serve", verb_serve },
     { "keys", verb_keys },
+    { "usage", verb_usage },
     { "ctl", verb_ctl },
     { "health", verb_health },
     { 0 },

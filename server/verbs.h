@@ -12,6 +12,7 @@ int verb_plan(int argc, char **argv);        // the memory table, from headers a
 int verb_make_model(int argc, char **argv);  // a checkpoint of random or no data
 int verb_cache(int argc, char **argv);       // a cache directory, for its operator
 int verb_keys(int argc, char **argv);        // tenants' API keys, for their operator
+int verb_usage(int argc, char **argv);       // sums of usage records
 int verb_ctl(int argc, char **argv);         // a running daemon, for its operator: fathomctl
 int verb_health(int argc, char **argv);      // is the daemon ready?
 int verb_options(int argc, char **argv);     // the option table as a document
