@@ -125,3 +125,58 @@ def test_a_codex_session_calls_a_tool_and_reads_its_output(pilot, path):
         for call in calls:
             items.append({"type": call["type"] + "_output", "call_id": call["call_id"], "output": "4 degrees"})
     assert done[-1]["type"] in ("message", "function_call")
+
+
+def opencode(messages):
+    """opencode, by its AI SDK's provider for OpenAI-compatible servers: schemas with their dialect named, and a
+    limit that is the model's own."""
+    def tool(name, description, properties, required):
+        return {"type": "function", "function": {"name": name, "description": description, "parameters": {
+            "$schema": "https://json-schema.org/draft/2020-12/schema", "type": "object", "properties": properties,
+            "required": required, "additionalProperties": False}}}
+    return {
+        "model": "pilot", "max_tokens": 32000, "temperature": 0, "stream": True,
+        "stream_options": {"include_usage": True}, "messages": messages, "tool_choice": "auto",
+        "tools": [
+            tool("get_weather", "get weather", {"city": {"type": "string", "description": "The city"}}, ["city"]),
+            tool("bash", "Executes a command.", {
+                "command": {"type": "string", "description": "The command"},
+                "timeout": {"type": "number", "description": "Optional timeout in milliseconds"}}, ["command"]),
+            tool("todowrite", "Keeps a list.", {"todos": {"type": "array", "items": {
+                "type": "object", "properties": {"content": {"type": "string"}, "status": {"type": "string"}},
+                "required": ["content", "status"], "additionalProperties": False}}}, ["todos"])],
+    }
+
+
+def test_an_opencode_session_calls_a_tool_and_reads_its_result(pilot):
+    headers = {"Authorization": "Bearer x", "User-Agent": "opencode/1.0.0 ai-sdk/openai-compatible/1.0.0"}
+    messages = [{"role": "system", "content": "You are opencode."}, {"role": "system", "content": "Be brief."},
+                {"role": "user", "content": [{"type": "text", "text": TASK}]}]
+    for turn in range(2):
+        request = urllib.request.Request(pilot.url + "/v1/chat/completions", json.dumps(opencode(messages)).encode(),
+                                         {"Content-Type": "application/json", **headers})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            frames = answer.read().decode().split("\n\n")
+        assert frames[-2:] == ["data: [DONE]", ""]
+        chunks = [json.loads(frame[6:]) for frame in frames[:-2] if not frame.startswith(":")]
+        assert chunks[-1]["usage"]["total_tokens"] > 0 and chunks[-1]["choices"] == []
+        said = {"role": "assistant", "content": "", "reasoning_content": ""}
+        calls = []
+        for delta in (chunk["choices"][0]["delta"] for chunk in chunks[:-1]):
+            for key in ("content", "reasoning_content"):
+                said[key] += delta.get(key) or ""
+            for piece in delta.get("tool_calls", []):
+                if piece["index"] == len(calls):  # the first piece has the id, the name and no arguments yet
+                    assert piece["id"] and piece["type"] == "function" and piece["function"]["name"]
+                    calls.append({**piece, "function": dict(piece["function"])})
+                else:
+                    calls[piece["index"]]["function"]["arguments"] += piece["function"]["arguments"]
+        finish = chunks[-2]["choices"][0]["finish_reason"]
+        assert finish == ("tool_calls" if calls else "stop")
+        if turn == 0:
+            assert calls[0]["function"]["name"] in (*DECLARED, "bash", "todowrite")
+        for call in calls:
+            del call["index"]
+            assert isinstance(json.loads(call["function"]["arguments"]), dict)
+        messages.append({**said, "tool_calls": calls} if calls else said)
+        messages += [{"role": "tool", "tool_call_id": call["id"], "content": "4 degrees"} for call in calls]

@@ -1,5 +1,6 @@
 """LiteLLM as a client of all three protocols. It wants another version of OpenAI's package than the other
-tests, so it lives in an environment of its own, whose interpreter LITELLM_PYTHON names; else skipped."""
+tests, so it lives in an environment of its own (pip install litellm mcp), whose interpreter LITELLM_PYTHON
+names; else skipped."""
 
 import json
 import os
