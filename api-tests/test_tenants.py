@@ -369,6 +369,43 @@ def test_a_client_that_leaves_leaves_its_place(serve, tmp_path):
         in_time(lambda: ask(server, key, max_tokens=1)[0] == 200)
 
 
+def test_who_waits_for_its_turn_is_seen_waiting_and_served_by_a_drain(serve, tmp_path):
+    [key] = make_file(tmp_path / "keys", {"name": "acme", "limits": {"running": 1, "queued": 2}},
+                      scopes=["api", "metrics"])
+    server = serve("--keys", str(tmp_path / "keys"), "--drain-delay", "0",
+                   script=[{"step_us": 2000, "generate": 200}])
+    raws = [Raw(server) for _ in range(3)]
+    for raw in raws:
+        raw.say(post(CHAT, chat(max_tokens=200), f"X-Api-Key: {key}"))
+
+    def queue():
+        now = metrics(server, key)
+        return [sum(value for name, value in now.items() if name.startswith(what))
+                for what in ("requests_running", "requests_waiting")]
+
+    in_time(lambda: queue() == [1, 2])
+    server.process.send_signal(signal.SIGTERM)
+    for raw in raws:
+        status, _, body = raw.answer()
+        assert status == 200 and json.loads(body)["usage"]["completion_tokens"] == 200
+    assert server.process.wait(10) == 0
+
+
+def test_who_waits_for_its_turn_is_told_when_the_daemon_is_cut_short(serve, tmp_path):
+    [key] = make_file(tmp_path / "keys", {"name": "acme", "limits": {"running": 1, "queued": 2}})
+    server = serve("--keys", str(tmp_path / "keys"), "--drain-delay", "0", script=[SLOW])
+    raw, waiting = hold(server, key), Raw(server)
+    waiting.say(post(CHAT, chat(max_tokens=1), f"X-Api-Key: {key}"))
+    time.sleep(0.2)
+    for _ in range(2):
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.1)
+    status, _, body = waiting.answer()
+    assert status == 503 and json.loads(body)["error"]["code"] == "draining"
+    raw.until(b"insufficient_system_resource")
+    assert server.process.wait(10) == 0
+
+
 # ---- what clients make of it ------------------------------------------------------------------------
 
 def test_openais_client_waits_as_long_as_it_is_told(serve, tmp_path):

@@ -39,7 +39,7 @@ void access_list(const struct access *access, int64_t unix_s, bool json, struct 
 bool access_expiry_read(const char *text, int64_t now, int64_t *unix_s);
 
 /* "api,metrics"; false: another word. And back. */
-bool access_scopes_read(struct slice text, unsigned *scopes);
-void access_scopes_write(unsigned scopes, char text[24]);
+bool access_scopes_read(struct slice text, unsigned *set);
+void access_scopes_write(unsigned set, char text[24]);
 
 #endif

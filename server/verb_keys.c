@@ -121,11 +121,15 @@ static bool read_arguments(struct wanted *wanted, int argc, char **argv)
     for (int i = 0; i < argc; i++) {
         size_t row = 0, count = sizeof rows / sizeof *rows;
         while (row < count && strcmp(argv[i], rows[row].name) != 0) row++;
-        if (row < count && ++i < argc) *rows[row].value = argv[i];
-        else if (row < count) return false;
-        else if (strcmp(argv[i], "--json") == 0) wanted->json = true;
-        else if (argv[i][0] == '-' || wanted->id) return false;
-        else wanted->id = argv[i];
+        if (row < count) {
+            if (++i == argc) return false;
+            *rows[row].value = argv[i];
+        } else if (strcmp(argv[i], "--json") == 0) {
+            wanted->json = true;
+        } else {
+            if (argv[i][0] == '-' || wanted->id) return false;
+            wanted->id = argv[i];
+        }
     }
     return wanted->file != NULL;
 }
