@@ -3,6 +3,7 @@
 import datetime
 import http.client
 import json
+import re
 import signal
 import threading
 import time
@@ -248,24 +249,26 @@ def test_models_are_listed_as_far_as_the_key_goes(serve, tmp_path):
 # ---- what is left -----------------------------------------------------------------------------------
 
 def test_headers_tell_what_is_left(serve, tmp_path):
-    limits = {"requests_per_minute": 600, "input_tokens_per_minute": 6000,
-              "output_tokens_per_minute": 60000}
+    limits = {"requests_per_minute": 4, "input_tokens_per_minute": 60,
+              "output_tokens_per_minute": 60}  # which fill slowly, however busy the machine
     key, free = make_file(tmp_path / "keys", {"name": "acme", "limits": limits}, "free")
     server = serve("--keys", str(tmp_path / "keys"), script=[{"generate": 8}])
     _, headers, answer = ask(server, key)
     tokens = answer["usage"]["prompt_tokens"]
-    assert {name: headers["x-ratelimit-" + name] for name in (
-        "limit-requests", "limit-tokens", "remaining-requests", "remaining-tokens")} == {
-        "limit-requests": "600", "limit-tokens": "6000", "remaining-requests": "599",
-        "remaining-tokens": str(6000 - tokens)}
-    assert headers["x-ratelimit-reset-requests"].endswith("ms")
+    told = {name: headers["x-ratelimit-" + name] for name in (
+        "limit-requests", "limit-tokens", "remaining-requests", "remaining-tokens")}
+    assert (told["limit-requests"], told["limit-tokens"]) == ("4", "60")
+    assert told["remaining-requests"] == "3"
+    assert 60 - tokens <= int(told["remaining-tokens"]) < 60
+    assert re.fullmatch(r"1[0-5](\.\d{3})?s", headers["x-ratelimit-reset-requests"])
+    assert re.fullmatch(r"\d+(\.\d{3})?s|\d+ms", headers["x-ratelimit-reset-tokens"])
     _, headers, answer = ask(server, key, MESSAGES)
-    assert headers["anthropic-ratelimit-requests-limit"] == "600"
-    assert 598 <= int(headers["anthropic-ratelimit-requests-remaining"]) <= 599
-    assert 5990 - 2 * tokens <= int(headers["anthropic-ratelimit-input-tokens-remaining"]) < 6000
-    assert int(headers["anthropic-ratelimit-output-tokens-remaining"]) < 60000
+    assert headers["anthropic-ratelimit-requests-limit"] == "4"
+    assert headers["anthropic-ratelimit-requests-remaining"] == "2"
+    assert 60 - 2 * tokens <= int(headers["anthropic-ratelimit-input-tokens-remaining"]) < 60
+    assert 60 - 16 <= int(headers["anthropic-ratelimit-output-tokens-remaining"]) < 60
     reset = datetime.datetime.fromisoformat(headers["anthropic-ratelimit-requests-reset"])
-    assert abs(reset.timestamp() - time.time()) < 5
+    assert 10 < reset.timestamp() - time.time() < 32
     assert not any("ratelimit" in name for name in ask(server, free)[1])
     assert "x-ratelimit-limit-requests" in ask(server, key, "/v1/models", method="GET")[1]
 
@@ -317,27 +320,37 @@ def test_what_was_refused_has_cost_nothing(serve, tmp_path):
         levels[0]["x-ratelimit-remaining-tokens"])
 
 
+def queue_of(server, key):
+    """(running, waiting), as operators see it"""
+    now = metrics(server, key)
+    return tuple(sum(value for name, value in now.items() if name.startswith(what))
+                 for what in ("requests_running", "requests_waiting"))
+
+
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_request_waits_for_its_turn_among_its_tenants(serve, tmp_path, stream):
-    [key] = make_file(tmp_path / "keys", {"name": "acme", "limits": {"running": 1, "queued": 2}})
-    server = serve("--keys", str(tmp_path / "keys"), script=[{"step_us": 2000, "generate": 100}])
+    [key] = make_file(tmp_path / "keys", {"name": "acme", "limits": {"running": 1, "queued": 2}},
+                      scopes=["api", "metrics"])
+    server = serve("--keys", str(tmp_path / "keys"), script=[{"step_us": 2000, "generate": 200}])
     client = server.client().with_options(api_key=key)
-    ends = []
+    tokens = []
 
     def talk():
         more = {"stream_options": {"include_usage": True}} if stream else {}
         answer = client.chat.completions.create(**{**HELLO, "max_tokens": 200}, stream=stream, **more)
-        usage = list(answer)[-1].usage if stream else answer.usage
-        ends.append((time.monotonic(), usage.completion_tokens))
+        tokens.append((list(answer)[-1] if stream else answer).usage.completion_tokens)
 
     threads = [threading.Thread(target=talk) for _ in range(3)]
     for thread in threads:
         thread.start()
+    seen = set()
+    while len(tokens) < 3 and any(thread.is_alive() for thread in threads):
+        seen.add(queue_of(server, key))
+        time.sleep(0.02)
     for thread in threads:
         thread.join()
-    assert [tokens for _, tokens in ends] == [100] * 3
-    gaps = [b[0] - a[0] for a, b in zip(sorted(ends), sorted(ends)[1:])]
-    assert all(gap > 0.15 for gap in gaps), gaps  # 100 tokens of 2 ms, one after the other
+    assert tokens == [200] * 3
+    assert {(1, 2), (1, 1)} & seen and max(running for running, _ in seen) == 1, seen
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -377,13 +390,7 @@ def test_who_waits_for_its_turn_is_seen_waiting_and_served_by_a_drain(serve, tmp
     raws = [Raw(server) for _ in range(3)]
     for raw in raws:
         raw.say(post(CHAT, chat(max_tokens=200), f"X-Api-Key: {key}"))
-
-    def queue():
-        now = metrics(server, key)
-        return [sum(value for name, value in now.items() if name.startswith(what))
-                for what in ("requests_running", "requests_waiting")]
-
-    in_time(lambda: queue() == [1, 2])
+    in_time(lambda: queue_of(server, key) == (1, 2))
     server.process.send_signal(signal.SIGTERM)
     for raw in raws:
         status, _, body = raw.answer()
