@@ -8,6 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 import keyfile
+from conftest import ROOT
 from raw import Raw, chat, post
 
 CHAT = "/v1/chat/completions"
@@ -92,6 +93,21 @@ def test_prometheus_own_parser_reads_every_family(scripted):
         for sample in family.samples:
             assert "tenant" not in sample.labels, "there is no tenant to tell apart"
             assert sample.labels.get("model", "pilot") == "pilot"
+
+
+def test_every_row_of_the_table_is_on_the_page_with_its_type_and_help(scripted):
+    row = re.compile(r'^(?:TENANT_)?(COUNTER|GAUGE|HISTOGRAM)\(\w+, "(\w+)",(.*?)"([^"]*)"\)$', re.M)
+    found, told = families(scripted.get("/metrics")), set()
+    for kind, name, middle, text in row.findall((ROOT / "config" / "metrics.def").read_text()):
+        family = found["fathom_" + name]
+        assert family.type == kind.lower(), name
+        if name not in told:
+            assert text and family.documentation == text, name
+        told.add(name)
+        labels = dict(re.findall(r'(\w+)=\\"([^"\\]*)\\"', middle))
+        assert any(labels.items() <= sample.labels.items() for sample in family.samples), (name, labels)
+    others = {"fathom_build_info", "fathom_log_lines_dropped_total"}
+    assert {"fathom_" + name for name in told} == set(found) - others and others <= set(found)
 
 
 def test_the_page_says_what_it_is(scripted):

@@ -77,6 +77,7 @@ ROWS = [
         ("Waiting", "short", "stack", [(total("requests_waiting", "tenant", tenant=TENANT), "{{tenant}}")]),
         ("Refused by their limits", "reqps", "lines", [
             (rate("requests_total", "tenant", tenant=TENANT, outcome='="refused_429"'), "{{tenant}}")]),
+        ("Refused, by limit", "reqps", "stack", [(rate("limit_refusals_total", "limit"), "{{limit}}")]),
         ("Left by their clients", "reqps", "lines", [
             (rate("requests_total", "tenant", tenant=TENANT, outcome='="client_gone"'), "{{tenant}}")]),
     ]),
