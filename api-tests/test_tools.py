@@ -191,6 +191,20 @@ def test_calls_may_come_back_without_their_reasoning_unless_an_option_demands_it
         assert server.metrics()["requests_without_reasoning_history_total"] == 1
 
 
+def test_a_long_value_that_is_sent_whole_holds_no_stream_up(pilot, serve):
+    numbers = list(range(900))
+    text = ('<｜DSML｜tool_calls>\n<｜DSML｜invoke name="sum">\n<｜DSML｜parameter name="of" string="false">'
+            f'{json.dumps(numbers)}</｜DSML｜parameter>\n</｜DSML｜invoke>\n</｜DSML｜tool_calls>')
+    ids = pilot.post("/tokenize", {"content": text, "parse_special": True})["tokens"]
+    assert len(ids) > 1000
+    client = serve("--keep-alive", "60s", script=[{"tokens": ids}]).client(timeout=20)
+    arguments = ""
+    for chunk in ask(client, OSLO, tools=[function("sum", of={"type": "array"})], stream=True, max_tokens=9000):
+        for call in chunk.choices[0].delta.tool_calls or []:
+            arguments += call.function.arguments or ""
+    assert json.loads(arguments) == {"of": numbers}
+
+
 # ---- the old names
 
 

@@ -519,10 +519,12 @@ static void deliver(struct track *track, uint32_t job, const struct event *event
 
     if (request->done || (track->job_flags[job] & JOB_MUTED))
         return account_unread(track, job, event);
-    if (event->kind == EVENT_TOKENS) track->events_waiting++;
     if (event->kind == EVENT_END && cuts[event->finish].cut) return end_cut(track, job, event);
     begin(track);
+    size_t before = request->out.size;
     request->handler->event(request, job, event);
+    // one that said nothing yet, amid a value that is sent whole, leaves nothing to wait for
+    if (event->kind == EVENT_TOKENS && request->out.size > before) track->events_waiting++;
 }
 
 /* What the cache gave goes into the answer's headers; where they have left already, since the queue was
