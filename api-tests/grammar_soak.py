@@ -11,6 +11,7 @@ import argparse
 import collections
 import concurrent.futures
 import http.client
+import itertools
 import json
 import random
 import sys
@@ -21,6 +22,7 @@ import urllib.request
 from random_schemas import judge, schema_number, some_tools
 
 MOST_TOKENS = 6000
+WRONG_MOST = 50  # and it gives up
 ASKS = ["Give me JSON with the capital of France", "What is the weather in Oslo and in Rome?", "Hello",
         "Write me a name, a number and a list.", "日本の首都は?"]
 
@@ -41,27 +43,26 @@ def post(url, path, body):
     return [json.loads(frame) for frame in frames if frame != "[DONE]"]
 
 
-# ---- an answer in any protocol: (text, thought, [(name, arguments)], cut)
+# ---- an answer's choices in any protocol: [(text, thought, [(name, arguments)], cut)]
 
 
 def from_chat(answer, stream):
     if not stream:
-        message = answer["choices"][0]["message"]
-        calls = [(c["function"]["name"], c["function"]["arguments"]) for c in message.get("tool_calls") or []]
-        return (message["content"] or "", message.get("reasoning_content") or "", calls,
-                answer["choices"][0]["finish_reason"] == "length")
-    text = thought = ""
-    calls, finish = [], None
+        return [(c["message"]["content"] or "", c["message"].get("reasoning_content") or "",
+                 [(f["name"], f["arguments"]) for f in (t["function"] for t in c["message"].get("tool_calls") or [])],
+                 c["finish_reason"] == "length") for c in answer["choices"]]
+    choices = {}
     for choice in (c for chunk in answer for c in chunk["choices"]):
-        text += choice["delta"].get("content") or ""
-        thought += choice["delta"].get("reasoning_content") or ""
+        text, thought, calls, cut = choices.get(choice["index"], ("", "", [], False))
         for call in choice["delta"].get("tool_calls") or []:
             if "id" in call:
                 calls.append((call["function"]["name"], ""))
             else:
                 calls[-1] = (calls[-1][0], calls[-1][1] + call["function"]["arguments"])
-        finish = choice["finish_reason"] or finish
-    return text, thought, calls, finish == "length"
+        choices[choice["index"]] = (text + (choice["delta"].get("content") or ""),
+                                    thought + (choice["delta"].get("reasoning_content") or ""), calls,
+                                    cut or choice["finish_reason"] == "length")
+    return list(choices.values())
 
 
 def from_responses(answer, stream):
@@ -77,7 +78,7 @@ def from_responses(answer, stream):
             text += parts
         else:
             calls.append((item["name"], item["arguments"]))
-    return text, thought, calls, answer["status"] == "incomplete"
+    return [(text, thought, calls, answer["status"] == "incomplete")]
 
 
 def from_messages(answer, stream):
@@ -89,7 +90,7 @@ def from_messages(answer, stream):
             thought += block.get("thinking", "")
             if block["type"] == "tool_use":
                 calls.append((block["name"], json.dumps(block["input"])))
-        return text, thought, calls, answer["stop_reason"] == "max_tokens"
+        return [(text, thought, calls, answer["stop_reason"] == "max_tokens")]
     reason = None
     for event in answer:
         if event["type"] == "content_block_start" and event["content_block"]["type"] == "tool_use":
@@ -100,20 +101,36 @@ def from_messages(answer, stream):
         if "partial_json" in delta:
             calls[-1] = (calls[-1][0], calls[-1][1] + delta["partial_json"])
         reason = delta.get("stop_reason") or reason
-    return text, thought, [(name, arguments or "{}") for name, arguments in calls], reason == "max_tokens"
+    return [(text, thought, [(name, arguments or "{}") for name, arguments in calls], reason == "max_tokens")]
 
 
 PROTOCOLS = {"chat": ("/v1/chat/completions", from_chat), "responses": ("/v1/responses", from_responses),
              "messages": ("/v1/messages", from_messages)}
 
 
+settings = {"choices": 1}  # of a chat request
+CLOSERS = ['"', '"}', '",', '"]', "}", "]", "}}", "]}", "},", "],", "</", "</think>", "<｜end▁of▁sentence｜>"]
+closers = []  # their token ids; liked more, so that texts without a limit end some day at this temperature
+
+
+def set_closers(url):
+    closers.clear()
+    for text in CLOSERS:
+        ids = post(url, "/tokenize", {"content": text, "parse_special": True})["tokens"]
+        if len(ids) == 1:
+            closers.append(ids[0])
+
+
 def common(r, protocol, thinking):
     """A request but for its form."""
     ask = r.choice(ASKS)
-    body = {"temperature": 2, "seed": r.getrandbits(40), "stream": r.random() < 0.4, "no_store": True}
+    body = {"temperature": 2, "seed": r.getrandbits(40), "stream": r.random() < 0.4, "no_store": r.random() < 0.5,
+            "logit_bias": dict.fromkeys(map(str, closers), r.choice([12, 16, 20]))}
     if protocol == "responses":
         return {**body, "input": ask, "max_output_tokens": MOST_TOKENS,
                 "reasoning": {"effort": "high" if thinking else "none"}}
+    if protocol == "chat":
+        body["n"] = settings["choices"]
     budget = {"budget_tokens": r.randint(1, 40)} if r.random() < 0.5 else {}
     return {**body, "messages": [{"role": "user", "content": ask}], "max_tokens": MOST_TOKENS,
             "thinking": {"type": "enabled", **budget} if thinking else {"type": "disabled"}}
@@ -142,7 +159,10 @@ def one_schema(url, seed):
     protocol, thinking = r.choice(["chat", "chat", "responses", "messages"]), r.random() < 0.3
     path, read = PROTOCOLS[protocol]
     body = {**common(r, protocol, thinking), **with_form(protocol, schema)}
-    text, thought, calls, cut = read(post(url, path, body), body["stream"])
+    return [judge_json(schema, *choice) for choice in read(post(url, path, body), body["stream"])]
+
+
+def judge_json(schema, text, thought, calls, cut):
     no_marks(thought, "reasoning")
     if cut:
         return "cut"
@@ -197,21 +217,22 @@ def one_tools(url, seed):
     demand, one = r.choice(["auto", "required", "named"]), r.random() < 0.3
     path, read = PROTOCOLS[protocol]
     body = {**common(r, protocol, thinking), **with_tools(r, protocol, tools, demand, one)}
-    text, thought, calls, cut = read(post(url, path, body), body["stream"])
+    return [judge_calls(tools, demand, one, *choice) for choice in read(post(url, path, body), body["stream"])]
+
+
+def judge_calls(tools, demand, one, text, thought, calls, cut):
     no_marks(text, "content")
     no_marks(thought, "reasoning")
-    if cut:
-        for name, arguments in calls[:-1]:
-            judge_call(tools, name, arguments)
-        return "cut"
-    for name, arguments in calls:
+    for name, arguments in calls[:-1] if cut else calls:
         judge_call(tools, name, arguments)
         if demand == "named" and name != tools[0]["name"]:
             raise Wrong(f"a call of {name}, wanted {tools[0]['name']}")
-    if demand != "auto" and (not calls or text.strip()):
-        raise Wrong(f"no call, or text beside it: {text!r}")
     if one and len(calls) > 1:
         raise Wrong(f"{len(calls)} calls, wanted one")
+    if cut:
+        return "cut"
+    if demand != "auto" and (not calls or text.strip()):
+        raise Wrong(f"no call, or text beside it: {text!r}")
     return "calls" if calls else "text"
 
 
@@ -219,26 +240,37 @@ def one_tools(url, seed):
 
 
 def attempt(task, url, seed):
+    """What became of its choices, and what was wrong."""
     try:
         return task(url, seed), None
     except urllib.error.HTTPError as refused:
-        return "wrong", f"status {refused.code}: {refused.read()[:500]!r}"
+        return ["wrong"], f"status {refused.code}: {refused.read()[:500]!r}"
     except http.client.IncompleteRead as ended:
-        return "wrong", f"the stream broke off: {ended.partial[-500:]!r}"
+        return ["wrong"], f"the stream broke off: {ended.partial[-500:]!r}"
     except (Wrong, ValueError, LookupError, OSError) as wrong:
-        return "wrong", f"{type(wrong).__name__}: {wrong}"
+        return ["wrong"], f"{type(wrong).__name__}: {wrong}"
 
 
-def soak(task, url, seeds, workers, say=lambda done: None):
-    """({outcome: count}, [(seed, what was wrong)])"""
-    counts, wrong = collections.Counter(), []
+def soak(task, url, count, workers=16, seed=0, choices=1, say=None):
+    """({outcome: count}, [(seed, what was wrong)]) of `count` answers or a few more."""
+    counts, wrong, seeds = collections.Counter(), [], itertools.count(seed)
+    settings["choices"] = choices
+    set_closers(url)
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        for seed, (outcome, why) in zip(seeds, pool.map(lambda s: attempt(task, url, s), seeds)):
-            counts[outcome] += 1
-            if why:
-                wrong.append((seed, why))
-            if sum(counts.values()) % 500 == 0:
-                say(counts)
+        running = {}
+        while running or counts.total() < count and len(wrong) < WRONG_MOST:
+            while len(running) < workers and counts.total() + len(running) < count and len(wrong) < WRONG_MOST:
+                at = next(seeds)
+                running[pool.submit(attempt, task, url, at)] = at
+            ended, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
+            for future in ended:
+                outcomes, why = future.result()
+                counts.update(outcomes)
+                at = running.pop(future)
+                if why:
+                    wrong.append((at, why))
+                if say and counts.total() % 500 < len(outcomes):
+                    say(counts)
     return counts, wrong
 
 
@@ -247,26 +279,28 @@ def main():
     parse.add_argument("--schemas", type=int, default=10000)
     parse.add_argument("--tools", type=int, default=10000)
     parse.add_argument("--seed", type=int, default=0)
-    parse.add_argument("--workers", type=int, default=32)
+    parse.add_argument("--workers", type=int, default=6)
+    parse.add_argument("--choices", type=int, default=16, help="of a chat request; a server allows --max-n")
     parse.add_argument("--url")
     parse.add_argument("--threads", type=int, default=1, help="of the daemon that is started")
     given = parse.parse_args()
     server = None
     if not given.url:
         from conftest import Server
-        server = Server(["--backend", "cpu", "--threads", str(given.threads)])
+        server = Server(["--backend", "cpu", "--threads", str(given.threads), "--max-n", str(given.choices),
+                         "--kv-memory", "512MiB"])
     url, failed = given.url or server.url, False
     for name, task, count in (("schemas", one_schema, given.schemas), ("tools", one_tools, given.tools)):
         begun = time.monotonic()
-        seeds = range(given.seed, given.seed + count)
-        counts, wrong = soak(task, url, seeds, given.workers,
+        counts, wrong = soak(task, url, count, given.workers, given.seed, given.choices,
                              lambda done, n=name: print(f"{n}: {dict(done)}", file=sys.stderr, flush=True))
         failed = failed or bool(wrong)
         for seed, why in wrong[:20]:
             print(f"{name} seed {seed}: {why}")
-        print(f"{name}: {sum(counts.values())} generations in {time.monotonic() - begun:.0f} s: {dict(counts)}",
-              flush=True)
-    if server:
+        print(f"{name}: {counts.total()} answers in {time.monotonic() - begun:.0f} s: {dict(counts)}", flush=True)
+    if server and server.process.poll() is not None:
+        print(f"the daemon ended with {server.process.returncode}:\n", "".join(server.log[-10:]))
+    elif server:
         masks = {k: v for k, v in server.metrics().items() if k.startswith(("mask_", "grammar", "forced_"))}
         print(json.dumps(masks))
         server.stop()

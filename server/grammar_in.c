@@ -1,6 +1,7 @@
 /* grammar_in.c - a grammar's source, and the digest that it is known by. */
 #include "server/grammar_in.h"
 #include "config/sha256.h"
+#include "config/utf8.h"
 #include "server/grammars.h"
 
 /* What the prompt holds of the answer's content: the last message's, where it is to be continued. */
@@ -74,12 +75,23 @@ static enum status make_key(const struct request *request, const struct chat_req
 
 /* ---- refusals ---- */
 
+/* Names in it may have been cut amid a character. */
+static void mend(char *text)
+{
+    for (struct slice rest = slice_of(text); rest.size;) {
+        struct utf8_char c = utf8_read(rest);
+        if (!c.valid) text[rest.data - text] = '?';
+        rest = slice_from(rest, c.valid ? c.size : 1);
+    }
+}
+
 /* The sentence begins with the field: "FIELD: ..." or "FIELD at /POINTER: ...". */
 static enum status refuse(enum status status, struct refused *refused)
 {
     refused->refusal = status == NO_MEMORY   ? REFUSE_FULL
                        : status == BAD_INPUT ? REFUSE_UNSUPPORTED
                                              : REFUSE_BAD_REQUEST;
+    mend(refused->err.text);
     size_t size = strcspn(refused->err.text, " :");
     if (status == NO_MEMORY || size >= sizeof refused->param) size = 0;
     memcpy(refused->param, refused->err.text, size);

@@ -72,10 +72,10 @@ enum status grammars_get(struct grammars *grammars, const struct grammar_key *ke
     if (status != OK) return status;
 
     struct grammar_source limited = *source;
-    uint64_t start = now_ns();
+    uint64_t start = thread_ns();
     limited.compile_ms = grammars->setup.compile_ms;
     status = grammar_compile(&limited, &grammars->vocab, grammar, err);
-    metric_observe(METRIC_grammar_compile, now_ns() - start);
+    metric_observe(METRIC_grammar_compile, thread_ns() - start);
     metric_add(status == OK ? METRIC_grammars_compiled : METRIC_grammars_refused, 1);
     if (status == OK) grammar_store_put(grammars->store, key, *grammar);
     return status;

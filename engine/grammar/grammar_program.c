@@ -118,7 +118,7 @@ static void reach_pair(struct explorer *x, uint32_t set, uint32_t call)
         if (old->set == set && old->call == call) return;
     }
     if (!ARRAY_ROOM(x->pair, x->pairs, x->pair_room, PROGRAM_PAIRS_MOST, &m->status)) {
-        m->limit = "automaton states times calls";
+        m->limit = "many automaton states times calls";
         return;
     }
     x->slot[at] = x->pairs;
@@ -245,7 +245,7 @@ static void explore(struct explorer *x, uint32_t start)
         bool look = done % LOOK_AT_CLOCK == 0 || m->crossings > MANY_CROSSINGS;
         if (look && thread_ns() > x->until_ns) {
             m->status = TOO_LONG;
-            m->limit = "time to compile";
+            m->limit = "much time to compile";
             return;
         }
         explore_pair(x, x->pair[done]);
@@ -289,7 +289,7 @@ static void find_heights(struct maker *m, uint64_t until_ns)
         for (uint32_t set = p->sets; set-- > 0;) again = lower(p, set) || again;
         if (thread_ns() > until_ns) {
             m->status = TOO_LONG;
-            m->limit = "time to compile";
+            m->limit = "much time to compile";
             return;
         }
     }
@@ -297,7 +297,7 @@ static void find_heights(struct maker *m, uint64_t until_ns)
         struct program_set *s = &p->set[set];
         if (s->height > PROGRAM_HEIGHT_MOST) {
             m->status = TOO_LONG;
-            m->limit = "levels of nesting that every value needs";
+            m->limit = "many levels of nesting that every value needs";
             return;
         }
         for (uint32_t i = 0; i < s->edges; i++)
@@ -411,8 +411,8 @@ enum status program_init(struct program *program, const struct nfa *nfa, uint32_
     }
     program_release(program);
     if (m.status == NO_MEMORY) return fail(err, NO_MEMORY, "no memory to compile it");
-    return fail(err, m.status, "too big: it takes too many %s",
-                m.limit ? m.limit : "automaton states");
+    return fail(err, m.status, "too big: it takes too %s",
+                m.limit ? m.limit : "many automaton states");
 }
 
 void program_release(struct program *program)

@@ -93,14 +93,6 @@ struct program {
     bool remembers;  // some guard asks for names seen
 };
 
-/* Time that this thread has worked, so that a busy machine refuses nothing. */
-static inline uint64_t thread_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
-}
-
 /* Compiles what is reachable from `start`, until thread_ns() is `until_ns`; all of nfa's text states
  * are of `text[TEXT_KINDS]`.
  * BAD_INPUT: nothing matches. TOO_LONG: err names the limit. NO_MEMORY. A failure leaves nothing to

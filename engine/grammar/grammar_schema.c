@@ -5,6 +5,19 @@
 
 /* ---- sentences ---- */
 
+/* Appends a step of a pointer, `~` and `/` in it written as the pointer wants them. */
+static size_t add_step(struct slice key, char *out, size_t size, size_t room)
+{
+    enum { STEP_MOST = 64 };
+    for (size_t i = 0; i < key.size && i < STEP_MOST && size + 3 < room; i++) {
+        char c = key.data[i];
+        out[size++] = c == '~' || c == '/' ? '~' : c ? c : ' ';
+        if (c == '~' || c == '/') out[size++] = c == '~' ? '0' : '1';
+    }
+    out[size] = '\0';
+    return size;
+}
+
 /* Appends the JSON pointer of a place; returns the new size. */
 static size_t add_pointer(const struct schema *s, uint32_t place, char *out, size_t size,
                           size_t room)
@@ -12,15 +25,14 @@ static size_t add_pointer(const struct schema *s, uint32_t place, char *out, siz
     const struct schema_place *p = &s->place[place];
     if (!place) return size;
     size = add_pointer(s, p->parent, out, size, room);
-    int wrote;
+    int wrote = 0;
     if (!p->parent)
         wrote = snprintf(out + size, room - size, "%.*s", (int)p->key.size, p->key.data);
-    else if (p->key.data)
-        wrote = snprintf(out + size, room - size, "/%.*s",
-                         (int)(p->key.size < 64 ? p->key.size : 64), p->key.data);
+    else if (p->key.data) wrote = snprintf(out + size, room - size, "/");
     else wrote = snprintf(out + size, room - size, "/%u", p->index);
     size += wrote > 0 ? (size_t)wrote : 0;
-    return size < room ? size : room - 1;
+    if (size >= room) return room - 1;
+    return p->parent && p->key.data ? add_step(p->key, out, size, room) : size;
 }
 
 void schema_fail(struct schema *schema, enum status status, uint32_t place, const char *format, ...)

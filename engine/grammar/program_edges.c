@@ -53,7 +53,7 @@ uint32_t maker_close(struct maker *m)
     uint32_t set = set_table_put(&m->sets, m->closure, kept, &fresh);
     if (m->sets.status != OK) {
         m->status = m->sets.status;
-        m->limit = "automaton states";
+        m->limit = "many automaton states";
     }
     return set;
 }
@@ -157,7 +157,7 @@ static void make_push(struct maker *m, unsigned symbol, struct program_edge *out
     uint32_t count = readings_settle(m->next, m->nexts);
     if (count > FRAME_READINGS) {
         m->status = TOO_LONG;
-        m->limit = "alternatives open at once";
+        m->limit = "many alternatives open at once";
         return;
     }
     for (uint32_t i = 0; i < m->crossings; i++) {
@@ -170,7 +170,7 @@ static void make_push(struct maker *m, unsigned symbol, struct program_edge *out
     out->frame = set_table_put(&m->frames, m->next, count, &fresh);
     if (m->frames.status != OK) {
         m->status = m->frames.status;
-        m->limit = "automaton frames";
+        m->limit = "many automaton frames";
     }
     out->to = maker_close(m);
 }
@@ -201,7 +201,7 @@ static void make_pop(struct maker *m, unsigned symbol, struct program_edge *out)
         p->ret[p->rets++] = (struct program_return){ m->crossing[i].callers, guard };
         if (guard && ++guarded > GUARDED_RETURNS) {
             m->status = TOO_LONG;
-            m->limit = "alternatives with limits of their own";
+            m->limit = "many alternatives with limits of their own";
             return;
         }
     }
@@ -222,7 +222,7 @@ static bool make_edge(struct maker *m, unsigned symbol, struct program_edge *out
         const struct nfa_edge *edge = &m->nfa->edge[m->crossing[i].edge];
         if ((kind >= 0 && edge->kind != kind) || (act && edge->act && edge->act != act)) {
             m->status = TOO_LONG;
-            m->limit = "readings that differ in kind";
+            m->limit = "many readings that differ in kind";
             return false;
         }
         kind = edge->kind;
@@ -264,7 +264,7 @@ void maker_edges(struct maker *m, uint32_t set)
                 last->high = edge.high;
             } else {
                 if (!ARRAY_ROOM(p->edge, p->edges, m->edge_room, PROGRAM_EDGES_MOST, &m->status)) {
-                    m->limit = "automaton edges";
+                    m->limit = "many automaton edges";
                     return;
                 }
                 p->edge[p->edges++] = edge;
