@@ -34,6 +34,7 @@ static enum status map(struct host_arena *arena, const struct host_arena_part *p
         if (memory == MAP_FAILED) return NO_MEMORY;
         (void)madvise(memory, bytes, MADV_HUGEPAGE);  // fewer entries to look up; may be off
         (void)madvise(memory, bytes, MADV_DONTFORK);
+        (void)madvise(memory, bytes, MADV_DONTDUMP);  // what prompts were computed to, in no core
         arena->range[arena->ranges++] = (struct iovec){ memory, bytes };
     }
     return OK;

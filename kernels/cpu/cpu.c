@@ -25,7 +25,10 @@ static void *memory_take(size_t bytes)
     size_t align = bytes >= 2 * HUGE_PAGE ? HUGE_PAGE : 64;
     if (bytes > SIZE_MAX - align) return NULL;
     void *data = aligned_alloc(align, (bytes + align - 1) / align * align);
-    if (data && align == HUGE_PAGE) (void)madvise(data, bytes, MADV_HUGEPAGE);
+    if (data && align == HUGE_PAGE) {
+        (void)madvise(data, bytes, MADV_HUGEPAGE);
+        (void)madvise(data, bytes, MADV_DONTDUMP);  // weights, and what prompts were computed to
+    }
     return data;
 }
 
