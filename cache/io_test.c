@@ -6,7 +6,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <stdio.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 #include "cache/io_fault.h"
 
@@ -235,6 +237,42 @@ static void a_stalled_device_keeps_its_requests_and_shows_their_age(void **unuse
     device_close(&d);
 }
 
+/* The ring's descriptor among ours, or -1. */
+static int ring_fd(void)
+{
+    char name[32], target[64];
+    for (int fd = 3; fd < 256; fd++) {
+        snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
+        ssize_t size = readlink(name, target, sizeof target - 1);
+        if (size <= 0) continue;
+        target[size] = 0;
+        if (strstr(target, "io_uring")) return fd;
+    }
+    return -1;
+}
+
+static void a_ring_does_nothing_but_what_files_need(void **unused)
+{
+    enum { REGISTER_FILES_UPDATE = 6, REGISTER_PROBE = 8, REGISTER_PERSONALITY = 9 };
+    struct device d;
+    (void)unused;
+    if (!device_open(&d, IO_RING, NULL)) skip();
+    int fd = ring_fd();
+    assert_true(fd >= 0);
+    errno = 0;
+    assert_int_equal(syscall(SYS_io_uring_register, fd, REGISTER_PERSONALITY, NULL, 0), -1);
+    if (errno != EACCES) print_message("skipped: this kernel does not restrict rings\n");
+    bool restricts = errno == EACCES;
+    if (restricts) {
+        assert_int_equal(syscall(SYS_io_uring_register, fd, REGISTER_PROBE, NULL, 0), -1);
+        assert_int_equal(errno, EACCES);
+        assert_int_equal(syscall(SYS_io_uring_register, fd, REGISTER_FILES_UPDATE, NULL, 0), -1);
+        assert_int_not_equal(errno, EACCES);
+    }
+    device_close(&d);
+    if (!restricts) skip();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -244,6 +282,7 @@ int main(void)
         cmocka_unit_test(closing_a_descriptor_is_an_error_and_no_crash),
         cmocka_unit_test(every_fault_shows_as_its_kind),
         cmocka_unit_test(a_stalled_device_keeps_its_requests_and_shows_their_age),
+        cmocka_unit_test(a_ring_does_nothing_but_what_files_need),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,12 +3,16 @@
  * SINGLE_ISSUER and DEFER_TASKRUN keep the kernel's work on our thread, at the moment we ask for it;
  * a kernel that lacks them gets a plain ring. No SQPOLL: it burns a core for a few thousand large
  * requests a second. The eventfd is rung when work waits, so `take` enters the kernel to fetch it.
+ *
+ * The ring is told to refuse all but reading, writing, flushing and a change of its files (Linux 5.10):
+ * what the process is forbidden otherwise, such as connecting, no ring does for it.
  */
 #include "cache/io.h"
 #include <errno.h>
 #include <liburing.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 struct ring_driver {
@@ -16,6 +20,7 @@ struct ring_driver {
     struct io_uring ring;
     bool files;     // the table of files is registered
     bool deferred;  // completions appear only when we enter the kernel
+    bool disabled;  // until restrict_and_enable
 };
 
 static struct ring_driver *of(struct io_driver *driver)
@@ -115,19 +120,48 @@ static const struct io_driver_ops RING_OPS = {
     .take = ring_take,
 };
 
+/* Newest first; a kernel that does not know a flag gets the next row. */
 static int open_ring(struct ring_driver *ring, uint32_t depth)
 {
-    struct io_uring_params p = { .flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
-                                          IORING_SETUP_CQSIZE,
-                                 .cq_entries = depth * 2 };
-    int result = io_uring_queue_init_params(depth, &ring->ring, &p);
+    static const unsigned flags[] = {
+        IORING_SETUP_CQSIZE | IORING_SETUP_R_DISABLED | IORING_SETUP_SINGLE_ISSUER |
+            IORING_SETUP_DEFER_TASKRUN,
+        IORING_SETUP_CQSIZE | IORING_SETUP_R_DISABLED,
+        IORING_SETUP_CQSIZE,
+    };
+    int result = -EINVAL;
 
-    ring->deferred = result == 0;
-    if (result == -EINVAL) {
-        p = (struct io_uring_params){ .flags = IORING_SETUP_CQSIZE, .cq_entries = depth * 2 };
+    for (size_t i = 0; i < sizeof flags / sizeof *flags && result == -EINVAL; i++) {
+        struct io_uring_params p = { .flags = flags[i], .cq_entries = depth * 2 };
         result = io_uring_queue_init_params(depth, &ring->ring, &p);
+        ring->deferred = flags[i] & IORING_SETUP_DEFER_TASKRUN;
+        ring->disabled = flags[i] & IORING_SETUP_R_DISABLED;
     }
     return result;
+}
+
+/* After everything is registered that will be. */
+static int restrict_and_enable(struct ring_driver *ring)
+{
+    static const uint8_t ops[] = { IORING_OP_READ, IORING_OP_READ_FIXED, IORING_OP_WRITE,
+                                   IORING_OP_WRITE_FIXED, IORING_OP_FSYNC };
+    enum { OPS = sizeof ops, MORE = 2 };
+    struct io_uring_restriction rules[OPS + MORE] = {
+        { .opcode = IORING_RESTRICTION_REGISTER_OP, .register_op = IORING_REGISTER_FILES_UPDATE },
+        { .opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED,
+          .sqe_flags = IOSQE_FIXED_FILE | IOSQE_ASYNC },
+    };
+
+    if (!ring->disabled) return 0;
+    for (unsigned i = 0; i < OPS; i++)
+        rules[MORE + i] =
+            (struct io_uring_restriction){ .opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = ops[i] };
+    /* liburing 2.3 declares calls for these and does not have them. */
+    int fd = ring->ring.ring_fd;
+    if (syscall(SYS_io_uring_register, fd, IORING_REGISTER_RESTRICTIONS, rules, OPS + MORE) < 0)
+        return -errno;
+    return syscall(SYS_io_uring_register, fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0) < 0 ? -errno
+                                                                                         : 0;
 }
 
 struct io_driver *io_uring_driver(const struct io_config *config, struct err *err)
@@ -159,6 +193,11 @@ struct io_driver *io_uring_driver(const struct io_config *config, struct err *er
     if (config->buffers &&
         io_uring_register_buffers(&ring->ring, config->buffer, config->buffers) == 0)
         ring->driver.buffers = config->buffers;
+    result = restrict_and_enable(ring);
+    if (result < 0) {
+        (void)fail(err, IO_FAILED, "io_uring_register restrictions: %s", strerror(-result));
+        goto close_event;
+    }
     return &ring->driver;
 
 close_event:
