@@ -7,7 +7,7 @@ let frame = 0, dirty = null;
 /* ---- the scroller follows the end only while it is there ---- */
 
 const NEAR = 40;  // pixels
-let following = true;
+let following = true, scrolledTo = 0;
 
 function atEnd() {
     const box = $('scroller');
@@ -20,8 +20,12 @@ function toEnd() {
     noteScroll();
 }
 
+/* Only who scrolls up leaves the end: that it is out of view may also be for want of room. */
 function noteScroll() {
-    following = atEnd();
+    const top = $('scroller').scrollTop;
+    if (atEnd()) following = true;
+    else if (top < scrolledTo) following = false;
+    scrolledTo = top;
     $('latest').hidden = following;
 }
 
