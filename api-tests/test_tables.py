@@ -1,7 +1,6 @@
 """The tables that clients and operators are promised, row by row: every status with its error object, every
 header, every limit with what happens at it and beyond it."""
 
-import hashlib
 import json
 import re
 import socket
@@ -9,22 +8,18 @@ import time
 
 import pytest
 
+import keyfile
 from conftest import Server
 from raw import Raw, chat, post
 
 CHAT = "/v1/chat/completions"
 ENDLESS = {"step_us": 2000, "generate": 1000000}
-SECRET, SALT = "5e" * 32, bytes(range(16))
 
 
 def key_file(folder, **tenant):
     """A file with one key of one tenant; returns its path and the key."""
-    key = {"id": "k1", "tenant": "acme", "salt": SALT.hex(), "scopes": ["api"],
-           "sha256": hashlib.sha256(SALT + SECRET.encode()).hexdigest()}
     path = folder / "keys.json"
-    path.write_text(json.dumps({"tenants": [{"name": "acme", **tenant}], "keys": [key]}))
-    path.chmod(0o600)
-    return str(path), "fathom_k1." + SECRET
+    return str(path), keyfile.make_file(path, {"name": "acme", **tenant})[0]
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +101,16 @@ def late(setting):
         return setting.ask(post(CHAT, chat(), "X-Request-Timeout: 0.2"), server)
 
 
+def over_the_rate(setting):
+    path, key = key_file(setting.folder, limits={"requests_per_minute": 1})
+    server = setting.serve("--keys", path)
+    for _ in range(3):
+        answer = setting.ask(post(CHAT, chat(max_tokens=1), f"Authorization: Bearer {key}"), server)
+        if answer[0] != 200:
+            break
+    return answer
+
+
 def unkeyed(setting):
     return setting.ask((CHAT, chat()), setting.serve("--keys", key_file(setting.folder)[0]))
 
@@ -118,6 +123,9 @@ STATUSES = {  # row: (how it comes about, status, type, code, may a retry help?)
     "unsupported feature": (lambda s: s.ask((CHAT, chat(regex="a"))), 400, BAD, "unsupported_value", False),
     "context": (lambda s: s.ask((CHAT, chat("a " * 5000))), 400, BAD, "context_length_exceeded", False),
     "missing key": (unkeyed, 401, "authentication_error", "invalid_api_key", False),
+    "budget used up": (lambda s: s.keyed((CHAT, chat()), limits={"budget_tokens": 1}), 402, "insufficient_quota", None,
+                       False),
+    "rate": (over_the_rate, 429, "rate_limit_error", "rate_limit_exceeded", True),
     "model of others": (lambda s: s.keyed((CHAT, chat()), models=["deepseek-chat"]), 403, "permission_error", None, False),
     "unknown path": (lambda s: s.ask(("/v1/nothing", {})), 404, "not_found_error", "not_found", False),
     "unknown model": (lambda s: s.ask((CHAT, {**chat(), "model": "x"})), 404, "not_found_error", "model_not_found", False),
@@ -151,7 +159,7 @@ def test_each_status_has_its_error_object_and_its_advice(setting, row):
         assert abs(int(headers["retry-after-ms"]) - 1000 * int(headers["retry-after"])) <= 1000
     if not retry and status != 503:
         assert "retry-after" not in headers
-    assert SECRET not in body.decode() and SECRET not in str(headers)
+    assert "fathom_" not in body.decode() + str(headers)  # keys are not repeated
 
 
 # ---- headers
@@ -226,6 +234,29 @@ def ids(count, output=1):
     return {"prompt": [100] * count, "max_tokens": output}
 
 
+def schema(node):
+    return says(response_format={"type": "json_schema", "json_schema": {"name": "s", "strict": True, "schema": node}})
+
+
+def schema_of_properties(count):
+    names = [f"p{i}" for i in range(count)]
+    return schema({"type": "object", "properties": {name: {"type": "string"} for name in names}, "required": names,
+                   "additionalProperties": False})
+
+
+def schema_of_levels(count):
+    node = {"type": "string"}
+    for _ in range(count - 1):
+        node = {"type": "array", "items": node}
+    return schema(node)
+
+
+def schema_of_bytes(count):
+    node = {"type": "string", "description": ""}
+    own = len(json.dumps(node, separators=(",", ":"))) - 13  # of its quotes and signs the daemon does not count these
+    return schema({**node, "description": "x" * (count - own)})
+
+
 BODIES = {  # row: (what has so many of it, most, the field that is named beyond, or None)
     "JSON depth": (nested, 128, None),
     "JSON values": (many, 100000, None),
@@ -238,6 +269,9 @@ BODIES = {  # row: (what has so many of it, most, the field that is named beyond
     "top_logprobs": (lambda n: says(logprobs=True, top_logprobs=n), 20, "top_logprobs"),
     "logit_bias": (lambda n: says(logit_bias={str(i): 1 for i in range(n)}), 1024, "logit_bias"),
     "user_id": (lambda n: says(user_id="u" * n), 512, "user_id"),
+    "levels of a schema": (schema_of_levels, 64, "response_format"),
+    "bytes of a schema": (schema_of_bytes, 262144, "response_format"),
+    "properties of a schema": (schema_of_properties, 1363, "response_format"),  # three values each, of 4,096
     "max_tokens": (lambda n: ids(10, n), 400000 - 10, "max_tokens"),
     "token ids": (lambda n: ids(n), 400000 - 1, "prompt"),
 }
