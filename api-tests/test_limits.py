@@ -193,3 +193,52 @@ def test_a_reader_that_pauses_misses_nothing(serve):
     assert len(text) == 40000
     assert server.metrics()["stream_ring_full_total"] >= 1
     server.wait_idle()
+
+
+def test_who_is_sent_away_is_told_when_the_queue_will_have_drained(serve):
+    # Two at a time, 0.4 s each: five begin in a second, so 10 that wait take two seconds.
+    server = serve("--max-seqs", "2", "--queue-length", "10", script=[{"step_us": 4000, "generate": 100}])
+    stop, told = threading.Event(), []
+
+    def ask_again_and_again():
+        while not stop.is_set():
+            with Raw(server) as raw:
+                raw.say(post(CHAT, chat(max_tokens=100)))
+                raw.answer()
+
+    threads = [threading.Thread(target=ask_again_and_again) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    time.sleep(3)
+    while len(told) < 12:
+        with Raw(server) as raw:
+            raw.say(post(CHAT, chat(max_tokens=1)))
+            status, headers, body = raw.answer()
+            if status == 503:
+                told.append(int(headers["retry-after-ms"]))
+                assert int(headers["retry-after"]) == (told[-1] + 999) // 1000
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert min(told) >= 1000 and max(told) <= 6000, told
+    assert len(set(told)) > 6, told  # nobody is told the same
+
+
+def test_the_tokens_that_wait_are_bounded(serve):
+    server = serve("--max-seqs", "1", "--queue-tokens", "200", script=[ENDLESS])
+    raws = [Raw(server) for _ in range(2)]
+    for raw in raws:  # one runs, one waits
+        raw.say(post(CHAT, chat(content="word " * 30, max_tokens=100000, stream=True)))
+    until = time.monotonic() + 5
+    while server.metrics()["queued_tokens"] == 0 and time.monotonic() < until:
+        time.sleep(0.01)
+    assert 0 < server.metrics()["queued_tokens"] < 200
+    with Raw(server) as late:
+        late.say(post(CHAT, chat(content="word " * 400, max_tokens=1)))
+        status, headers, body = late.answer()
+    assert status == 503 and "tokens" in json.loads(body)["error"]["message"]
+    assert 1 <= int(headers["retry-after"]) <= 60
+    for raw in raws:
+        raw.socket.close()
+    server.wait_idle()
+    assert server.metrics()["queued_tokens"] == 0

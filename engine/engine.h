@@ -31,8 +31,8 @@ struct engine_stats {
     uint64_t steps, prompt_tokens, cached_tokens, output_tokens;
     uint64_t forced_tokens;         // of output_tokens, those that a grammar left no choice about
     uint64_t cancelled, preempted;  // jobs
-    uint64_t
-        preempted_for_share;  // of these: their place belonged to others; the rest lacked blocks
+    uint64_t preempted_for_share;   // of these: their place was another's; the rest lacked blocks
+    uint32_t prefill_tokens_s;      // of prompts, in full steps; 0: not known yet
     struct engine_tenant tenant[ENGINE_TENANTS_MOST];  // [tenants]
     uint32_t tenants;
     uint64_t last_step_ns;  // now_ns() of the last finished step

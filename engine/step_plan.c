@@ -189,6 +189,9 @@ bool stepper_plans_late(const struct stepper *stepper, const struct flight *flig
 void stepper_count_jobs(const struct stepper *stepper, struct engine_stats *stats)
 {
     const struct shares *shares = &stepper->sched.shares;
+    uint32_t most = stepper->limits.step_tokens;
+    double step_ns = pace_ns(&stepper->sched.pace, most, 0);
+    stats->prefill_tokens_s = step_ns > 0 ? (uint32_t)(most * 1e9 / step_ns) : 0;
     stats->running = stats->waiting = stats->tenants = 0;
     for (uint32_t i = 0; i < shares->tenants && i < ENGINE_TENANTS_MOST; i++) {
         const struct share_tenant *t = &shares->tenant[i];

@@ -225,11 +225,13 @@ static void begin(struct track *track)
 static void end_claim(struct track *track)
 {
     limits_end(&track->request.claim, loop_now_ns(track->owner->setup.loop));
+    track_unqueue(track, false);
 }
 
 static void refuse(struct track *track, enum refusal refusal, const char *message)
 {
     request_refuse(&track->request, refusal, NULL, message);
+    if (refusal == REFUSE_FULL) track_say_when(track);
     stop_all_jobs(track);
     if (track->jobs_live == 0) end_claim(track);
     touch(track);
@@ -374,6 +376,7 @@ bool requests_run(struct requests *requests, struct request *request)
     if (why) {
         track->stage = STAGE_ANSWERED;
         request_refuse(request, refusal, NULL, why);
+        if (refusal == REFUSE_FULL) track_say_when(track);
         return true;
     }
     track->stage = STAGE_PREPARING;
@@ -393,6 +396,7 @@ void track_submit(struct track *track)
 
     if (!account_begin(track))
         return refuse(track, REFUSE_FULL, "the server has no memory for this request now");
+    track_queue(track);
     for (uint32_t i = 0; i < track->job_count; i++) {
         struct job *job = request->job[i];
         job->id = job_id(track, i);
@@ -548,7 +552,10 @@ static void take_event(struct track *track, uint32_t job, struct event *event)
     struct request *request = &track->request;
 
     account_event(track, job, event);
-    if (event->kind == EVENT_STARTED) track->started = true;
+    if (event->kind == EVENT_STARTED) {
+        track->started = true;
+        track_unqueue(track, true);
+    }
     if (event->kind == EVENT_TOKENS)
         limits_output(&request->claim, event->count, loop_now_ns(track->owner->setup.loop));
     if (event->kind == EVENT_END) end_job(track, job);
@@ -609,6 +616,7 @@ static void on_engine(void *context, uint32_t events)
     struct engine_stats stats;
     engine_stats(engine, &stats);
     requests->step_ns = stats.last_step_ns;
+    requests->prefill_tokens_s = stats.prefill_tokens_s;
     settle_touched(requests);
 }
 

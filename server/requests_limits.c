@@ -1,21 +1,34 @@
 /* requests_limits.c - where the life of a request meets the limits of its tenant (limits.h). */
 #include <stddef.h>
+#include "server/errors.h"
 #include "server/limits_answer.h"
 #include "server/requests_parts.h"
 #include "server/service.h"
+
+uint64_t track_prompt_tokens(const struct track *track)
+{
+    const struct request *request = &track->request;
+    uint64_t tokens = 0;
+
+    for (uint32_t i = 0; i < request->job_count; i++)
+        if (request->fork_each < 2 || i % request->fork_each == 0)
+            tokens += request->job[i]->prompt_tokens;
+    return tokens;
+}
 
 void track_admit(struct track *track, uint64_t now)
 {
     struct request *request = &track->request;
     struct limits_refusal refusal;
-    uint64_t tokens = 0;
+    uint64_t tokens = track_prompt_tokens(track);
 
-    /* The choices of one prompt are computed from it once. */
-    for (uint32_t i = 0; i < request->job_count; i++)
-        if (request->fork_each < 2 || i % request->fork_each == 0)
-            tokens += request->job[i]->prompt_tokens;
     track->job_count = request->job_count;
     track->submitted_ns = track->moved_ns = now;
+    if (track_finds_queue_full(track)) {
+        request_refuse(request, REFUSE_FULL, NULL, "the queue is full: too many tokens wait in it");
+        track_say_when(track);
+        return limits_end(&request->claim, now);
+    }
     if (limits_admit(&request->claim, request->job[0]->user, tokens, now, &refusal) != OK) {
         limits_refuse(request, &refusal);
         return limits_end(&request->claim, now);

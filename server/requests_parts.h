@@ -5,6 +5,7 @@
 #ifndef SERVER_REQUESTS_PARTS_H
 #define SERVER_REQUESTS_PARTS_H
 
+#include "server/backlog.h"
 #include "server/event_ring.h"
 #include "server/prep.h"
 #include "server/request_log.h"
@@ -31,6 +32,7 @@ struct track {
     bool overdue;        // queue_wait passed before that
     bool cancelled;      // by an operator
     bool deadline_told;  // the engine was told of the deadline again
+    bool queued;         // in owner->backlog, with queued_tokens
     bool prepared;       // handler->prep ran, so handler->release is due
     uint8_t job_flags[REQUEST_JOBS_MOST];
     uint32_t job_count, jobs_live;  // live = the engine has not sent END
@@ -38,6 +40,7 @@ struct track {
     struct event_ring held;         // events that wait for room in out
     uint64_t sent_step_ns;          // the step that was counted last on its way to the socket
     uint64_t submitted_ns, first_ns, tokens_ns, left_ns, full_ns, moved_ns;  // 0 = not yet
+    uint64_t queued_tokens;
     uint32_t *job_prompt_tokens;  // [job_count]; in the request's arena
     uint32_t held_jobs;           // counted as waiting, and not with the engine yet
     uint32_t unread_tokens;       // of output, that came when nobody read any more
@@ -65,8 +68,10 @@ struct requests {
     uint32_t track_count, track_room;
     uint32_t first_free;  // slot + 1; 0 = none
     struct requests_count now;
-    uint64_t step_ns;        // when the engine finished the step whose events were taken last
-    struct track **touched;  // [touched_count]; room for every track
+    struct backlog backlog;
+    uint32_t prefill_tokens_s;  // as the engine measured it; 0: not yet
+    uint64_t step_ns;           // when the engine finished the step whose events were taken last
+    struct track **touched;     // [touched_count]; room for every track
     uint32_t touched_count;
 };
 
@@ -96,6 +101,19 @@ void track_admit(struct track *track, uint64_t now_ns);
 
 /* Submits those whose tenant has room again; false: there were none. */
 bool requests_take_turns(struct requests *requests);
+
+/* Of its prompts, each counted once however many choices it has. Before the jobs are handed over. */
+uint64_t track_prompt_tokens(const struct track *track);
+
+/* requests_backlog.c. It waits for the engine; it does no more. */
+void track_queue(struct track *track);
+void track_unqueue(struct track *track, bool begun);
+
+/* With its tokens more would wait than the engine gets done in time. */
+bool track_finds_queue_full(const struct track *track);
+
+/* Tells a client that was refused since the server is full when to come again. */
+void track_say_when(struct track *track);
 
 /* What is left of its claim, when the request is over. */
 void track_give_claim(struct track *track);
