@@ -225,15 +225,32 @@ void metric_histogram(enum metric metric, struct histogram *histogram)
     while (rows[metric].bounds[histogram->buckets++]);
 }
 
-/* A label value: quotes, backslashes and newlines are escaped. */
+/* A label value: quotes, backslashes and newlines are escaped. Few have any. */
 static void add_escaped(struct buf *out, struct slice text)
 {
+    size_t plain = 0;
+
     for (size_t i = 0; i < text.size; i++) {
         char c = text.data[i];
-        if (c == '"' || c == '\\') buf_add_byte(out, '\\');
-        if (c == '\n') buf_add_string(out, "\\n");
-        else buf_add_byte(out, c);
+        if (c != '"' && c != '\\' && c != '\n') continue;
+        buf_add(out, text.data + plain, i - plain);
+        buf_add_byte(out, '\\');
+        buf_add_byte(out, c == '\n' ? 'n' : c);
+        plain = i + 1;
     }
+    buf_add(out, text.data + plain, text.size - plain);
+}
+
+/* By hand, since a page of many tenants has thousands of them, and the server's loop waits for it. */
+static void add_int(struct buf *out, int64_t value)
+{
+    char text[24], *at = text + sizeof text;
+    uint64_t rest = value < 0 ? 0 - (uint64_t)value : (uint64_t)value;
+
+    do *--at = (char)('0' + rest % 10);
+    while (rest /= 10);
+    if (value < 0) *--at = '-';
+    buf_add(out, at, (size_t)(text + sizeof text - at));
 }
 
 /* What a metric is called, and whose it is. */
@@ -247,9 +264,16 @@ struct series {
 /* name{model="...",labels,tenant="..." */
 static void add_series(struct buf *out, const struct series *series, const char *suffix)
 {
-    buf_addf(out, "%s%s%s{%s=\"", series->prefix, series->name, suffix, series->model_label);
+    buf_add_string(out, series->prefix);
+    buf_add_string(out, series->name);
+    buf_add_string(out, suffix);
+    buf_add_byte(out, '{');
+    buf_add_string(out, series->model_label);
+    buf_add_string(out, "=\"");
     add_escaped(out, series->model);
-    buf_addf(out, "\"%s%s", *series->labels ? "," : "", series->labels);
+    buf_add_byte(out, '"');
+    if (*series->labels) buf_add_byte(out, ',');
+    buf_add_string(out, series->labels);
     if (!series->tenant) return;
     buf_add_string(out, ",tenant=\"");
     add_escaped(out, slice_of(series->tenant));
@@ -264,8 +288,9 @@ static void print_histogram(struct buf *out, enum metric metric, const struct se
         count += sum(metric, bucket + 1);
         add_series(out, series, "_bucket");
         if (row->bounds[bucket] == 0) break;
-        buf_addf(out, ",le=\"%g\"} %lld\n", (double)row->bounds[bucket] / row->scale,
-                 (long long)count);
+        buf_addf(out, ",le=\"%g\"} ", (double)row->bounds[bucket] / row->scale);
+        add_int(out, count);
+        buf_add_byte(out, '\n');
     }
     buf_addf(out, ",le=\"+Inf\"} %lld\n", (long long)count);
     add_series(out, series, "_sum");
@@ -274,21 +299,24 @@ static void print_histogram(struct buf *out, enum metric metric, const struct se
     buf_addf(out, "} %lld\n", (long long)count);
 }
 
-static void print_value(struct buf *out, const struct series *series, double value)
+static void print_value(struct buf *out, const struct series *series, int64_t value, double scale)
 {
     add_series(out, series, "");
-    buf_addf(out, "} %.15g\n", value);
+    buf_add_string(out, "} ");
+    if (scale > 1) buf_addf(out, "%.15g", (double)value / scale);
+    else add_int(out, value);
+    buf_add_byte(out, '\n');
 }
 
 /* What belongs to no tenant first, without a label. */
 static void print_values(struct buf *out, enum metric metric, struct series *series)
 {
-    print_value(out, series, (double)sum(metric, 0) / rows[metric].scale);
+    print_value(out, series, sum(metric, 0), rows[metric].scale);
     if (!rows[metric].tenant_row) return;
     for (uint32_t tenant = 0; tenant < METRIC_TENANTS_MOST; tenant++) {
         series->tenant = atomic_load(&tenant_name[tenant]);
         if (!series->tenant) continue;
-        print_value(out, series, (double)metric_value_for(metric, tenant) / rows[metric].scale);
+        print_value(out, series, metric_value_for(metric, tenant), rows[metric].scale);
     }
 }
 
@@ -357,6 +385,6 @@ void metrics_print_vllm(struct buf *out, struct slice model)
         }
         int64_t value = sum_of_all(as->metric);
         if (as->other != NO_OTHER) value += sum_of_all(as->other);
-        print_value(out, &series, (double)value / row->scale);
+        print_value(out, &series, value, row->scale);
     }
 }
