@@ -179,7 +179,7 @@ valgrind: $(VALGRIND_TESTS)  ## the ground floor's tests under valgrind
 	    .ci/tests $(BUILD)/valgrind $(VALGRIND_TESTS)
 
 # The daemon's own tests in other builds: as many tests, fewer rounds, no examination of the model.
-FEWER_ROUNDS := HANG_UPS=160 STREAM_PAIRS=40 PLAN_SECONDS=60 PYTEST_ADDOPTS="-k 'not examination and not planted'"
+FEWER_ROUNDS := CROWD=1000 CANCELS=400 HANG_UPS=160 STREAM_PAIRS=40 PLAN_SECONDS=60 PYTEST_ADDOPTS="-k 'not examination and not planted'"
 
 asan-api: $(BUILD)/venv/ready  ## the daemon's own tests against a sanitizer build, leaks included
 	@$(MAKE) $(ASAN) all

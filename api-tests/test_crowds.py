@@ -16,10 +16,12 @@ import time
 import pytest
 
 import test_disconnect
+from conftest import FATHOMD
 from raw import Raw, chat, post
 
 CROWD = int(os.environ.get("CROWD", "10000"))
 CANCELS = int(os.environ.get("CANCELS", "2000"))
+SANITIZED = any(mark in pathlib.Path(FATHOMD).read_bytes() for mark in (b"__asan_init", b"__tsan_init"))
 HEALTH = b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"
 CHAT = "/v1/chat/completions"
 
@@ -77,10 +79,10 @@ def test_ten_thousand_idle_connections_disturb_nobody(serve, many_files):
             raw.say(post(CHAT, chat(max_tokens=2)))
             assert raw.answer()[0] == 200
         assert server.metrics()["connections"] >= CROWD
-        assert resident_mb(server) - memory < 200
+        assert SANITIZED or resident_mb(server) - memory < 200
         used = cpu_seconds(server)
         time.sleep(0.5)
-        assert cpu_seconds(server) - used < 0.25, "idle connections cost no CPU"
+        assert SANITIZED or cpu_seconds(server) - used < 0.25, "idle connections cost no CPU"
     finally:
         for each in crowd:
             each.close()
@@ -135,7 +137,8 @@ def test_random_cancelled_requests_leave_the_daemon_as_it_was(serve):
     cancel_some(CANCELS, 2)
     now = server.wait_idle()
     assert descriptors(server) <= base[0] + 1
-    assert resident_mb(server) <= base[1] * 1.1 + 8, (base[1], resident_mb(server))
+    if not SANITIZED:  # which keep what was freed for a while
+        assert resident_mb(server) <= base[1] * 1.1 + 8, (base[1], resident_mb(server))
     for name in test_disconnect.NAMES:
         assert now[name] == base[2][name] == 0
     gone = 'requests_total{outcome="client_gone"}'
