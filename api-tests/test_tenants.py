@@ -3,6 +3,7 @@
 import datetime
 import http.client
 import json
+import random
 import re
 import signal
 import threading
@@ -308,13 +309,13 @@ def test_a_budget_goes_on_where_the_usage_log_left_it(serve, tmp_path):
 
 
 def test_what_was_refused_has_cost_nothing(serve, tmp_path):
-    limits = {"requests_per_minute": 100, "input_tokens_per_minute": 600, "running": 1}
+    limits = {"requests_per_minute": 4, "input_tokens_per_minute": 60, "running": 1}
     [key] = make_file(tmp_path / "keys", {"name": "acme", "limits": limits})
     server = serve("--keys", str(tmp_path / "keys"), script=[SLOW])
     raw = hold(server, key)
     levels = [ask(server, key)[1] for _ in range(20)]
     raw.socket.close()
-    assert all(int(h["x-ratelimit-remaining-requests"]) == 99 for h in levels)
+    assert all(int(h["x-ratelimit-remaining-requests"]) == 3 for h in levels)
     assert len({h["x-ratelimit-remaining-tokens"] for h in levels}) <= 5  # it only fills
     assert int(levels[-1]["x-ratelimit-remaining-tokens"]) >= int(
         levels[0]["x-ratelimit-remaining-tokens"])
@@ -411,6 +412,58 @@ def test_who_waits_for_its_turn_is_told_when_the_daemon_is_cut_short(serve, tmp_
     assert status == 503 and json.loads(body)["error"]["code"] == "draining"
     raw.until(b"insufficient_system_resource")
     assert server.process.wait(10) == 0
+
+
+def test_no_place_is_lost_whatever_clients_do(serve, tmp_path):
+    limits = {"running": 4, "queued": 8, "input_tokens_per_minute": 1000000, "context": 5000}
+    [key] = make_file(tmp_path / "keys", {"name": "acme", "limits": limits,
+                                          "user_limits": {"running": 2, "queued": 3}},
+                      scopes=["api", "metrics"])
+    server = serve("--keys", str(tmp_path / "keys"), "--limit-users", "3",
+                   script=[{"step_us": 500, "generate": 1000000}])
+
+    seen = set()
+
+    def one(dice):
+        raw = Raw(server)
+        body = chat(max_tokens=dice.choice([1, 60]), stream=dice.random() < 0.5,
+                    user_id=dice.choice("abcde"), priority=dice.choice([0, 5]))
+        what = dice.randrange(8)
+        if what == 0:
+            body = b"{" * 100
+        if what == 1:
+            body = chat(model="nothing")
+        if what == 2:
+            body = chat(max_tokens=6000)
+        more = ["X-Request-Timeout: 0.05"] if what == 3 else []
+        said = post(dice.choice([CHAT, MESSAGES]), body, f"X-Api-Key: {key}", *more)
+        raw.say(said[:dice.randrange(len(said))] if what == 4 else said)
+        if what > 4:
+            time.sleep(dice.random() * 0.1)
+        elif what < 4:
+            seen.add(raw.answer()[0])
+        raw.socket.close()
+
+    def many(seed):
+        dice = random.Random(seed)
+        for _ in range(25):
+            one(dice)
+
+    threads = [threading.Thread(target=many, args=(seed,)) for seed in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {200, 400, 404, 429} <= seen, seen
+    in_time(lambda: queue_of(server, key) == (0, 0))
+    raws = [Raw(server) for _ in range(12)]
+    for raw in raws:
+        raw.say(post(CHAT, chat(max_tokens=4900, stream=True), f"X-Api-Key: {key}"))
+    in_time(lambda: queue_of(server, key) == (4, 8))
+    assert ask(server, key)[0] == 429
+    for raw in raws:
+        raw.socket.close()
+    in_time(lambda: queue_of(server, key) == (0, 0))
 
 
 # ---- what clients make of it ------------------------------------------------------------------------
