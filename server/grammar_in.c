@@ -37,6 +37,16 @@ static void set_calls(const struct chat_request *request, struct grammar_tool *t
     source->one_call = request->answer.one_call;
 }
 
+/* Hundreds of tools with dozens of parameters each pass the limits of a grammar. Where nothing strict is
+ * promised, calls are then held to their form and to the tools' names, and parameters may have any. */
+static bool let_names_go(struct grammar_tool *tool, const struct grammar_source *source)
+{
+    for (uint32_t i = 0; i < source->tools; i++)
+        if (tool[i].strict) return false;
+    for (uint32_t i = 0; i < source->tools; i++) tool[i].parameters = NULL;
+    return source->tools > 0;
+}
+
 /* ---- the key ---- */
 
 static void add_part(struct buf *out, struct slice text)
@@ -120,13 +130,14 @@ enum status grammar_of_request(const struct request *request, const struct chat_
     if (status == OK) set_calls(chat, tool, &source);
     bool json = source.content != GRAMMAR_CONTENT_FREE;
     if (json && end == PROMPT_IN_CONTENT) source.begun = begun_of(&chat->chat);
+    struct grammars *grammars = request->service->grammars;
     if (status == OK && (source.calls || json)) {
         status = make_key(request, chat, &source, &key);
-        if (status == OK)
-            status =
-                grammars_get(request->service->grammars, &key, &source, grammar, &refused->err);
-        else fail(&refused->err, status, "no memory for this request now");
+        if (status == OK) status = grammars_get(grammars, &key, &source, grammar, &refused->err);
+        if (status == TOO_LONG && let_names_go(tool, &source))
+            status = grammars_get(grammars, &key, &source, grammar, &refused->err);
     }
     free(tool);
+    if (status == NO_MEMORY) fail(&refused->err, status, "no memory for this request now");
     return status == OK ? OK : refuse(status, refused);
 }

@@ -289,6 +289,48 @@ static void what_cannot_be_enforced_is_refused_by_name(void **unused)
     }
 }
 
+/* 256 tools of 40 parameters with long names. */
+static char *many_tools(const char *strict)
+{
+    struct buf body;
+    buf_init(&body, 0);
+    buf_add_string(&body, "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"tools\":[");
+    for (unsigned t = 0; t < 256; t++) {
+        buf_addf(&body,
+                 "%s{\"function\":{\"name\":\"t%u\",\"strict\":%s,\"parameters\":", t ? "," : "", t,
+                 strict);
+        buf_add_string(&body, "{\"type\":\"object\",\"properties\":{");
+        for (unsigned p = 0; p < 40; p++)
+            buf_addf(&body, "%s\"%x_and_a_long_name\":{\"type\":\"integer\"}", p ? "," : "",
+                     (t * 40 + p) * 2654435761u);
+        buf_add_string(&body, "}}}}");
+    }
+    buf_add(&body, "]}", 3);
+    return body.data;
+}
+
+static void more_tools_than_a_grammar_holds_keep_their_names_unless_strict(void **unused)
+{
+    struct asked a;
+    char *body = many_tools("false");
+    (void)unused;
+    ask(&a, CHAT, body, PROMPT_IN_CONTENT);
+    assert_int_equal(a.status, OK);
+    assert_true(
+        checker_take(&checker, a.grammar, SLICE("\n\n" OPEN CALL("t255", "1") CLOSE), true).ends);
+    assert_false(
+        checker_take(&checker, a.grammar, SLICE("\n\n" OPEN CALL("t256", "1") CLOSE), true).ends);
+    end(&a);
+    free(body);
+
+    body = many_tools("true");
+    ask(&a, CHAT, body, PROMPT_IN_CONTENT);
+    assert_int_equal(a.status, TOO_LONG);
+    assert_string_equal(a.refused.param, "tools");
+    end(&a);
+    free(body);
+}
+
 static void an_answer_begun_in_another_form_is_refused(void **unused)
 {
     struct asked a;
@@ -306,6 +348,7 @@ int main(void)
         cmocka_unit_test(who_asks_for_nothing_gets_no_grammar),
         cmocka_unit_test(the_same_is_compiled_once_for_each_tenant),
         cmocka_unit_test(what_cannot_be_enforced_is_refused_by_name),
+        cmocka_unit_test(more_tools_than_a_grammar_holds_keep_their_names_unless_strict),
         cmocka_unit_test(an_answer_begun_in_another_form_is_refused),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

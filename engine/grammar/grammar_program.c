@@ -380,7 +380,7 @@ enum status program_init(struct program *program, const struct nfa *nfa, uint32_
 {
     *program = (struct program){ 0 };
     struct maker m = { .program = program, .nfa = nfa, .text = text, .status = nfa->status };
-    if (m.status == TOO_LONG) m.limit = "automaton states before they are joined";
+    if (m.status == TOO_LONG) m.limit = "many automaton states before they are joined";
     bool *live = m.status == OK ? nfa_live(nfa) : NULL;
     if (m.status == OK && !live) m.status = NO_MEMORY;
     if (m.status == OK && !live[start]) {
