@@ -20,7 +20,13 @@ WEATHER = {"type": "function", "function": {"name": "get_weather", "parameters":
     "type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}}}
 OSLO = {"messages": [{"role": "user", "content": "What is the weather in Oslo?"}], "max_tokens": 120,
         "temperature": 0}
+CITY_FORM = {"name": "city", "strict": True, "schema": {
+    "type": "object", "properties": {"city": {"type": "string", "maxLength": 9}}, "required": ["city"],
+    "additionalProperties": False}}
 CHATS = [
+    {"response_format": {"type": "json_schema", "json_schema": CITY_FORM}},
+    {"tools": [{**WEATHER, "function": {**WEATHER["function"], "strict": True}}], "tool_choice": "required"},
+    {"tools": [WEATHER], "tool_choice": {"type": "function", "function": {"name": "get_weather"}}},
     {}, {"thinking": False}, {"max_tokens": 2}, {"logprobs": True, "top_logprobs": 3},
     {"tools": [WEATHER]}, {"tools": [WEATHER], "thinking": False, "logprobs": True},
     {"thinking": False, "stop": ["Oslo"]}, {"response_format": {"type": "json_object"}},
@@ -29,6 +35,8 @@ CHATS = [
 FUNCTION = {"type": "function", **WEATHER["function"]}
 PATCH = {"type": "custom", "name": "apply_patch", "description": "Changes files"}
 RESPONSES = [
+    {"text": {"format": {"type": "json_schema", **CITY_FORM}}},
+    {"tools": [{**FUNCTION, "strict": True}], "tool_choice": {"type": "function", "name": "get_weather"}},
     {}, {"reasoning": {"effort": "none"}}, {"max_output_tokens": 2}, {"tools": [FUNCTION]},
     {"tools": [FUNCTION], "reasoning": {"effort": "none"}, "tool_choice": "required"},
     {"tools": [PATCH], "reasoning": {"effort": "none"}, "tool_choice": {"type": "custom", "name": "apply_patch"}},
