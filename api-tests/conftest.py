@@ -122,8 +122,22 @@ class Server:
                 raise AssertionError({name: now[name] for name in names})
             time.sleep(0.01)
 
+    def said(self, event):
+        return [each for each in self.events if each.get("event") == event]
+
+    def catch_up(self, seconds=10):
+        """Waits until everything that was logged up to now was read: a signal's own line is the mark."""
+        if self.process is None or self.process.poll() is not None:
+            return
+        before, until = len(self.said("signal")), time.monotonic() + seconds
+        self.process.send_signal(signal.SIGUSR1)
+        while len(self.said("signal")) == before and self.process.poll() is None:
+            assert time.monotonic() < until, "the log stands still"
+            time.sleep(0.002)
+
     def requests_logged(self):
-        return [event for event in self.events if event.get("event") == "request"]
+        self.catch_up()
+        return self.said("request")
 
     def client(self, **more):
         more.setdefault("max_retries", 0)
