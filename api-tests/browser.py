@@ -58,15 +58,26 @@ class Browser:
     def close(self):
         try:
             self.call("DELETE", "")
-        finally:
-            self.driver.terminate()
-            self.driver.wait(20)
-            self.driver.stdout.close()
+        except (OSError, http.client.HTTPException, AssertionError):
+            pass  # it is gone already
+        self.driver.terminate()
+        self.driver.wait(20)
+        self.driver.stdout.close()
+
+    def alive(self):
+        try:
+            return self.js("return 1") == 1
+        except (OSError, http.client.HTTPException, AssertionError):
+            return False
 
     def call(self, method, path, body=None):
-        self.http.request(method, self.session + path, None if body is None else json.dumps(body),
-                          {"Content-Type": "application/json"})
-        value = json.load(self.http.getresponse())["value"]
+        try:
+            self.http.request(method, self.session + path, None if body is None else json.dumps(body),
+                              {"Content-Type": "application/json"})
+            value = json.load(self.http.getresponse())["value"]
+        except (OSError, http.client.HTTPException):
+            self.http.close()  # the next call begins anew
+            raise
         if isinstance(value, dict) and value.get("error"):
             raise AssertionError(f"{path}: {value['error']}: {value['message']}")
         return value

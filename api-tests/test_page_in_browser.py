@@ -64,9 +64,19 @@ def engine(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def chrome():
-    with chromium.Browser() as browser:
-        yield browser
+def browsers():
+    held = []
+    yield held
+    for browser in held:
+        browser.close()
+
+
+@pytest.fixture
+def chrome(browsers):
+    """One for all tests; a new one after a test in which it died, so that the others are judged too."""
+    if not browsers or not browsers[-1].alive():
+        browsers.append(chromium.Browser())
+    return browsers[-1]
 
 
 @pytest.fixture
