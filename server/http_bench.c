@@ -47,7 +47,7 @@ static bool run_streams(const struct stream_row *row)
     uint64_t start = now_ns();
     for (uint32_t i = 0; i < row->streams; i++) say(&load.client[i], request, size);
     uint64_t received = read_streams(&load, tokens + 1, NULL);
-    double took = (double)(now_ns() - start) / 1e9, mb = memory_mb(&daemon, "VmRSS");
+    double took = (double)(now_ns() - start) / 1e9, mb = load.open_mb;
     cpu = loop_cpu(&daemon) - cpu;
 
     uint64_t wanted = (uint64_t)tokens * row->streams + row->streams;  // and each one's first chunk

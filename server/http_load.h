@@ -195,11 +195,13 @@ struct client {
 };
 
 struct load {
+    const struct daemon *daemon;
     struct client *client;  // [count]
     uint32_t count;
     int epoll_fd;
     uint64_t *sample;  // [samples] ns
     size_t samples;
+    double open_mb;  // of the daemon's memory at most, while all streams were open
 };
 
 /* `receive_bytes`: of the socket's buffer; 0 = as the system likes. */
@@ -223,7 +225,7 @@ static int dial(int port, int receive_bytes)
 static void load_open(struct load *load, const struct daemon *daemon, uint32_t count,
                       size_t samples)
 {
-    *load = (struct load){ .count = count };
+    *load = (struct load){ .daemon = daemon, .count = count };
     load->client = calloc(count, sizeof *load->client);
     load->sample = malloc((samples + 1) * sizeof *load->sample);
     load->epoll_fd = epoll_create1(EPOLL_CLOEXEC);

@@ -114,10 +114,14 @@ static uint32_t read_stream_once(struct load *load, uint32_t index, uint32_t tok
 static uint64_t read_streams(struct load *load, uint32_t tokens, struct uploads *uploads)
 {
     struct epoll_event event[256];
-    uint64_t received = 0;
+    uint64_t received = 0, look_ns = 0;
     uint32_t open = load->count;
 
     while (open > 0) {
+        if (open == load->count && now_ns() >= look_ns) {
+            load->open_mb = fmax(load->open_mb, memory_mb(load->daemon, "VmRSS"));
+            look_ns = now_ns() + NS_PER_S;
+        }
         int count = epoll_wait(load->epoll_fd, event, 256, 10000);
         if (count <= 0) break;
         if (uploads && !uploads->begun_ns && now_ns() >= uploads->at_ns)
