@@ -286,6 +286,24 @@ static void cancelled_jobs_end_once_and_give_everything_back(void **unused)
     overlap = false;
 }
 
+static void job_that_is_late_already_ends_without_a_step(void **unused)
+{
+    (void)unused;
+    struct engine *engine = open_engine(2, 0);
+    struct engine_stats stats;
+    struct err err = { "" };
+    struct job *job = make_job(0);
+    job->deadline_ns = now_ns() - 1;
+    memset(together, 0, sizeof together);
+    assert_int_equal(engine_submit(engine, job, &err), OK);
+    while (!collect(engine, together)) continue;
+    assert_int_equal(together[0].finish, FINISH_DEADLINE);
+    assert_false(together[0].started);
+    engine_stats(engine, &stats);
+    assert_int_equal(stats.steps, 0);
+    engine_close(engine);
+}
+
 static void job_beyond_the_context_is_refused(void **unused)
 {
     (void)unused;
@@ -339,6 +357,7 @@ int main(void)
         cmocka_unit_test(tokens_do_not_depend_on_whether_steps_are_captured),
         cmocka_unit_test(a_device_that_fails_ends_every_job_and_refuses_more),
         cmocka_unit_test(cancelled_jobs_end_once_and_give_everything_back),
+        cmocka_unit_test(job_that_is_late_already_ends_without_a_step),
         cmocka_unit_test(job_beyond_the_context_is_refused),
         cmocka_unit_test(spent_thinking_budget_forces_the_end_tag),
     };

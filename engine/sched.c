@@ -4,6 +4,7 @@
 
 enum {
     LEAD_LEAST = 8 * KV_BLOCK_TOKENS,
+    FORGOTTEN = 256,    // steps that a sequence ran, and its preemptions count no more
     SPARED = 2,         // who was preempted so often is the last to be again
     SETTLED = 8,        // steps before a place is taken from whom it was given to
     SHORT = 32,         // tokens; a rest of so few goes with the decodes
@@ -11,6 +12,7 @@ enum {
 };
 
 #define CATCH_UP 0.75  // who is behind gains a quarter of a step's time, or others sit it out
+#define USUAL 0.125    // weight of the latest sequence among those of its tenant
 #define BEHIND_MOST 4  // shared steps that a tenant can be behind; ahead: one
 
 struct plan {
@@ -20,6 +22,7 @@ struct plan {
     uint64_t now_ns;
     uint32_t free;      // blocks
     uint32_t budget;    // tokens
+    uint32_t blocks;    // all there are, free and held
     uint32_t running;   // places taken
     uint64_t reserved;  // blocks that those running will come to want
     bool closed;        // nobody else is admitted
@@ -221,12 +224,17 @@ static void preempt(struct plan *plan, struct sched_seq *seq, enum sched_why why
     seq->preempt = why;
 }
 
+static bool is_spared(const struct sched_seq *seq)
+{
+    return seq->preempted >= SPARED && seq->steps < FORGOTTEN;
+}
+
 /* a gives its blocks back sooner than b, which came before it. */
 static bool ranks_behind(const struct plan *plan, const struct sched_seq *a,
                          const struct sched_seq *b)
 {
     if (a->running != b->running) return b->running;
-    bool spared_a = a->preempted >= SPARED, spared_b = b->preempted >= SPARED;
+    bool spared_a = is_spared(a), spared_b = is_spared(b);
     if (spared_a != spared_b) return spared_b;
     if (spared_a) return true;
     const struct share_tenant *ta = tenant_of(plan, a), *tb = tenant_of(plan, b);
@@ -274,11 +282,11 @@ static bool gives_way(const struct plan *plan, const struct sched_seq *a,
 {
     const struct shares *shares = &plan->sched->shares;
     const struct share_tenant *ta = tenant_of(plan, a), *tw = tenant_of(plan, waiting);
-    if (a->loading || a->preempt || a->preempted >= SPARED || a->steps < SETTLED) return false;
+    if (a->loading || a->preempt || is_spared(a) || a->steps < SETTLED) return false;
     if (ta != tw) {
         double most = plan->sched->limits.most_seqs;
-        return ta->running > shares_part(shares, ta) * most && ta->running > 1 &&
-               tw->running + 1 <= shares_part(shares, tw) * most + 0.5;
+        return ta->running > shares_part_held(shares, ta) * most && ta->running > 1 &&
+               tw->running + 1 <= shares_part_held(shares, tw) * most + 0.5;
     }
     if (a->priority != waiting->priority) return a->priority > waiting->priority;
     return flow_of(plan, waiting)->running == 0 && flow_of(plan, a)->running > 1;
@@ -373,19 +381,38 @@ static uint32_t quantum(const struct sched_seq *seq, uint32_t budget)
     return end - at <= budget ? end - at : 0;
 }
 
-/* Places that are left belong to other tenants that wait and have less than theirs. */
-static bool places_are_others(const struct plan *plan, const struct share_tenant *tenant)
+/* What is left belongs to other tenants at work that have less than theirs: as much as they wait for, and a
+ * little for who does not wait just now, an eighth of all for these together. */
+struct spare {
+    double places, blocks;
+};
+
+static struct spare spare_for_others(const struct plan *plan, const struct share_tenant *tenant)
 {
     const struct shares *shares = &plan->sched->shares;
-    double most = plan->sched->limits.most_seqs, wanted = 0;
-    if (tenant->running < shares_part(shares, tenant) * most) return false;
+    double most = plan->sched->limits.most_seqs, places = 0, blocks = 0;
+    struct spare spare = { 0 };
     for (uint32_t i = 0; i < shares->tenants; i++) {
         const struct share_tenant *t = &shares->tenant[i];
-        double more = shares_part(shares, t) * most - t->running;
-        if (!shares_here(shares, t) || t == tenant || more <= 0) continue;
-        wanted += t->waiting < more ? t->waiting : more;
+        double part = shares_part_held(shares, t);
+        if (t == tenant || !shares_at_work(t, plan->now_ns)) continue;
+        if (t->blocks < part * plan->blocks) blocks += t->usual_blocks;
+        if (t->running >= part * most) continue;
+        double more = part * most - t->running;
+        if (t->waiting) spare.places += t->waiting < more ? t->waiting : more;
+        else places++;
     }
-    return plan->running + wanted > most - 0.5;
+    double eighth = most < 8 ? 1 : most / 8;
+    spare.places += places < eighth ? places : eighth;
+    spare.blocks = blocks < plan->blocks / 8.0 ? blocks : plan->blocks / 8.0;
+    return spare;
+}
+
+static bool places_are_others(const struct plan *plan, const struct share_tenant *tenant)
+{
+    double most = plan->sched->limits.most_seqs;
+    if (tenant->running < shares_part_held(&plan->sched->shares, tenant) * most) return false;
+    return plan->running + spare_for_others(plan, tenant).places > most - 0.5;
 }
 
 /* A place, from whom it belongs to less, if need be. */
@@ -402,8 +429,13 @@ static bool make_place(struct plan *plan, const struct sched_seq *seq)
  * way. */
 static uint64_t wanted_free(const struct plan *plan, const struct sched_seq *seq)
 {
+    const struct share_tenant *tenant = tenant_of(plan, seq);
     uint64_t want = blocks_wanted(seq);
-    return plan->running ? want + growth(seq) + plan->reserved : want;
+    double part = shares_part_held(&plan->sched->shares, tenant);
+    if (!plan->running) return want;
+    if (tenant->blocks + want > part * plan->blocks)
+        want += (uint64_t)spare_for_others(plan, tenant).blocks;
+    return want + growth(seq) + plan->reserved;
 }
 
 /* What those have that would give way to it, if there were no end to that. */
@@ -438,13 +470,15 @@ static bool admit(struct plan *plan, struct sched_seq *seq)
         plan->closed = true;
         return false;
     }
-    uint32_t want = blocks_wanted(seq);
+    struct share_tenant *tenant = tenant_of(plan, seq);
+    uint32_t want = blocks_wanted(seq), whole = seq->blocks + want + growth(seq);
     plan->free -= want;
     seq->more_blocks = want;
+    tenant->usual_blocks += (whole - tenant->usual_blocks) * (tenant->usual_blocks > 0 ? USUAL : 1);
     plan->running++;
     plan->reserved += growth(seq);
     flow_of(plan, seq)->running++;
-    tenant_of(plan, seq)->running++;
+    tenant->running++;
     return true;
 }
 
@@ -532,11 +566,13 @@ void sched_plan(struct sched *sched, struct sched_seq *seq, uint32_t count, uint
                          .count = count,
                          .now_ns = now_ns,
                          .free = free_blocks,
+                         .blocks = free_blocks,
                          .budget = sched->limits.step_tokens };
     must(plan.budget >= sched->limits.most_seqs + KV_BLOCK_TOKENS);
     see(&plan);
     for (uint32_t i = 0; i < count; i++) {
         uint32_t want = seq[i].loading ? blocks_wanted(&seq[i]) : 0;
+        plan.blocks += seq[i].blocks;
         plan.free -= want < plan.free ? want : plan.free;
     }
     bool decodes_too = false, some = sit_out(&plan, &decodes_too);

@@ -16,9 +16,11 @@
  *    cut to about shared_ns, so that it does not wait long for its next one.
  *    A sequence is admitted when its turn has come and there is room for all its tokens and those
  *    expected of it, beside what is expected of all that run. Who does not fit stops further
- *    admissions. For a tenant with less than its share of the places, one that has more gives one
- *    up, at most twice for the same sequence; likewise for a higher priority and for a user who
- *    has none within a tenant.
+ *    admissions. Places and blocks that are left belong first to tenants that have less than their
+ *    share of them, and a few are kept free for those of them that do not wait just now. Where all
+ *    places are taken, one of a tenant that has more gives way, a sequence at most twice until it
+ *    has run for a while; within a tenant likewise for a higher priority, and for a user who has
+ *    none.
  *
  * A waiting sequence may hold blocks that the prefix cache gave it, and one whose blocks are being
  * loaded counts as running but computes nothing. What a preempted one had computed is found again

@@ -15,14 +15,14 @@ enum { MOST = 512, SAMPLES = 1 << 16, TENANTS = 8 };
 
 struct one {
     struct sched_seq plan;
-    uint32_t prompt, output, made;
+    uint32_t habit, prompt, output, made;
     uint64_t due_ns, first_ns, token_ns;
 };
 
 /* How a tenant behaves: `loop` requests always, or one every so often. */
 struct habit {
     uint64_t tenant;
-    uint32_t weight, loop, prompt, output, users;
+    uint32_t weight, loop, prompt, output, user;
     uint64_t every_ns;
     int32_t priority;
 };
@@ -61,24 +61,18 @@ static uint64_t step_ns(uint32_t prompt, uint32_t decodes)
     return (uint64_t)(prompt && mixed > decode ? mixed : decode);
 }
 
-static uint32_t habit_of(uint64_t tenant)
-{
-    uint32_t i = 0;
-    while (sim.habit[i].tenant != tenant) i++;
-    return i;
-}
-
 static void arrive(const struct habit *habit, uint64_t due_ns)
 {
     must(sim.count < MOST);
     uint32_t jitter = habit->prompt / 8 + 1;
     struct one *one = &sim.one[sim.count++];
-    *one = (struct one){ .prompt = habit->prompt - jitter / 2 + dice(jitter),
+    *one = (struct one){ .habit = (uint32_t)(habit - sim.habit),
+                         .prompt = habit->prompt - jitter / 2 + dice(jitter),
                          .output = habit->output,
                          .due_ns = due_ns };
     one->plan = (struct sched_seq){ .tokens = one->prompt,
                                     .tenant = habit->tenant,
-                                    .user = habit->users ? 1 + dice(habit->users) : 0,
+                                    .user = habit->user,
                                     .weight = habit->weight,
                                     .priority = habit->priority,
                                     .arrived_ns = due_ns };
@@ -89,7 +83,7 @@ static void arrivals(void)
     for (uint32_t h = 0; h < sim.habits; h++) {
         const struct habit *habit = &sim.habit[h];
         uint32_t here = 0;
-        for (uint32_t i = 0; i < sim.count; i++) here += sim.one[i].plan.tenant == habit->tenant;
+        for (uint32_t i = 0; i < sim.count; i++) here += sim.one[i].habit == h;
         for (; here < habit->loop; here++) arrive(habit, sim.now_ns);
         for (; habit->every_ns && sim.next_ns[h] <= sim.now_ns; sim.next_ns[h] += habit->every_ns)
             arrive(habit, sim.next_ns[h]);
@@ -104,7 +98,7 @@ static void note(double *list, uint32_t *count, double value)
 /* The sequence has its next token. */
 static void token(struct one *one)
 {
-    struct seen *seen = &sim.seen[habit_of(one->plan.tenant)];
+    struct seen *seen = &sim.seen[one->habit];
     if (one->made++) note(seen->gap, &seen->gaps, (double)(sim.now_ns - one->token_ns) / 1e6);
     else {
         note(seen->first, &seen->firsts, (double)(sim.now_ns - one->due_ns) / 1e6);
@@ -116,7 +110,7 @@ static void token(struct one *one)
 
 static void apply(struct one *one, const struct sched_seq *plan)
 {
-    struct seen *seen = &sim.seen[habit_of(one->plan.tenant)];
+    struct seen *seen = &sim.seen[one->habit];
     struct sched_seq *kept = &one->plan;
     if (plan->preempt) {
         kept->preempted += kept->running;
@@ -142,7 +136,7 @@ static void leave(void)
     uint32_t kept = 0;
     for (uint32_t i = 0; i < sim.count; i++) {
         struct one *one = &sim.one[i];
-        struct seen *seen = &sim.seen[habit_of(one->plan.tenant)];
+        struct seen *seen = &sim.seen[one->habit];
         uint64_t wait = sim.now_ns - (one->made ? one->token_ns : one->due_ns);
         if (wait > seen->longest_wait_ns) seen->longest_wait_ns = wait;
         if (one->made < one->output) {
@@ -261,11 +255,114 @@ static void tokens_follow_weights(void **unused)
     assert_true(share > 3 * 0.97 && share < 3 * 1.03);
 }
 
+static void few_places_are_shared_too(void **unused)
+{
+    (void)unused;
+    static const struct habit both[] = {
+        { .tenant = 1, .every_ns = NS_PER_S, .prompt = 512, .output = 32 },
+        { .tenant = 2, .loop = 64, .prompt = 512, .output = 2000 },  // a minute each
+    };
+    begin(both, 2, 8, 33000);
+    play(120);
+    struct seen *polite = &sim.seen[0];
+    double first = p99(polite->first, polite->firsts);
+    print_message("8 places, all wanted for a minute at a time: first token p99 %.0f ms\n", first);
+    assert_true(polite->firsts > 110 && first < 400);
+    assert_true(sim.seen[1].requests > 0);
+}
+
+static void few_blocks_are_shared_too(void **unused)
+{
+    (void)unused;
+    static const struct habit both[] = {
+        { .tenant = 1, .every_ns = NS_PER_S, .prompt = 2048, .output = 32 },
+        { .tenant = 2, .loop = 16, .prompt = 8192, .output = 1000 },
+    };
+    begin(both, 2, 64, 8 * 73);
+    play(120);
+    struct seen *polite = &sim.seen[0];
+    double first = p99(polite->first, polite->firsts);
+    print_message("blocks for eight requests of sixteen: first token p99 %.0f ms\n", first);
+    assert_true(polite->firsts > 100 && first < 1500);
+    assert_true(sim.seen[1].requests > 0);
+}
+
+/* Ten seconds of nothing give no right to more than the others afterwards. */
+static void idling_earns_nothing(void **unused)
+{
+    (void)unused;
+    static struct habit both[] = {
+        { .tenant = 1, .loop = 64, .prompt = 1024, .output = 64 },
+        { .tenant = 2, .loop = 0, .prompt = 1024, .output = 64 },
+    };
+    begin(both, 2, 64, 33000);
+    both[1].loop = 64;
+    play(10);
+    both[1].loop = 0;
+    play(30);
+    both[1].loop = 64;
+    play(20);  // until all places are taken anew
+    uint64_t one = sim.seen[0].tokens, two = sim.seen[1].tokens;
+    play(100);
+    double share = (double)(sim.seen[1].tokens - two) / (double)(sim.seen[0].tokens - one);
+    both[1].loop = 0;
+    print_message("after half a minute of idling, tokens 1:%.3f\n", share);
+    assert_true(share > 0.95 && share < 1.05);
+}
+
+/* Users of a tenant share what is its own; one with many requests has no more than one with few. */
+static void users_of_a_tenant_share_equally(void **unused)
+{
+    (void)unused;
+    static const struct habit habits[] = {
+        { .tenant = 1, .user = 1, .loop = 60, .prompt = 1024, .output = 64 },
+        { .tenant = 1, .user = 2, .loop = 20, .prompt = 2048, .output = 64 },
+        { .tenant = 1, .user = 3, .every_ns = NS_PER_S, .prompt = 1024, .output = 64 },
+    };
+    begin(habits, 3, 16, 33000);
+    play(20);
+    uint64_t one = sim.seen[0].tokens, two = sim.seen[1].tokens;
+    play(100);
+    double share = (double)(sim.seen[1].tokens - two) / (double)(sim.seen[0].tokens - one);
+    struct seen *third = &sim.seen[2];
+    double first = p99(third->first, third->firsts);
+    print_message("users of one tenant: tokens 1:%.3f; a third one's first token p99 %.0f ms\n",
+                  share, first);
+    assert_true(share > 0.85 && share < 1.18);  // of other lengths: equal work is not equal tokens
+    assert_true(third->firsts > 95 && first < 3000);
+}
+
+static void nothing_starves(void **unused)
+{
+    (void)unused;
+    static const struct habit many[] = {
+        { .tenant = 1, .weight = 1, .loop = 32, .prompt = 4096, .output = 64 },
+        { .tenant = 2, .weight = 20, .loop = 64, .prompt = 2048, .output = 64 },
+        { .tenant = 3, .weight = 5, .loop = 32, .prompt = 8192, .output = 200 },
+        { .tenant = 4, .weight = 5, .loop = 8, .prompt = 60, .output = 500 },
+        { .tenant = 4, .weight = 5, .loop = 4, .prompt = 60, .output = 500, .priority = 1 },
+    };
+    begin(many, 5, 64, 4000);
+    play(600);
+    for (int i = 0; i < 5; i++) {
+        print_message("weight %u: %llu requests, longest silence %.1f s\n", many[i].weight,
+                      (unsigned long long)sim.seen[i].requests,
+                      (double)sim.seen[i].longest_wait_ns / 1e9);
+        assert_true(sim.seen[i].requests > 20);
+        assert_true(sim.seen[i].longest_wait_ns < 300 * NS_PER_S);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(polite_tenant_has_its_share_beside_a_greedy_one),
         cmocka_unit_test(tokens_follow_weights),
+        cmocka_unit_test(few_places_are_shared_too),
+        cmocka_unit_test(few_blocks_are_shared_too),
+        cmocka_unit_test(idling_earns_nothing),
+        cmocka_unit_test(users_of_a_tenant_share_equally),
+        cmocka_unit_test(nothing_starves),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -199,11 +199,12 @@ static void see_flows(struct shares *shares)
 
 void shares_seen(struct shares *shares, uint64_t now_ns)
 {
-    shares->weights = 0;
+    shares->weights = shares->at_work_weights = 0;
     shares->at_work = shares->owed = 0;
     for (uint32_t i = 0; i < shares->tenants; i++) {
         const struct share_tenant *t = &shares->tenant[i];
-        bool at_work = now_ns - t->seen_ns < SHARES_KEEP_NS;
+        bool at_work = shares_at_work(t, now_ns);
+        shares->at_work_weights += at_work ? t->weight : 0;
         shares->at_work += at_work;
         shares->owed += at_work && shares_owed(shares, t);
         if (!shares_here(shares, t)) continue;
@@ -264,4 +265,9 @@ int64_t shares_class(const struct share_flow *flow, uint64_t now_ns)
 double shares_part(const struct shares *shares, const struct share_tenant *tenant)
 {
     return shares->weights ? (double)tenant->weight / (double)shares->weights : 1;
+}
+
+double shares_part_held(const struct shares *shares, const struct share_tenant *tenant)
+{
+    return (double)tenant->weight / (double)shares->at_work_weights;
 }

@@ -28,6 +28,7 @@ struct share_tenant {
     uint32_t weight;
     uint64_t time, flow_time;  // virtual; flow_time: the least of its flows at work
     double behind_ns;          // below 0: ahead
+    double usual_blocks;       // that one of its sequences wanted as it was admitted; 0: none yet
     uint64_t turn, seen_ns;    // the latest plan with a sequence of it, and when that was
 
     /* Of the plan being made: */
@@ -67,6 +68,7 @@ struct shares {
     uint64_t turn;     // number of the plan
     uint64_t time;     // the least virtual time of those at work, as it last was
     uint64_t weights;  // of the tenants in this plan
+    uint64_t at_work_weights;
     uint32_t at_work;  // tenants seen within SHARES_KEEP_NS
     uint32_t owed;     // of these, shares_owed
 };
@@ -114,5 +116,13 @@ int64_t shares_class(const struct share_flow *flow, uint64_t now_ns);
 
 /* A tenant's part of the machine while these are here. */
 double shares_part(const struct shares *shares, const struct share_tenant *tenant);
+
+/* And of what is held for longer than a step, places and blocks: among all that are at work. */
+double shares_part_held(const struct shares *shares, const struct share_tenant *tenant);
+
+static inline bool shares_at_work(const struct share_tenant *tenant, uint64_t now_ns)
+{
+    return now_ns - tenant->seen_ns < SHARES_KEEP_NS;
+}
 
 #endif
