@@ -118,6 +118,10 @@ enum status js_parse(char *text, size_t size, const struct js_limits *limits, st
         return fail(err, BAD_INPUT, "invalid JSON at line %d column %d: %s", error.line,
                     error.column, error.text);
     }
+    if (verdict == JSON_WRONG) {  // jansson 2.14 overlooks a NUL behind a number
+        json_decref(tree);
+        return refuse_place(all, wrong, err);
+    }
     *root = (struct json *)tree;
     return OK;
 }

@@ -1,6 +1,7 @@
 /* json_fuzz.c - the scan never lets through what is deeper or more than it says, and whatever the
  * parser accepts can be written and read again. */
 #include "config/json.h"
+#include "config/json_check.h"
 #include "config/utf8.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -39,7 +40,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     char *text = malloc(size + 1);
     must(text);
     if (size) memcpy(text, data, size);
+    size_t wrong;
+    bool good = json_check((struct slice){ text, size }, &limits, &wrong) == JSON_GOOD;
+    must(wrong <= size);
     if (js_parse(text, size, &limits, &root, &err) == OK) {
+        must(good);
         must(count_values(root, 1) <= VALUES);
         js_free(root);
     }

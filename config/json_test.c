@@ -183,6 +183,8 @@ static void broken_documents_are_refused_with_their_place(void **unused)
                                          "[1 2]", "\"\\x\"", "\"\\u12g4\"", "\"\t\"",     "]" };
     (void)unused;
     for (size_t i = 0; i < COUNT(cases); i++) must_refuse(slice_of(cases[i]), NULL);
+    must_refuse(SLICE("[1,2\0]"), NULL);
+    must_refuse(SLICE("2\0"), NULL);
     must_refuse(SLICE("[1,\n 2 3]"), "invalid JSON at line 2 column 4: ']' expected near '3'");
     must_refuse(SLICE("{\"a\\u0000b\":1}"), NULL);  // NUL in a key
 }
