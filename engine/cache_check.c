@@ -47,6 +47,7 @@ void cache_check_offer(struct cache_check *check, const struct seq *seq)
                          .sampling = { .top_p = 1, .repetition = 1 },
                          .no_cache = true,
                          .no_store = true };
+    memcpy(job->cache_owner, seq->job->cache_owner, sizeof job->cache_owner);
     memcpy(job->cache_tenant, seq->job->cache_tenant, sizeof job->cache_tenant);
     memcpy(job->cache_salt, seq->job->cache_salt, sizeof job->cache_salt);
     check->waiting[check->count++] = job;

@@ -255,7 +255,7 @@ bool cache_identity_matches(const char *dir, const uint8_t store_key[SHA256_BYTE
 void cache_identity_for_store(const struct cache_identity *identity, uint8_t format[SHA256_BYTES],
                               uint8_t key[SHA256_BYTES])
 {
-    static const char tag[] = "fathom store format";
+    static const char tag[] = "fathom store format 2";  // 2: tags of two halves
     sha256((const struct sha256_part[]){ { tag, sizeof tag },
                                          { &identity->format, SHA256_BYTES },
                                          { &identity->numerics, SHA256_BYTES } },
@@ -284,9 +284,12 @@ struct prefix_key cache_identity_root(const struct cache_identity *identity,
     return prefix_key_root(&space);
 }
 
-void cache_identity_tag(const struct prefix_key *secret, const uint8_t tenant[SHA256_BYTES],
-                        uint8_t tag[RECORD_TAG])
+void cache_identity_tag(const struct prefix_key *secret, const uint8_t owner[SHA256_BYTES],
+                        const uint8_t tenant[SHA256_BYTES], uint8_t tag[RECORD_TAG])
 {
-    struct prefix_key scope = prefix_scope(bytes_of(secret->byte), bytes_of(tenant), SLICE("tag"));
-    memcpy(tag, scope.byte, RECORD_TAG);
+    struct slice key = bytes_of(secret->byte);
+    struct prefix_key all = prefix_scope(key, bytes_of(owner), SLICE("owner"));
+    struct prefix_key scope = prefix_scope(key, bytes_of(tenant), SLICE("tag"));
+    memcpy(tag, all.byte, CACHE_OWNER_TAG);
+    memcpy(tag + CACHE_OWNER_TAG, scope.byte, RECORD_TAG - CACHE_OWNER_TAG);
 }

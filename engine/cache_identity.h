@@ -70,8 +70,13 @@ struct prefix_key cache_identity_root(const struct cache_identity *identity,
                                       const uint8_t tenant[SHA256_BYTES],
                                       const uint8_t salt[SHA256_BYTES]);
 
-/* How records on disk name the tenant, whatever the salt: purging one finds all of its scopes. */
-void cache_identity_tag(const struct prefix_key *secret, const uint8_t tenant[SHA256_BYTES],
-                        uint8_t tag[RECORD_TAG]);
+/* How records on disk name whose they are, whatever the salt, so that a purge finds them:
+ *
+ *     | owner: 8 bytes | tenant: 8 bytes |     the owner's are the same for all of its tenants here
+ *
+ * where an owner is a customer with all its users, and a tenant (of the two calls above) one of them. */
+#define CACHE_OWNER_TAG 8
+void cache_identity_tag(const struct prefix_key *secret, const uint8_t owner[SHA256_BYTES],
+                        const uint8_t tenant[SHA256_BYTES], uint8_t tag[RECORD_TAG]);
 
 #endif

@@ -179,14 +179,18 @@ static void tenants_and_salts_part_and_a_tag_names_all_of_a_tenant(void **unused
     };
     for (size_t i = 0; i < 6; i++)
         for (size_t j = 0; j < i; j++) assert_false(same(key[i], key[j]));
-    uint8_t tag[3][RECORD_TAG], again[RECORD_TAG];
-    cache_identity_tag(&identity.secret, one, tag[0]);
-    cache_identity_tag(&identity.secret, two, tag[1]);
-    cache_identity_tag(&elsewhere.secret, one, tag[2]);
-    cache_identity_tag(&identity.secret, one, again);
+    uint8_t tag[4][RECORD_TAG], again[RECORD_TAG];
+    cache_identity_tag(&identity.secret, one, one, tag[0]);
+    cache_identity_tag(&identity.secret, one, two, tag[1]);
+    cache_identity_tag(&identity.secret, two, one, tag[2]);
+    cache_identity_tag(&elsewhere.secret, one, one, tag[3]);
+    cache_identity_tag(&identity.secret, one, one, again);
     assert_memory_equal(tag[0], again, RECORD_TAG);
-    assert_memory_not_equal(tag[0], tag[1], RECORD_TAG);
-    assert_memory_not_equal(tag[0], tag[2], RECORD_TAG);
+    for (size_t i = 0; i < 4; i++)
+        for (size_t j = 0; j < i; j++) assert_memory_not_equal(tag[i], tag[j], RECORD_TAG);
+    assert_memory_equal(tag[0], tag[1], CACHE_OWNER_TAG);  // one owner's two
+    assert_memory_not_equal(tag[0], tag[2], CACHE_OWNER_TAG);
+    assert_memory_not_equal(tag[0], tag[3], CACHE_OWNER_TAG);
 }
 
 /* ---- the directory */

@@ -42,10 +42,10 @@ struct engine_stats {
 
 /* What is to go from the prefix cache, in memory and on disk. */
 struct engine_purge {
-    uint64_t id;               // chosen by the caller: `job` of the EVENT_PURGED that answers
-    bool all;                  // everything, whosever it is
-    uint64_t tenant, user;     // else of such jobs; user 0: of the tenant's every user
-    uint8_t cache_tenant[32];  // and what is filed under this, also by an earlier process
+    uint64_t id;  // chosen by the caller: `job` of the EVENT_PURGED that answers
+    bool all;     // everything, whosever it is
+    bool whole;   // else all of cache_owner's; else what is filed under both
+    uint8_t cache_owner[32], cache_tenant[32];  // as jobs have them
 };
 
 struct engine_face {

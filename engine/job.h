@@ -60,6 +60,7 @@ struct job {
     uint32_t weight;  // of the tenant; 0: 1
 
     /* Prefix cache. Digests, so that neither names nor salts are kept. */
+    uint8_t cache_owner[32];   // of all whose state is purged together
     uint8_t cache_tenant[32];  // of all that may share what was computed
     uint8_t cache_salt[32];    // shares less than that; zero: none
     bool no_cache, no_store;   // not to read from it; not to leave anything in it

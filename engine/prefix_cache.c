@@ -8,8 +8,7 @@
 struct cache_tenant {
     bool is_known;
     uint8_t tag[RECORD_TAG];
-    uint32_t uses;          // jobs in the engine
-    uint64_t tenant, user;  // of those jobs; 0: found on disk, and nobody came for it
+    uint32_t uses;  // jobs in the engine
 };
 
 /* Until measured: one H200, PCIe 5, one NVMe drive. */
@@ -215,14 +214,10 @@ struct cache_scope prefix_cache_enter(struct prefix_cache *cache, const struct j
 {
     const struct cache_identity *identity = &cache->options.identity;
     uint8_t tag[RECORD_TAG];
-    cache_identity_tag(&identity->secret, job->cache_tenant, tag);
+    cache_identity_tag(&identity->secret, job->cache_owner, job->cache_tenant, tag);
     uint32_t number = tenant_of(cache, tag);
     bool is_on = !cache->options.cache.off && number < CACHE_TENANTS;
-    if (number < CACHE_TENANTS) {
-        cache->tenant[number].uses++;
-        cache->tenant[number].tenant = job->tenant;
-        cache->tenant[number].user = job->user;
-    }
+    if (number < CACHE_TENANTS) cache->tenant[number].uses++;
     return (struct cache_scope){
         .root = cache_identity_root(identity, job->cache_tenant, job->cache_salt),
         .tenant = number,
@@ -236,22 +231,16 @@ void prefix_cache_leave(struct prefix_cache *cache, const struct cache_scope *sc
     if (scope->tenant < CACHE_TENANTS) cache->tenant[scope->tenant].uses--;
 }
 
-static bool is_meant(const struct cache_tenant *tenant, const struct engine_purge *purge,
-                     const uint8_t tag[RECORD_TAG])
-{
-    if (!tenant->is_known) return false;
-    if (purge->all || memcmp(tenant->tag, tag, RECORD_TAG) == 0) return true;
-    if (!purge->tenant || tenant->tenant != purge->tenant) return false;
-    return !purge->user || tenant->user == purge->user;
-}
-
 uint32_t prefix_cache_purge(struct prefix_cache *cache, const struct engine_purge *purge)
 {
     uint8_t tag[RECORD_TAG];
     uint32_t scopes = 0;
-    cache_identity_tag(&cache->options.identity.secret, purge->cache_tenant, tag);
+    cache_identity_tag(&cache->options.identity.secret, purge->cache_owner, purge->cache_tenant,
+                       tag);
+    size_t meant = purge->all ? 0 : purge->whole ? CACHE_OWNER_TAG : RECORD_TAG;  // bytes of it
     for (uint32_t i = 0; i < CACHE_TENANTS; i++) {
-        if (!is_meant(&cache->tenant[i], purge, tag)) continue;
+        const struct cache_tenant *tenant = &cache->tenant[i];
+        if (!tenant->is_known || memcmp(tenant->tag, tag, meant) != 0) continue;
         if (prefix_tree_is_without(&cache->tree, i)) continue;
         depot_purge(&cache->depot, i);
         scopes++;

@@ -60,8 +60,7 @@ static uint32_t ask(struct engine *engine, uint8_t tenant, uint8_t user)
                          .prompt_tokens = PROMPT,
                          .max_tokens = 1,
                          .sampling = { .top_p = 1, .repetition = 1 },
-                         .tenant = tenant,
-                         .user = user,
+                         .cache_owner = { tenant },
                          .cache_tenant = { tenant, user } };
     job->prompt = calloc(PROMPT, sizeof *job->prompt);
     assert_non_null(job->prompt);
@@ -97,34 +96,39 @@ static void a_user_goes_alone_and_a_tenant_with_all_its_users(void **unused)
     (void)unused;
 
     warm_up(engine);
-    assert_int_equal(purge(engine, (struct engine_purge){ .tenant = 1, .user = 2 }), 1);
+    assert_int_equal(
+        purge(engine, (struct engine_purge){ .cache_owner = { 1 }, .cache_tenant = { 1, 2 } }), 1);
     assert_true(ask(engine, 1, 0) >= 512);
     assert_true(ask(engine, 1, 1) >= 512);
     assert_int_equal(ask(engine, 1, 2), 0);
-    assert_int_equal(purge(engine, (struct engine_purge){ .tenant = 1 }), 3);
+    assert_int_equal(purge(engine, (struct engine_purge){ .whole = true, .cache_owner = { 1 } }),
+                     3);
     for (uint8_t user = 0; user <= 2; user++) {
         assert_int_equal(ask(engine, 1, user), 0);
         assert_true(ask(engine, 2, user) >= 512);
     }
-    assert_int_equal(purge(engine, (struct engine_purge){ .tenant = 9 }), 0);
+    assert_int_equal(purge(engine, (struct engine_purge){ .whole = true, .cache_owner = { 9 } }),
+                     0);
     engine_close(engine);
 }
 
-static void what_an_earlier_process_wrote_goes_by_its_name_and_stays_gone(void **unused)
+static void what_an_earlier_process_wrote_goes_though_nobody_came_for_it_since(void **unused)
 {
+    const struct engine_purge of_user = { .cache_owner = { 2 }, .cache_tenant = { 2, 2 } };
     struct engine *engine = open_engine();
     (void)unused;
 
     warm_up(engine);
     engine_close(engine);  // writes what is worth keeping
     engine = open_engine();
-    assert_true(ask(engine, 1, 1) >= 512);
-    const struct engine_purge of_user = { .tenant = 1, .user = 2, .cache_tenant = { 1, 2 } };
-    assert_int_equal(purge(engine, of_user), 1);  // it has not asked since the start
+    assert_int_equal(purge(engine, (struct engine_purge){ .whole = true, .cache_owner = { 1 } }),
+                     3);
+    assert_int_equal(purge(engine, of_user), 1);
     engine_close(engine);
     engine = open_engine();
-    assert_int_equal(ask(engine, 1, 2), 0);
-    assert_true(ask(engine, 2, 2) >= 512);
+    for (uint8_t user = 0; user <= 2; user++) assert_int_equal(ask(engine, 1, user), 0);
+    assert_int_equal(ask(engine, 2, 2), 0);
+    assert_true(ask(engine, 2, 1) >= 512);
     engine_close(engine);
 }
 
@@ -153,7 +157,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_user_goes_alone_and_a_tenant_with_all_its_users),
-        cmocka_unit_test(what_an_earlier_process_wrote_goes_by_its_name_and_stays_gone),
+        cmocka_unit_test(what_an_earlier_process_wrote_goes_though_nobody_came_for_it_since),
         cmocka_unit_test(everything_goes_and_stays_gone),
     };
 

@@ -5,7 +5,6 @@
 #include "server/admin_parts.h"
 #include "server/cache_tenant.h"
 #include "server/errors.h"
-#include "server/jobs.h"
 #include "server/requests_look.h"
 #include "server/text_alias.h"
 #include "server/tool_memory.h"
@@ -71,8 +70,8 @@ static bool set_user(struct request *request, const struct tenant *tenant, struc
         return false;
     }
     cache_user_of(user, digest);
-    purge->tenant = tenant->hash;
-    purge->user = jobs_user(tenant->hash, digest);
+    purge->whole = user.size == 0;
+    memcpy(purge->cache_owner, tenant->owner, sizeof purge->cache_owner);
     cache_tenant_of(tenant->owner, digest, purge->cache_tenant);
     return true;
 }

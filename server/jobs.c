@@ -202,30 +202,27 @@ static void set_cache(const struct request *request, const struct jobs_setup *se
 {
     const struct sampling_request *sampling = setup->sampling;
 
+    if (request->caller.tenant)
+        memcpy(job->cache_owner, request->caller.tenant->owner, sizeof job->cache_owner);
     jobs_cache_tenant(request, sampling, job->cache_tenant);
     memcpy(job->cache_salt, sampling->salt, sizeof job->cache_salt);
     job->no_cache = sampling->no_cache || setup->prompt_logprobs;
     job->no_store = sampling->no_store;
 }
 
-uint64_t jobs_user(uint64_t tenant, const uint8_t user[SHA256_BYTES])
-{
-    static const uint8_t nobody[SHA256_BYTES];
-
-    if (memcmp(user, nobody, sizeof nobody) == 0) return 0;
-    return hash64(user, SHA256_BYTES, tenant);
-}
-
 /* Its tenant, the user within it, and where in the queue it stands. */
 static void set_fairness(const struct request *request, const struct sampling_request *sampling,
                          struct job *job)
 {
+    static const uint8_t nobody[SHA256_BYTES];
     const struct tenant *tenant = request->caller.tenant;
     int32_t least = tenant ? tenant->priority_least : 0;
 
     job->tenant = tenant ? tenant->hash : 0;
     job->weight = tenant ? tenant->weight : 1;
-    job->user = jobs_user(job->tenant, sampling->user);
+    job->user = memcmp(sampling->user, nobody, sizeof nobody)
+                    ? hash64(sampling->user, sizeof sampling->user, job->tenant)
+                    : 0;
     job->priority = sampling->priority < 0 ? least : sampling->priority;
 }
 

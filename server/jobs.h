@@ -48,9 +48,6 @@ uint64_t jobs_tenant(const struct request *request, const struct sampling_reques
 void jobs_cache_tenant(const struct request *request, const struct sampling_request *sampling,
                        uint8_t out[SHA256_BYTES]);
 
-/* What job->user is, of a tenant's hash and cache_user_of; 0: nobody. */
-uint64_t jobs_user(uint64_t tenant, const uint8_t user[SHA256_BYTES]);
-
 /* Fills request->job, job_count, fork_each and prompt_tokens. REFUSE_CONTEXT when a prompt with the output that
  * the request asks for exceeds the context: max_tokens, or min_tokens, or one token. Without
  * max_tokens an answer ends at the option max_output_tokens and at the end of the context. Anything

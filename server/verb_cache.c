@@ -376,7 +376,7 @@ static enum status find_scope(struct tool *tool, struct err *err)
     if (tool->group) cache_group_of(slice_of(tool->group), owner);
     cache_user_of(slice_of(tool->user), user);
     cache_tenant_of(owner, user, tenant);
-    cache_identity_tag(&secret, tenant, tool->tag);
+    cache_identity_tag(&secret, owner, tenant, tool->tag);
     return OK;
 }
 

@@ -219,7 +219,7 @@ static void write_one(struct fixture *f, uint64_t block, const struct prefix_key
     struct store_write write = { .id = fixture_id(block, RECORD_G),
                                  .slot = (uint32_t)block / CHAIN,
                                  .packed = packed };
-    cache_identity_tag(secret, tenant, write.id.scope);
+    cache_identity_tag(secret, owner, tenant, write.id.scope);
     must(store_write(f->store, &write) == OK);
     while (store_take(f->store, &done, 1) == 0) store_wait(f->store, 1000);
     must(done.status == OK);
