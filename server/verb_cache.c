@@ -19,11 +19,13 @@ static const char usage[] =
     "       fathomd cache stat DIR [--json]                    the directory itself\n"
     "       fathomd cache verify DIR [--json]                  reads and checks every record\n"
     "       fathomd cache purge DIR (WHOSE | --all) [--json]   overwrites it\n"
-    "  WHOSE is --scope TAG as ls prints it, or --user USER [--tenant NAME | --group NAME]: the "
-    "user_id\n"
-    "  of requests (\"\": those that name none, and all of a tenant that does not isolate them), "
-    "and their\n"
-    "  tenant or its group in the key file (without: requests to a daemon that asks for no keys)\n";
+    "  WHOSE is --scope TAG as ls prints it, or [--tenant NAME | --group NAME] [--user USER]: "
+    "tenant or\n"
+    "  group of the key file (without: requests to a daemon that asks for no keys), and the "
+    "user_id of\n"
+    "  requests (\"\": those that name none, and all of a tenant that does not isolate them; "
+    "without:\n"
+    "  all of its users)\n";
 
 struct item {  // one record, for sorting
     struct prefix_key key;
@@ -36,8 +38,10 @@ struct item {  // one record, for sorting
 struct tool {
     const char *dir, *scope, *user, *tenant, *group;
     bool json, blocks, all;
-    bool only;  // one scope's: tag
+    size_t meant;  // bytes of tag that say whose: 0 everybody's, or an owner's, or one scope's
     uint8_t tag[RECORD_TAG];
+    uint8_t (*scope_of)[RECORD_TAG];  // [scopes] owned: those of records to be purged, each once
+    size_t scopes;
 
     struct item *item;  // [items]
     size_t items, room;
@@ -133,7 +137,7 @@ static void put_record(struct tool *tool, const struct store_record *record, con
 
 static bool is_wanted(const struct tool *tool, const uint8_t scope[RECORD_TAG])
 {
-    return !tool->only || memcmp(scope, tool->tag, RECORD_TAG) == 0;
+    return memcmp(scope, tool->tag, tool->meant) == 0;
 }
 
 static void keep_item(void *user, const struct store_record *record)
@@ -318,10 +322,34 @@ static enum status verify(struct tool *tool, struct err *err)
 
 /* ---- purge */
 
+/* There are few scopes, and records of one follow each other. */
 static void count_item(void *user, const struct store_record *record)
 {
     struct tool *tool = user;
-    if (is_wanted(tool, record->id->scope)) tool->items++;
+    const uint8_t *scope = record->id->scope;
+
+    if (!is_wanted(tool, scope)) return;
+    tool->items++;
+    for (size_t i = tool->scopes; i-- > 0;)
+        if (memcmp(tool->scope_of[i], scope, RECORD_TAG) == 0) return;
+    void *more = realloc(tool->scope_of, (tool->scopes + 1) * sizeof *tool->scope_of);
+    if (!more) {
+        tool->no_memory = true;
+        return;
+    }
+    tool->scope_of = more;
+    memcpy(tool->scope_of[tool->scopes++], scope, RECORD_TAG);
+}
+
+/* One that is named goes also where no record of it is seen: what was erased before may lie there. */
+static enum status purge_scopes(struct tool *tool, struct err *err)
+{
+    enum status status = OK;
+
+    if (tool->meant == RECORD_TAG) return store_admin_purge(tool->dir, tool->tag, err);
+    for (size_t i = 0; i < tool->scopes && status == OK; i++)
+        status = store_admin_purge(tool->dir, tool->scope_of[i], err);
+    return status;
 }
 
 static enum status purge(struct tool *tool, struct err *err)
@@ -331,13 +359,14 @@ static enum status purge(struct tool *tool, struct err *err)
         .dir = tool->dir, .lists_only = true, .each = count_item, .user = tool
     };
     enum status status = store_audit(&options, &audit, err);
+    if (status == OK && tool->no_memory) status = fail(err, NO_MEMORY, "no memory for the scopes");
     if (status == OK)
-        status = tool->all ? store_admin_wipe(tool->dir, err)
-                           : store_admin_purge(tool->dir, tool->tag, err);
+        status = tool->all ? store_admin_wipe(tool->dir, err) : purge_scopes(tool, err);
     if (status != OK) return status;
     char tag[2 * RECORD_TAG + 1];
-    for (size_t i = 0; i < RECORD_TAG; i++) snprintf(tag + 2 * i, 3, "%02x", tool->tag[i]);
+    for (size_t i = 0; i < tool->meant; i++) snprintf(tag + 2 * i, 3, "%02x", tool->tag[i]);
     add_text(tool, "scope", tool->all ? "all" : tag);
+    add_number(tool, "scopes_purged", tool->scopes);
     add_number(tool, "records_purged", tool->items);
     end_report(tool);
     return OK;
@@ -363,18 +392,18 @@ static enum status find_scope(struct tool *tool, struct err *err)
     struct prefix_key secret;
 
     if (tool->scope) {
-        tool->only = true;
+        tool->meant = RECORD_TAG;
         if (read_tag(tool->scope, tool->tag)) return OK;
         return fail(err, BAD_INPUT, "--scope: found \"%s\", wanted %d hexadecimal digits",
                     tool->scope, 2 * RECORD_TAG);
     }
-    if (!tool->user) return OK;
-    tool->only = true;
+    if (!tool->user && !tool->tenant && !tool->group) return OK;
+    tool->meant = tool->user ? RECORD_TAG : CACHE_OWNER_TAG;
     enum status status = cache_identity_read_secret(tool->dir, &secret, err);
     if (status != OK) return status;
     if (tool->tenant) cache_owner_of(slice_of(tool->tenant), owner);
     if (tool->group) cache_group_of(slice_of(tool->group), owner);
-    cache_user_of(slice_of(tool->user), user);
+    cache_user_of(tool->user ? slice_of(tool->user) : SLICE(""), user);
     cache_tenant_of(owner, user, tenant);
     cache_identity_tag(&secret, owner, tenant, tool->tag);
     return OK;
@@ -425,9 +454,9 @@ static bool read_arguments(struct tool *tool, unsigned takes, int argc, char **a
             else return false;
         }
     }
-    if ((tool->tenant || tool->group) && !tool->user) return false;
     if (tool->tenant && tool->group) return false;
-    int whose = (tool->scope != NULL) + (tool->user != NULL) + tool->all;
+    bool named = tool->user || tool->tenant || tool->group;
+    int whose = (tool->scope != NULL) + named + tool->all;
     return tool->dir && whose <= 1 && (whose == 1 || !(takes & TAKES_ALL));
 }
 
@@ -453,5 +482,6 @@ int verb_cache(int argc, char **argv)
     if (status != OK) fprintf(stderr, "fathomd cache: %s\n", err.text);
     buf_release(&tool.out);
     free(tool.item);
+    free(tool.scope_of);
     return status == OK && fflush(stdout) == 0 ? 0 : wrong;
 }

@@ -236,6 +236,9 @@ static void a_scope_is_found_by_tenant_and_user(void **unused)
     write_one(&f, 0, &secret, SLICE(""), SLICE(""));
     write_one(&f, CHAIN, &secret, SLICE(""), SLICE("alice"));
     write_one(&f, 2 * CHAIN, &secret, SLICE("acme"), SLICE("alice"));
+    static const char *const users[] = { "", "alice", "bob" };
+    for (uint32_t i = 0; i < 3; i++)
+        write_one(&f, (3 + i) * CHAIN, &secret, SLICE("beta"), slice_of(users[i]));
     must(store_close(f.store, 10000));
     snprintf(path, sizeof path, "%s/secret", f.dir);
 
@@ -249,6 +252,12 @@ static void a_scope_is_found_by_tenant_and_user(void **unused)
     assert_int_equal(number(RUN("ls", f.dir, "--json", "--user", ""), "blocks"), 1);
     assert_int_equal(number(RUN("ls", f.dir, "--json", "--user", "alice"), "blocks"), 1);
     assert_int_equal(lines_of(RUN("ls", f.dir, "--json", "--user", "bob")->out), 0);
+    assert_int_equal(lines_of(RUN("ls", f.dir, "--json")->out), 6);
+    assert_int_equal(lines_of(RUN("ls", f.dir, "--json", "--tenant", "beta")->out), 3);
+    said = RUN("purge", f.dir, "--tenant", "beta", "--json");
+    assert_int_equal(said->code, 0);
+    assert_int_equal(number(said, "scopes_purged"), 3);
+    assert_int_equal(number(said, "records_purged"), 3);
     assert_int_equal(lines_of(RUN("ls", f.dir, "--json")->out), 3);
 
     said = RUN("purge", f.dir, "--user", "alice", "--tenant", "acme", "--json");
@@ -272,7 +281,8 @@ static void wrong_use_is_told_and_changes_nothing(void **unused)
         { "stat", f.dir, "--blocks" },
         { "purge", f.dir },
         { "purge", f.dir, "--scope" },
-        { "purge", f.dir, "--tenant", "acme" },
+        { "purge", f.dir, "--tenant", "acme", "--all" },
+        { "purge", f.dir, "--tenant", "acme", "--group", "both" },
         { "purge", f.dir, "--all", "--user", "alice" },
         { "purge", f.dir, "--scope", "a1" },
         { "purge", "/nowhere/at/all", "--user", "alice" },
