@@ -35,7 +35,7 @@ def post(url, path, body):
     """The events of a stream, or the answer."""
     data = json.dumps(body).encode()
     request = urllib.request.Request(url + path, data, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=600) as answer:
+    with urllib.request.urlopen(request, timeout=3600) as answer:
         text = answer.read().decode()
     if not body.get("stream"):
         return json.loads(text)
@@ -269,6 +269,7 @@ def soak(task, url, count, workers=16, seed=0, choices=1, say=None):
                 at = running.pop(future)
                 if why:
                     wrong.append((at, why))
+                    print(f"{task.__name__} seed {at}: {why}", file=sys.stderr, flush=True)
                 if say and counts.total() % 500 < len(outcomes):
                     say(counts)
     return counts, wrong
@@ -288,15 +289,13 @@ def main():
     if not given.url:
         from conftest import Server
         server = Server(["--backend", "cpu", "--threads", str(given.threads), "--max-n", str(given.choices),
-                         "--kv-memory", "512MiB"])
+                         "--kv-memory", "512MiB", "--queue-wait", "1h", "--stall-timeout", "10m"])
     url, failed = given.url or server.url, False
     for name, task, count in (("schemas", one_schema, given.schemas), ("tools", one_tools, given.tools)):
         begun = time.monotonic()
         counts, wrong = soak(task, url, count, given.workers, given.seed, given.choices,
                              lambda done, n=name: print(f"{n}: {dict(done)}", file=sys.stderr, flush=True))
         failed = failed or bool(wrong)
-        for seed, why in wrong[:20]:
-            print(f"{name} seed {seed}: {why}")
         print(f"{name}: {counts.total()} answers in {time.monotonic() - begun:.0f} s: {dict(counts)}", flush=True)
     if server and server.process.poll() is not None:
         print(f"the daemon ended with {server.process.returncode}:\n", "".join(server.log[-10:]))
