@@ -412,7 +412,8 @@ static bool places_are_others(const struct plan *plan, const struct share_tenant
 {
     double most = plan->sched->limits.most_seqs;
     if (tenant->running < shares_part_held(&plan->sched->shares, tenant) * most) return false;
-    return plan->running + spare_for_others(plan, tenant).places > most - 0.5;
+    double spare = spare_for_others(plan, tenant).places;
+    return spare > 0 && plan->running + spare > most - 0.5;
 }
 
 /* A place, from whom it belongs to less, if need be. */
@@ -514,10 +515,26 @@ static uint32_t prompt_budget(const struct plan *plan, bool some_sit_out)
     return fit < plan->budget ? fit : plan->budget;
 }
 
+/* Nobody else is admitted: only those that run are left in the flows. */
+static void drop_waiting(const struct plan *plan)
+{
+    const struct shares *shares = &plan->sched->shares;
+    for (uint32_t i = 0; i < shares->flows; i++) {
+        struct share_flow *flow = &shares->flow[i];
+        while (flow->first != SHARES_NONE && !plan->seq[flow->first].running &&
+               !plan->seq[flow->first].count)
+            drop_first(plan, flow);
+    }
+}
+
 static void plan_prompts(struct plan *plan, uint32_t budget)
 {
     struct share_flow *flow;
-    while (budget && (flow = next_flow(plan))) prompt_turn(plan, flow, &budget);
+    while (budget) {
+        if (plan->closed) drop_waiting(plan);
+        if (!(flow = next_flow(plan))) return;
+        prompt_turn(plan, flow, &budget);
+    }
 }
 
 /* ---- virtual time ----------------------------------------------------------------------------- */

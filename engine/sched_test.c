@@ -300,6 +300,40 @@ static void tenant_without_a_place_takes_one_of_those_beyond_their_share(void **
     assert_int_equal(seq[3].count + seq[8].preempt, 0);
 }
 
+static void higher_priority_takes_a_place_of_a_lower_one(void **unused)
+{
+    (void)unused;
+    struct sched_seq seq[9];
+    for (uint32_t i = 0; i < 8; i++)
+        seq[i] = (struct sched_seq){ .running = true,
+                                     .tokens = 200,
+                                     .computed = 199,
+                                     .blocks = 2,
+                                     .steps = 100,
+                                     .priority = i % 2 };
+    seq[8] = (struct sched_seq){ .tokens = 100 };
+    plan_once(seq, 9, 50);
+    assert_int_equal(seq[7].preempt, SCHED_PLACE);
+    assert_int_equal(seq[8].count, 100);
+}
+
+static void user_without_a_place_takes_one_of_a_user_with_several(void **unused)
+{
+    (void)unused;
+    struct sched_seq seq[9];
+    for (uint32_t i = 0; i < 8; i++)
+        seq[i] = (struct sched_seq){ .running = true,
+                                     .tokens = 200,
+                                     .computed = 199,
+                                     .blocks = 2,
+                                     .steps = 100,
+                                     .user = i < 7 ? 1 : 2 };
+    seq[8] = (struct sched_seq){ .tokens = 100, .user = 3 };
+    plan_once(seq, 9, 50);
+    assert_int_equal(seq[6].preempt, SCHED_PLACE);
+    assert_int_equal(seq[8].count, 100);
+}
+
 static void nobody_gives_way_twice_and_again(void **unused)
 {
     (void)unused;
@@ -354,6 +388,8 @@ int main(void)
         cmocka_unit_test(random_tenants_keep_every_promise),
         cmocka_unit_test(next_ones_are_those_admitted),
         cmocka_unit_test(tenant_without_a_place_takes_one_of_those_beyond_their_share),
+        cmocka_unit_test(higher_priority_takes_a_place_of_a_lower_one),
+        cmocka_unit_test(user_without_a_place_takes_one_of_a_user_with_several),
         cmocka_unit_test(nobody_gives_way_twice_and_again),
         cmocka_unit_test(admission_leaves_room_for_what_is_expected),
         cmocka_unit_test(priority_comes_before_arrival),
