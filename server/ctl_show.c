@@ -127,20 +127,32 @@ void ctl_add_age(struct buf *out, double seconds)
 
 /* ---- tables ---- */
 
+static bool has_words(const struct json *value)
+{
+    if (!value) return false;
+    enum js_kind kind = js_kind(value);
+    if (kind == JS_STRING) return js_string(value).size > 0;
+    return kind == JS_INT || kind == JS_REAL || kind == JS_BOOL;
+}
+
 static void add_value(struct buf *out, const struct json *row, const struct ctl_column *column)
 {
     const struct json *value = ctl_at(row, column->member);
     size_t size = strlen(column->member);
 
-    if (!value || js_kind(value) == JS_NULL) buf_add_byte(out, '-');
-    else if (size > 2 && strcmp(column->member + size - 2, "_s") == 0)
-        ctl_add_age(out, js_real(value));
-    else if (js_kind(value) == JS_INT) buf_addf(out, "%lld", (long long)js_int(value));
-    else if (js_kind(value) == JS_REAL) buf_addf(out, "%.6g", js_real(value));
-    else if (js_kind(value) == JS_BOOL) buf_add_string(out, js_bool(value) ? "yes" : "no");
-    else if (js_kind(value) == JS_STRING && js_string(value).size)
-        ctl_add_text(out, js_string(value));
-    else buf_add_byte(out, '-');
+    if (!has_words(value)) return buf_add_byte(out, '-');
+    if (size > 2 && strcmp(column->member + size - 2, "_s") == 0)
+        return ctl_add_age(out, ctl_real(row, column->member));
+    switch (js_kind(value)) {
+    case JS_INT:
+        return buf_addf(out, "%lld", (long long)js_int(value));
+    case JS_REAL:
+        return buf_addf(out, "%.6g", js_real(value));
+    case JS_BOOL:
+        return buf_add_string(out, js_bool(value) ? "yes" : "no");
+    default:
+        return ctl_add_text(out, js_string(value));
+    }
 }
 
 /* Characters, taking each as one column wide. */
