@@ -15,8 +15,8 @@
 #define JOB_BITS 7             // REQUEST_JOBS_MOST
 #define NUMBER_SHIFT (17 + JOB_BITS)
 #define EVENTS_A_TAKE 128
-#define STREAM_FULL_BYTES (3 << 10)  // with so many bytes waiting, or the bytes of so many events,
-#define STREAM_FULL_EVENTS 256       // a stream is full, and further events are held as tokens
+#define STREAM_FULL_BYTES 1536  // with so many bytes waiting, or the bytes of so many events,
+#define STREAM_FULL_EVENTS 256  // a stream is full, and further events are held as tokens
 #define ANSWER_MOST_BYTES (256 << 20)
 #define DEADLINE_GRACE_NS (200 * (uint64_t)NS_PER_MS)
 #define START_BY_NS (5 * NS_PER_S)  // api.md 3.3: a stream shows life by then
