@@ -257,12 +257,12 @@ static enum status set_service(struct daemon *daemon, struct err *err)
     daemon->service.page = daemon->options.ui == OPT_UI_AUTO ? daemon->listening.loopback
                                                              : daemon->options.ui == OPT_UI_ON;
     set_fingerprint(daemon);
-    enum status status = limits_open((uint32_t)daemon->options.limit_users,
-                                     daemon->options.tenant_bodies_bytes, &daemon->service.limits,
-                                     err);
+    enum status status =
+        limits_open((uint32_t)daemon->options.limit_users, daemon->options.tenant_bodies_bytes,
+                    &daemon->service.limits, err);
     if (status == OK)
-        status = budget_read(daemon->options.usage_log, daemon->access.now, daemon->service.limits,
-                             err);
+        status =
+            budget_read(daemon->options.usage_log, daemon->access.now, daemon->service.limits, err);
     if (status == OK && daemon->options.wrong_keys_per_minute)
         status = key_guard_open((uint32_t)daemon->options.wrong_keys_per_minute,
                                 &daemon->service.guard, err);
