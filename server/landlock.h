@@ -19,6 +19,8 @@ enum landlock_right {
     MAY_DRIVE = 16,  // the same, and control devices
 };
 
+enum { LANDLOCK_TCP_VERSION = 4 };  // from which on TCP is restricted
+
 struct landlock_grant {
     const char *path;  // one that does not exist is passed over: there is nothing to protect
     unsigned rights;   // of enum landlock_right, for it and all below it

@@ -47,30 +47,38 @@ static enum status restrict_files(const struct options *options, struct err *err
     return status;
 }
 
+/* A refusal where all of it was asked for, else what the log will say. */
+static enum status do_without(const struct sandbox *sandbox, const char *why, struct err *err)
+{
+    if (!why || sandbox->options->sandbox != OPT_SANDBOX_ON) return OK;
+    return fail(err, BAD_INPUT,
+                "sandbox: found on, but %s; wanted auto, or a kernel that has Landlock (5.13) and "
+                "seccomp",
+                why);
+}
+
 enum status sandbox_enter(struct sandbox *sandbox, const struct options *options, struct err *err)
 {
     *sandbox = (struct sandbox){ .options = options };
     if (!is_asked_for(sandbox)) return OK;
-    sandbox->landlock = landlock_version(&sandbox->landlock_why);
-    if (sandbox->landlock && !is_alone()) {
-        sandbox->landlock = 0;
-        sandbox->landlock_why = "a thread runs already";
-    }
     (void)syscall_filter_possible(&sandbox->seccomp_why);
-    const char *why = sandbox->landlock_why ? sandbox->landlock_why : sandbox->seccomp_why;
-    if (why && options->sandbox == OPT_SANDBOX_ON)
-        return fail(err, BAD_INPUT,
-                    "sandbox: found on, but %s; wanted auto, or a kernel that has Landlock "
-                    "(5.13) and seccomp",
-                    why);
-    enum status status = sandbox->landlock ? restrict_files(options, err) : OK;
-    return status == OK ? privileges_drop(err) : status;
+    enum status status = do_without(sandbox, sandbox->seccomp_why, err);
+    if (status != OK) return status;
+
+    sandbox->landlock = landlock_version(&sandbox->landlock_why);
+    if (sandbox->landlock && !is_alone()) sandbox->landlock_why = "a thread runs already";
+    else if (sandbox->landlock && restrict_files(options, &sandbox->said[0]) != OK)
+        sandbox->landlock_why = sandbox->said[0].text;
+    if (sandbox->landlock_why) sandbox->landlock = 0;
+    if (privileges_drop(&sandbox->said[1]) != OK) sandbox->capabilities_why = sandbox->said[1].text;
+    status = do_without(sandbox, sandbox->landlock_why, err);
+    return status == OK ? do_without(sandbox, sandbox->capabilities_why, err) : status;
 }
 
 static void say(const struct sandbox *sandbox)
 {
     struct log_line line;
-    bool all = sandbox->landlock && !sandbox->seccomp_why;
+    bool all = sandbox->landlock && !sandbox->seccomp_why && !sandbox->capabilities_why;
     const char *seccomp = sandbox->seccomp_why            ? sandbox->seccomp_why
                           : sandbox->options->sandbox_log ? "log"
                                                           : "kill";
@@ -79,8 +87,11 @@ static void say(const struct sandbox *sandbox)
     if (sandbox->landlock) log_int(&line, "landlock", sandbox->landlock);
     else log_text(&line, "landlock", slice_of(sandbox->landlock_why));
     log_text(&line, "seccomp", slice_of(seccomp));
-    log_text(&line, "capabilities", slice_of("none"));
-    log_bool(&line, "connecting", !(sandbox->landlock >= 4) && sandbox->seccomp_why);
+    log_text(&line, "capabilities",
+             slice_of(sandbox->capabilities_why ? sandbox->capabilities_why : "none"));
+    log_bool(&line, "connecting",
+             sandbox->landlock < LANDLOCK_TCP_VERSION &&
+                 (sandbox->seccomp_why || sandbox->options->sandbox_log));
     log_end(&line);
 }
 
@@ -94,10 +105,9 @@ enum status sandbox_seal(struct sandbox *sandbox, struct err *err)
         log_say(OPT_LOG_LEVEL_WARN, "sandbox", "off, as the options say");
         return OK;
     }
-    if (!sandbox->seccomp_why) {
-        enum status status = syscall_filter_install(&filter, err);
-        if (status != OK) return status;
-    }
-    say(sandbox);
-    return OK;
+    if (!sandbox->seccomp_why && syscall_filter_install(&filter, &sandbox->said[2]) != OK)
+        sandbox->seccomp_why = sandbox->said[2].text;
+    enum status status = do_without(sandbox, sandbox->seccomp_why, err);
+    if (status == OK) say(sandbox);
+    return status;
 }

@@ -15,11 +15,14 @@
 struct sandbox {
     const struct options *options;
     int landlock;              // version in force, or 0
-    const char *landlock_why;  // why none is
+    const char *landlock_why;  // why none is; points into `said` if it was tried
     const char *seccomp_why;
+    const char *capabilities_why;
+    struct err said[3];
 };
 
-/* Main thread, before it starts another. BAD_INPUT: --sandbox on, and the kernel has not all of it. */
+/* Main thread, before it starts another. BAD_INPUT: --sandbox on, and not all of it is to be had. With
+ * auto what fails is left out and named by sandbox_seal. */
 CHECKED enum status sandbox_enter(struct sandbox *sandbox, const struct options *options,
                                   struct err *err);
 

@@ -298,6 +298,28 @@ static int be_late(struct room *room)
     return strstr(err.text, "a thread runs already") ? PASSED : 3;
 }
 
+/* A kernel takes so many rules upon rules and no more. */
+static int be_full(struct room *room)
+{
+    enum { LAYERS_MOST = 16 };
+    struct landlock_grant all = { "/", MAY_READ | MAY_WRITE | MAY_BIND | MAY_DRIVE };
+    struct landlock_plan plan = { .grant = &all, .grants = 1 };
+    struct options options;
+    struct sandbox sandbox;
+    struct err err = { "" };
+
+    privileges_harden(false);
+    for (int i = 0; i < LAYERS_MOST; i++)
+        if (landlock_restrict(&plan, &err) != OK) return 1;
+    load(&options, room, "auto");
+    if (sandbox_enter(&sandbox, &options, &err) != OK || sandbox.landlock) return 2;
+    if (!strstr(sandbox.landlock_why, "landlock_restrict_self")) return 3;
+    if (!reads(at(room, "other/file"))) return 4;
+    if (sandbox_seal(&sandbox, &err) != OK || prctl(PR_GET_SECCOMP, 0, 0, 0, 0) != 2) return 5;
+    options.sandbox = OPT_SANDBOX_ON;
+    return sandbox_enter(&sandbox, &options, &err) == BAD_INPUT ? PASSED : 6;
+}
+
 static int be_free(struct room *room)
 {
     struct options options;
@@ -335,6 +357,12 @@ static void on_refuses_to_leave_a_thread_outside(void **state)
     assert_int_equal(apart(*state, be_late), PASSED);
 }
 
+static void auto_goes_on_without_what_the_kernel_refuses_and_on_does_not(void **state)
+{
+    if (!whole()) skip();
+    assert_int_equal(apart(*state, be_full), PASSED);
+}
+
 static void off_leaves_everything(void **state)
 {
     assert_int_equal(apart(*state, be_free), PASSED);
@@ -352,6 +380,7 @@ int main(void)
         TEST(a_replaced_key_file_is_read),
         TEST(an_operator_changes_keys),
         TEST(on_refuses_to_leave_a_thread_outside),
+        TEST(auto_goes_on_without_what_the_kernel_refuses_and_on_does_not),
         TEST(off_leaves_everything),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
