@@ -370,6 +370,20 @@ def test_who_waits_for_its_turn_does_so_no_longer_than_the_queue_wait(serve, tmp
     in_time(lambda: ask(server, key, max_tokens=1)[0] == 200)
 
 
+def test_a_tenant_without_limits_leaves_room_in_the_queue_for_others(serve, tmp_path):
+    greedy, polite = make_file(tmp_path / "keys", {"name": "greedy"}, {"name": "polite"})
+    server = serve("--keys", str(tmp_path / "keys"), "--queue-length", "14", "--max-seqs", "2",
+                   "--max-batch-tokens", "256", script=[{"step_us": 2000, "generate": 20}])
+    raws = [Raw(server) for _ in range(30)]
+    for raw in raws:
+        raw.say(post(CHAT, chat(max_tokens=20), f"X-Api-Key: {greedy}"))
+    assert ask(server, polite)[0] == 200
+    answers = [raw.answer() for raw in raws]
+    refused = [body for status, _, body in answers if status == 503]
+    assert 0 < len(refused) < 30
+    assert all(b"as far as one tenant may fill it" in body for body in refused)
+
+
 def test_a_client_that_leaves_leaves_its_place(serve, tmp_path):
     [key] = make_file(tmp_path / "keys", {"name": "acme", "limits": {"running": 2, "queued": 2}})
     server = serve("--keys", str(tmp_path / "keys"), script=[SLOW])

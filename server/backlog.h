@@ -26,6 +26,14 @@ void backlog_leave(struct backlog *backlog, uint64_t tokens, bool begun, uint64_
 /* So many more tokens would be too many; never, while nobody waits. `most_tokens` 0: any number. */
 bool backlog_is_full(const struct backlog *backlog, uint64_t tokens, uint64_t most_tokens);
 
+/* May one of several that share `most` places, `taken` of them, hold one more than its own? It may while
+ * it holds at most three times what is free: alone it comes to three quarters of all, one of n that want
+ * everything to 3 in 3n + 1, and whoever comes next finds room. */
+static inline bool backlog_leaves_room(uint64_t most, uint64_t taken, uint64_t own)
+{
+    return taken < most && own <= 3 * (most - taken);
+}
+
 /* When what waits now will have been begun, from 1 to 60 s; spread by a fifth to both sides, so that
  * those who are told at once do not come at once. */
 uint32_t backlog_retry_ms(struct backlog *backlog, uint64_t now_ns);

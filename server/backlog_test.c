@@ -88,6 +88,27 @@ static void too_many_tokens_are_refused_unless_nobody_waits(void **unused)
     assert_false(backlog_is_full(&backlog, 5000, 1000));
 }
 
+static void whoever_comes_next_finds_room(void **unused)
+{
+    (void)unused;
+    for (uint64_t most = 64; most <= 4096; most *= 4)
+        for (uint32_t count = 1; count <= 4; count++) {
+            uint64_t own[4] = { 0 }, taken = 0;
+            bool grew = true;
+            while (grew) {
+                grew = false;
+                for (uint32_t i = 0; i < count; i++) {
+                    if (!backlog_leaves_room(most, taken, own[i])) continue;
+                    own[i]++;
+                    taken++;
+                    grew = true;
+                }
+            }
+            assert_true(taken < most && backlog_leaves_room(most, taken, 0));
+            assert_in_range(own[0] + 3, most * 3 / (3 * count + 1), most * 3 / (3 * count + 1) + 6);
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -95,6 +116,7 @@ int main(void)
         cmocka_unit_test(waits_stay_between_a_second_and_a_minute),
         cmocka_unit_test(time_without_a_queue_does_not_count),
         cmocka_unit_test(too_many_tokens_are_refused_unless_nobody_waits),
+        cmocka_unit_test(whoever_comes_next_finds_room),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

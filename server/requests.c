@@ -98,7 +98,7 @@ static void track_free(struct track *track)
     if (track->prepared) {
         if (request->handler->release) request->handler->release(request);
         for (uint32_t i = 0; i < track->job_count; i++) job_free(request->job[i]);
-        requests->now.work--;
+        track_count_work(track, -1);
     }
     track_give_claim(track);
     free(request->body);
@@ -329,14 +329,11 @@ static void prep_work(struct prep_task *task)
     request->body = NULL;
 }
 
-static uint32_t work_most(const struct options *options)
-{
-    return (uint32_t)(options->queue_length + options->max_seqs);
-}
-
 /* NULL: work is welcome. */
-static const char *door_refusal(const struct requests *requests, enum refusal *refusal)
+static const char *door_refusal(const struct track *track, enum refusal *refusal)
 {
+    const struct requests *requests = track->owner;
+
     switch (requests->door) {
     case DOOR_OPEN:
     case DOOR_LEAVING:
@@ -354,9 +351,9 @@ static const char *door_refusal(const struct requests *requests, enum refusal *r
         *refusal = REFUSE_ENGINE;
         return "the engine has failed";
     }
-    if (requests->now.work < work_most(requests->options)) return NULL;
     *refusal = REFUSE_FULL;
-    return "the queue is full";
+    if (requests->now.work >= requests_work_most(requests->options)) return "the queue is full";
+    return track_has_its_part(track) ? "the queue is full, as far as one tenant may fill it" : NULL;
 }
 
 bool requests_run(struct requests *requests, struct request *request)
@@ -371,7 +368,7 @@ bool requests_run(struct requests *requests, struct request *request)
         if (!request->later) request->done = true;
         return request->done;
     }
-    const char *why = door_refusal(requests, &refusal);
+    const char *why = door_refusal(track, &refusal);
     if (track->cancelled) refusal = by_operator.refusal, why = by_operator.sentence;
     if (why) {
         track->stage = STAGE_ANSWERED;
@@ -381,7 +378,7 @@ bool requests_run(struct requests *requests, struct request *request)
     }
     track->stage = STAGE_PREPARING;
     track->prepared = true;
-    requests->now.work++;
+    track_count_work(track, 1);
     track->task.work = prep_work;
     must(prep_submit(requests->prep, &track->task) == OK);  // its room was counted by the door
     return false;
@@ -724,8 +721,8 @@ enum status requests_open(const struct requests_setup *setup, struct requests **
     if (!made) return fail(err, NO_MEMORY, "requests: no memory");
     made->setup = *setup;
     made->options = setup->service->options;
-    status = prep_open((uint32_t)made->options->prep_threads, work_most(made->options), &made->prep,
-                       err);
+    status = prep_open((uint32_t)made->options->prep_threads, requests_work_most(made->options),
+                       &made->prep, err);
     if (status != OK) goto free_made;
     status = loop_watch(setup->loop, prep_event_fd(made->prep), EPOLLIN, on_prep_done, made,
                         &made->prep_watch);

@@ -9,6 +9,30 @@ static uint64_t now_of(const struct requests *requests)
     return loop_now_ns(requests->setup.loop);
 }
 
+uint32_t requests_work_most(const struct options *options)
+{
+    return (uint32_t)(options->queue_length + options->max_seqs);
+}
+
+void track_count_work(struct track *track, int more)
+{
+    struct requests *requests = track->owner;
+    const struct tenant *tenant = track->request.caller.tenant;
+
+    requests->now.work += (uint32_t)more;
+    if (tenant) requests->work_of[tenant->index] += (uint32_t)more;
+}
+
+bool track_has_its_part(const struct track *track)
+{
+    const struct requests *requests = track->owner;
+    const struct caller *caller = &track->request.caller;
+
+    if (!caller->tenant || !access_tenant(caller->access, 1)) return false;
+    return !backlog_leaves_room(requests_work_most(requests->options), requests->now.work,
+                                requests->work_of[caller->tenant->index]);
+}
+
 void track_queue(struct track *track)
 {
     struct requests *requests = track->owner;

@@ -68,6 +68,7 @@ struct requests {
     uint32_t track_count, track_room;
     uint32_t first_free;  // slot + 1; 0 = none
     struct requests_count now;
+    uint32_t work_of[ACCESS_TENANTS_MOST];  // of now.work, by tenant
     struct backlog backlog;
     uint32_t prefill_tokens_s;  // as the engine measured it; 0: not yet
     uint64_t step_ns;           // when the engine finished the step whose events were taken last
@@ -111,6 +112,15 @@ void track_unqueue(struct track *track, bool begun);
 
 /* With its tokens more would wait than the engine gets done in time. */
 bool track_finds_queue_full(const struct track *track);
+
+/* One more or less with work; `more` is 1 or -1. */
+void track_count_work(struct track *track, int more);
+
+/* Requests with work in prep, in the queue and in the engine together. */
+uint32_t requests_work_most(const struct options *options);
+
+/* Its tenant holds as much of the queue as one of several may. */
+bool track_has_its_part(const struct track *track);
 
 /* Tells a client that was refused since the server is full when to come again. */
 void track_say_when(struct track *track);
