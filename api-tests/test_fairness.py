@@ -1,0 +1,48 @@
+"""Tenants and users beside each other on the real engine: nobody's places are in another's way."""
+
+import json
+import time
+
+import pytest
+
+from keyfile import make_file
+from raw import Raw, chat, post
+
+CHAT = "/v1/chat/completions"
+END_OF_ANSWER = "1"
+
+
+@pytest.mark.parametrize("by", ["tenant", "user"])
+def test_one_is_answered_while_another_holds_every_place(serve, tmp_path, by):
+    names, options, user = ("greedy", "polite"), (), {"greedy": {}, "polite": {}}
+    headers = {name: () for name in names}
+    if by == "tenant":
+        keys = make_file(tmp_path / "keys", *names)
+        options = ("--keys", str(tmp_path / "keys"))
+        headers = {name: (f"Authorization: Bearer {key}",) for name, key in zip(names, keys)}
+    else:
+        user = {name: {"user": name} for name in names}
+    server = serve("--backend", "cpu", "--context", "8192", "--max-seqs", "4", *options)
+    endless = chat("count " * 50, max_tokens=7000, stream=True, temperature=2,
+                   logit_bias={END_OF_ANSWER: -100}, **user["greedy"])
+    raws = [Raw(server) for _ in range(12)]
+    for raw in raws:
+        raw.say(post(CHAT, endless, *headers["greedy"]))
+    time.sleep(1)
+    if by == "user":
+        assert server.metrics()["requests_running"] == 4
+    took = []
+    for _ in range(5):
+        start = time.monotonic()
+        with Raw(server) as raw:
+            raw.say(post(CHAT, chat(max_tokens=4, **user["polite"]), *headers["polite"]))
+            status, _, body = raw.answer()
+        took.append(time.monotonic() - start)
+        assert status == 200 and json.loads(body)["usage"]["completion_tokens"] >= 1, body
+    if by == "user":
+        now = server.metrics()
+        assert now["requests_running"] + now["requests_waiting"] == 12  # none of the others has ended
+        assert now['preemptions_total{reason="share"}'] >= 1
+    for raw in raws:
+        raw.socket.close()
+    assert max(took) < 10, took
