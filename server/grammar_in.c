@@ -103,7 +103,9 @@ static enum status refuse(enum status status, struct refused *refused)
                                              : REFUSE_BAD_REQUEST;
     mend(refused->err.text);
     size_t size = strcspn(refused->err.text, " :");
-    if (status == NO_MEMORY || size >= sizeof refused->param) size = 0;
+    const char *rest = refused->err.text + size;
+    bool named = *rest == ':' || strncmp(rest, " at /", 5) == 0;
+    if (!named || size >= sizeof refused->param) size = 0;
     memcpy(refused->param, refused->err.text, size);
     refused->param[size] = '\0';
     return status;
