@@ -287,3 +287,17 @@ def test_cors_answers_exactly_the_listed_origins(serve):
             status, headers, _ = raw.answer()
             assert status == (204 if allowed else 405)
             assert ("access-control-allow-methods" in headers) == allowed
+
+
+def test_pages_of_other_sites_cannot_use_a_daemon_without_keys(serve):
+    server = serve("--cors-origin", "https://good.example")
+    with Raw(server) as raw:
+        for origin, status in (("http://localhost:8000", 200), ("http://127.0.0.1:8000", 200),
+                               ("http://127.9.9.9", 200), ("http://[::1]:8000", 200),
+                               ("https://good.example", 200), ("http://evil.example:8000", 403),
+                               ("http://localhost.evil.example", 403), ("http://127.evil.example", 403),
+                               ("http://127.0.0.1.evil.example:8000", 403), ("null", 403)):
+            raw.say(post(CHAT, chat(), f"Origin: {origin}"))
+            assert raw.answer()[0] == status, origin
+            raw.say(get("/health", f"Origin: {origin}"))
+            assert raw.answer()[0] == 200

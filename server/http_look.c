@@ -80,6 +80,32 @@ static bool key_is_good(struct request *request, const struct look *look)
     return false;
 }
 
+/* Is this the origin of a page that a daemon of this machine served? */
+static bool is_of_this_machine(struct slice origin)
+{
+    static const char *const names[] = { "http://localhost", "http://127.", "http://[::1]" };
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        size_t size = strlen(names[i]);
+        if (origin.size < size || memcmp(origin.data, names[i], size) != 0) continue;
+        struct slice rest = slice_from(origin, size);
+        if (names[i][size - 1] == '.')  // the rest of an IPv4 address
+            while (rest.size && strchr("0123456789.", rest.data[0])) rest = slice_from(rest, 1);
+        return rest.size == 0 || rest.data[0] == ':';
+    }
+    return false;
+}
+
+/* Where loopback is all that keeps others out, a page of any site could still have its visitor's browser
+ * ask, by a name of its own that leads here. The browser says whose page it is. */
+static bool is_of_a_foreign_page(const struct request *request, const struct look *look)
+{
+    struct slice origin = look->headers->origin;
+
+    if (!look->loopback || request->caller.key || !origin.size) return false;
+    return !look->cross_origin && !is_of_this_machine(origin);
+}
+
 /* True: it may go on. */
 static bool check_caller(struct request *request, const struct look *look,
                          const struct route *route)
@@ -91,6 +117,12 @@ static bool check_caller(struct request *request, const struct look *look,
     if (scope == ACCESS_METRICS && !request->caller.key && !look->loopback) {
         reject(request, REFUSE_PERMISSION, METRIC_auth_scope,
                "without keys, metrics are not served to other machines; the admin socket has them");
+        return false;
+    }
+    if (is_of_a_foreign_page(request, look)) {
+        reject(request, REFUSE_PERMISSION, METRIC_auth_scope,
+               "without keys, pages of other web origins are not served: --cors-origin lists those "
+               "that may, and --keys lets only who has one");
         return false;
     }
     if (caller_has_scope(&request->caller, scope)) return true;
