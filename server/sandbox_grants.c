@@ -30,18 +30,23 @@ static const struct landlock_grant SYSTEM[] = {
     // clang-format on
 };
 
-/* What the CUDA driver opens, as seen with release 580. Its compiler cache is left out: our kernels
- * come compiled. */
+/* What the CUDA driver opens, or would with other releases and settings than were seen (580). Its
+ * compiler cache is left out: our kernels come compiled. */
 static const struct landlock_grant CUDA[] = {
     // clang-format off
     { "/dev/nvidiactl", MAY_DRIVE },
     { "/dev/nvidia-uvm", MAY_DRIVE },
     { "/dev/nvidia-uvm-tools", MAY_DRIVE },
+    { "/dev/nvidia-modeset", MAY_DRIVE },
     { "/dev/nvidia-caps", MAY_DRIVE },
+    { "/dev/shm", MAY_READ | MAY_WRITE },
     { "/proc/driver/nvidia", MAY_READ },
     { "/proc/driver/nvidia-caps", MAY_READ },
     { "/proc/devices", MAY_READ },
     { "/proc/modules", MAY_READ },
+    { "/proc/version", MAY_READ },
+    { "/etc/nvidia", MAY_READ },
+    { "/run/nvidia-persistenced", MAY_READ },
     // clang-format on
 };
 
