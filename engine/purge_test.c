@@ -49,8 +49,9 @@ static struct event wait_for(struct engine *engine, uint64_t id, enum event_kind
     }
 }
 
-/* Runs this tenant's and user's one prompt; returns how much of it was known. */
-static uint32_t ask(struct engine *engine, uint8_t tenant, uint8_t user)
+/* Runs this tenant's and user's one prompt; was any of it known? Whether that was worth loading is
+ * another matter, which depends on how fast disk and device happen to be. */
+static bool ask(struct engine *engine, uint8_t tenant, uint8_t user)
 {
     static uint64_t ids;
     struct err err;
@@ -66,9 +67,9 @@ static uint32_t ask(struct engine *engine, uint8_t tenant, uint8_t user)
     assert_non_null(job->prompt);
     for (uint32_t t = 0; t < PROMPT; t++) job->prompt[t] = (t * 7 + 3) % 256;
     assert_int_equal(engine_submit(engine, job, &err), OK);
-    uint32_t hit = wait_for(engine, ids, EVENT_STARTED).cache.hit_tokens;
+    struct cache_outcome cache = wait_for(engine, ids, EVENT_STARTED).cache;
     wait_for(engine, ids, EVENT_END);
-    return hit;
+    return cache.hit_tokens > 0 || cache.miss != CACHE_MISS_UNKNOWN;
 }
 
 /* Returns how many scopes went. */
@@ -86,7 +87,7 @@ static void warm_up(struct engine *engine)
     for (uint8_t tenant = 1; tenant <= 2; tenant++)
         for (uint8_t user = 0; user <= 2; user++) {
             ask(engine, tenant, user);
-            assert_true(ask(engine, tenant, user) >= 512);
+            assert_true(ask(engine, tenant, user));
         }
 }
 
@@ -98,14 +99,14 @@ static void a_user_goes_alone_and_a_tenant_with_all_its_users(void **unused)
     warm_up(engine);
     assert_int_equal(
         purge(engine, (struct engine_purge){ .cache_owner = { 1 }, .cache_tenant = { 1, 2 } }), 1);
-    assert_true(ask(engine, 1, 0) >= 512);
-    assert_true(ask(engine, 1, 1) >= 512);
-    assert_int_equal(ask(engine, 1, 2), 0);
+    assert_true(ask(engine, 1, 0));
+    assert_true(ask(engine, 1, 1));
+    assert_false(ask(engine, 1, 2));
     assert_int_equal(purge(engine, (struct engine_purge){ .whole = true, .cache_owner = { 1 } }),
                      3);
     for (uint8_t user = 0; user <= 2; user++) {
-        assert_int_equal(ask(engine, 1, user), 0);
-        assert_true(ask(engine, 2, user) >= 512);
+        assert_false(ask(engine, 1, user));
+        assert_true(ask(engine, 2, user));
     }
     assert_int_equal(purge(engine, (struct engine_purge){ .whole = true, .cache_owner = { 9 } }),
                      0);
@@ -126,9 +127,9 @@ static void what_an_earlier_process_wrote_goes_though_nobody_came_for_it_since(v
     assert_int_equal(purge(engine, of_user), 1);
     engine_close(engine);
     engine = open_engine();
-    for (uint8_t user = 0; user <= 2; user++) assert_int_equal(ask(engine, 1, user), 0);
-    assert_int_equal(ask(engine, 2, 2), 0);
-    assert_true(ask(engine, 2, 1) >= 512);
+    for (uint8_t user = 0; user <= 2; user++) assert_false(ask(engine, 1, user));
+    assert_false(ask(engine, 2, 2));
+    assert_true(ask(engine, 2, 1));
     engine_close(engine);
 }
 
@@ -139,11 +140,11 @@ static void everything_goes_and_stays_gone(void **unused)
 
     warm_up(engine);
     assert_true(purge(engine, (struct engine_purge){ .all = true }) >= 6);
-    for (uint8_t user = 0; user <= 2; user++) assert_int_equal(ask(engine, 2, user), 0);
+    for (uint8_t user = 0; user <= 2; user++) assert_false(ask(engine, 2, user));
     assert_true(purge(engine, (struct engine_purge){ .all = true }) >= 3);
     engine_close(engine);
     engine = open_engine();
-    assert_int_equal(ask(engine, 1, 1), 0);
+    assert_false(ask(engine, 1, 1));
     engine_close(engine);
 }
 
