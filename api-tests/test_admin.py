@@ -203,6 +203,31 @@ def test_a_request_that_waits_is_cancelled_with_a_status(run):
     first.socket.close()
 
 
+def test_a_request_whose_turn_came_a_moment_ago_is_cancelled_like_any_other(run, tmp_path):
+    tenant = {"name": "acme", "limits": {"running": 1, "queued": 4}}
+    [key] = make_file(tmp_path / "keys", tenant)
+    server, operator = run("--keys", str(tmp_path / "keys"),
+                           script=[{"step_us": 1000000, "generate": 100000}])
+    first, second, third = stream(server, f"X-Api-Key: {key}"), Raw(server), Raw(server)
+    second.say(post(CHAT, chat(max_tokens=1), f"X-Api-Key: {key}", "X-Request-Id: waits"))
+    until = time.monotonic() + 10
+    while len(operator.get("/requests")["requests"]) < 2 and time.monotonic() < until:
+        time.sleep(0.01)
+    tenant["limits"]["running"] = 2
+    keys = json.loads((tmp_path / "keys").read_text())
+    (tmp_path / "keys").write_text(json.dumps({**keys, "tenants": [tenant]}))
+    operator.post("/reload")
+    first.buffer = b""
+    first.until(b"data: ")  # a second without an event of the engine begins
+    third.say(post(CHAT, chat(max_tokens=1), f"X-Api-Key: {key}")[:-2])  # the head tells of new limits
+    time.sleep(0.2)  # to look would let the loop come to it
+    assert operator.post("/cancel", {"request_id": "waits"}) == {"cancelled": 1}
+    status, _, body = second.answer()
+    assert status == 503 and json.loads(body)["error"]["code"] == "cancelled"
+    for raw in (first, third):
+        raw.socket.close()
+
+
 @pytest.mark.parametrize("body,sentence", [
     ({}, "wanted either id"),
     ({"id": 1, "request_id": "x"}, "wanted either id"),

@@ -384,6 +384,36 @@ def test_a_tenant_without_limits_leaves_room_in_the_queue_for_others(serve, tmp_
     assert all(b"as far as one tenant may fill it" in body for body in refused)
 
 
+def test_a_stream_that_began_before_its_turn_is_told_within_it_that_there_is_no_room(serve, tmp_path):
+    limited = {"name": "acme", "limits": {"running": 1, "queued": 1}}
+    acme, other = make_file(tmp_path / "keys", limited, "other")
+    server = serve("--keys", str(tmp_path / "keys"), "--max-seqs", "1", "--queue-length", "3",
+                   "--max-n", "4", script=[SLOW])
+    first, waiting, rest = hold(server, acme), Raw(server, timeout=20), Raw(server)
+    waiting.say(post(CHAT, chat(max_tokens=1, stream=True, n=2), f"X-Api-Key: {acme}"))
+    rest.say(post(CHAT, chat(max_tokens=100000, stream=True, n=3), f"X-Api-Key: {other}"))
+    waiting.until(b"\r\n\r\n")  # after five seconds
+    first.socket.close()  # its place in the engine is one, and two are needed
+    while waiting.more() and b"[DONE]" not in waiting.buffer:
+        pass
+    text = waiting.buffer.decode()
+    assert text.count('"finish_reason":"insufficient_system_resource"') == 2, text
+    assert '"error"' not in text and "data: [DONE]" in text
+    rest.socket.close()
+
+
+def test_a_deadline_gives_no_request_of_the_minute_back(serve, tmp_path):
+    limited = {"name": "acme", "limits": {"requests_per_minute": 2}}
+    [key] = make_file(tmp_path / "keys", limited)
+    server = serve("--keys", str(tmp_path / "keys"), script=[SLOW])
+    statuses = []
+    for _ in range(3):
+        with Raw(server) as raw:
+            raw.say(post(CHAT, chat(max_tokens=1), f"X-Api-Key: {key}", "X-Request-Timeout: 0.000001"))
+            statuses.append(raw.answer()[0])
+    assert statuses == [503, 503, 429]
+
+
 def test_a_client_that_leaves_leaves_its_place(serve, tmp_path):
     [key] = make_file(tmp_path / "keys", {"name": "acme", "limits": {"running": 2, "queued": 2}})
     server = serve("--keys", str(tmp_path / "keys"), script=[SLOW])

@@ -1,6 +1,7 @@
 /* key_guard.c - a table of buckets, each the time at which it is full again (limits.c). */
 #include "server/key_guard.h"
 #include <arpa/inet.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/random.h>
 #include "config/clock.h"
@@ -44,9 +45,13 @@ static uint64_t hash_of(const struct key_guard *guard, const char *peer)
     struct in_addr narrow;
     uint64_t hash;
 
-    if (inet_pton(AF_INET, peer, &narrow) == 1) hash = hash64(&narrow, sizeof narrow, guard->salt);
-    else if (inet_pton(AF_INET6, peer, &wide) == 1) hash = hash64(&wide, 8, guard->salt);
-    else hash = hash64(peer, strlen(peer), guard->salt);
+    if (inet_pton(AF_INET, peer, &narrow) == 1) {
+        hash = hash64(&narrow, sizeof narrow, guard->salt);
+    } else if (inet_pton(AF_INET6, peer, &wide) == 1) {
+        bool mapped = IN6_IS_ADDR_V4MAPPED(&wide);  // as a socket for both kinds tells of IPv4
+        hash = mapped ? hash64(&wide.s6_addr[12], sizeof narrow, guard->salt)
+                      : hash64(&wide, 8, guard->salt);
+    } else hash = hash64(peer, strlen(peer), guard->salt);
     return hash ? hash : 1;
 }
 

@@ -48,6 +48,19 @@ static void a_network_of_ipv6_is_one_address(void **unused)
     key_guard_close(guard);
 }
 
+static void an_ipv4_address_is_itself_on_a_socket_for_both_kinds(void **unused)
+{
+    (void)unused;
+    struct key_guard *guard = open_guard();
+
+    for (int i = 0; i < 10; i++)
+        assert_int_equal(key_guard_wrong(guard, "::ffff:10.0.0.1", START), 0);
+    assert_int_equal(key_guard_wrong(guard, "::ffff:10.0.0.2", START), 0);
+    assert_true(key_guard_wrong(guard, "::ffff:10.0.0.1", START) > 0);
+    assert_true(key_guard_wrong(guard, "10.0.0.1", START) > 0);
+    key_guard_close(guard);
+}
+
 /* Many addresses push out one another, never one that is worse than they are. */
 static void an_address_that_waits_is_not_forgotten_for_one_that_does_not(void **unused)
 {
@@ -69,6 +82,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_eleventh_wrong_key_of_a_minute_waits_as_long_as_it_is_told),
         cmocka_unit_test(a_network_of_ipv6_is_one_address),
+        cmocka_unit_test(an_ipv4_address_is_itself_on_a_socket_for_both_kinds),
         cmocka_unit_test(an_address_that_waits_is_not_forgotten_for_one_that_does_not),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

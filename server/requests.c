@@ -50,7 +50,7 @@ static struct track *track_new(struct requests *requests)
         struct track **tracks = realloc(requests->track, room * sizeof(struct track *));
         if (!tracks) return NULL;
         requests->track = tracks;
-        struct track **touched = realloc(requests->touched, room * sizeof(struct track *));
+        struct track **touched = realloc(requests->touched, 2 * room * sizeof(struct track *));
         if (!touched) return NULL;
         requests->touched = touched;
         requests->track_room = room;
@@ -268,7 +268,9 @@ static void timer_set(struct track *track)
 /* Ends what runs from our side; the protocol and its client learn it from the jobs' END. */
 static void cut_jobs(struct track *track)
 {
-    if (track->request.claim.stage == CLAIM_WAITING) return cut_waiting(track);
+    enum limits_stage stage = track->request.claim.stage;
+
+    if (stage == CLAIM_WAITING || stage == CLAIM_READY) return cut_waiting(track);
     for (uint32_t job = 0; job < track->job_count; job++)
         if (job_runs(track, job))
             engine_cancel(track->owner->setup.service->engine, job_id(track, job));
@@ -384,6 +386,15 @@ bool requests_run(struct requests *requests, struct request *request)
     return false;
 }
 
+/* A stream may have begun while it waited for its turn; it ends as one that waited for too long. */
+static void turn_away(struct track *track, enum refusal refusal, const char *message)
+{
+    if (!track->request.begun) return refuse(track, refusal, message);
+    stop_all_jobs(track);
+    track->overdue = true;
+    cut_waiting(track);
+}
+
 /* Hands every job to the engine, or none. */
 void track_submit(struct track *track)
 {
@@ -392,7 +403,7 @@ void track_submit(struct track *track)
     struct err err = { "" };
 
     if (!account_begin(track))
-        return refuse(track, REFUSE_FULL, "the server has no memory for this request now");
+        return turn_away(track, REFUSE_FULL, "the server has no memory for this request now");
     track_queue(track);
     for (uint32_t i = 0; i < track->job_count; i++) {
         struct job *job = request->job[i];
@@ -402,8 +413,8 @@ void track_submit(struct track *track)
             job->fork_of = job_id(track, i - i % request->fork_each);
         else if (request->fork_each) job->forks = request->fork_each - 1;
         enum status status = engine_submit(requests->setup.service->engine, job, &err);
-        if (status == BUSY) return refuse(track, REFUSE_FULL, "the queue is full");
-        if (status != OK) return refuse(track, refusal_of(status), err.text);
+        if (status == BUSY) return turn_away(track, REFUSE_FULL, "the queue is full");
+        if (status != OK) return turn_away(track, refusal_of(status), err.text);
         request->job[i] = NULL;
         track->job_flags[i] = JOB_LIVE;
         track->jobs_live++;
@@ -496,6 +507,7 @@ static void cut_waiting(struct track *track)
     const struct event end = { .kind = EVENT_END, .finish = FINISH_CANCELLED };
 
     end_claim(track);
+    track->count.cut = true;
     for (uint32_t job = 0; job < track->job_count && !track->request.done; job++)
         end_cut(track, job, &end);
     touch(track);

@@ -52,11 +52,14 @@ bool requests_take_turns(struct requests *requests)
     return any;
 }
 
-/* By a limit, or because the server is full or leaves: then it has cost its tenant nothing. */
-static bool was_rejected(const struct request *request)
+/* By a limit, or because the server is full or leaves: then it has cost its tenant nothing. A deadline that
+ * passed is the client's own: with short ones anybody could have prompts tokenized without end. */
+static bool was_rejected(const struct track *track)
 {
     static const uint16_t statuses[] = { 402, 429, 503, 529 };
+    const struct request *request = &track->request;
 
+    if (request->deadline_ns && track->left_ns >= request->deadline_ns) return false;
     for (size_t i = 0; i < sizeof statuses / sizeof *statuses; i++)
         if (request->http_status == statuses[i]) return true;
     return false;
@@ -66,6 +69,6 @@ void track_give_claim(struct track *track)
 {
     struct request *request = &track->request;
 
-    limits_give(&request->claim, (struct limits_outcome){ was_rejected(request), track->started },
+    limits_give(&request->claim, (struct limits_outcome){ was_rejected(track), track->started },
                 loop_now_ns(track->owner->setup.loop));
 }

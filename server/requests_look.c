@@ -83,7 +83,8 @@ uint32_t requests_cancel(struct requests *requests, const struct requests_choice
 
     for (uint32_t slot = 0; slot < requests->track_count; slot++) {
         struct track *track = requests->track[slot];
-        if (!is_work(track) || track->left || track->cancelled || track->request.done) continue;
+        if (!is_work(track) || track->left || track->cancelled) continue;
+        if (track->stage != STAGE_PREPARING && track->request.done) continue;  // else a worker's
         if (!is_chosen(track, choice)) continue;
         track_cancel(track);
         count++;

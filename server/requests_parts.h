@@ -72,7 +72,7 @@ struct requests {
     struct backlog backlog;
     uint32_t prefill_tokens_s;  // as the engine measured it; 0: not yet
     uint64_t step_ns;           // when the engine finished the step whose events were taken last
-    struct track **touched;     // [touched_count]; room for every track
+    struct track **touched;     // [touched_count]; room for every track twice: a round may add one
     uint32_t touched_count;
 };
 
