@@ -18,6 +18,7 @@ from keyfile import make_file
 
 MODEL = "pilot"
 SYSTEM = ("You are an agent that looks things up before it answers. " * 24).strip()
+LONG = " ".join([SYSTEM] * 6)  # worth reading from a disk that is busy
 TOOLS = [{"type": "function", "function": {
     "name": "get_weather", "description": "The weather of a city",
     "parameters": {"type": "object", "properties": {"city": {"type": "string"}},
@@ -264,14 +265,14 @@ def test_scopes_share_nothing(cpu):
 def test_scopes_share_nothing_after_a_restart(cpu, tmp_path):
     server = cpu(directory=tmp_path / "cache")
     for scope in SCOPES[:4]:
-        assert ask(server, "one", **scope)["hit"] == 0
+        assert ask(server, "one", system=LONG, **scope)["hit"] == 0
     assert server.stop() == 0
     server = cpu(directory=tmp_path / "cache")
     for scope in SCOPES[:4]:
-        hit = ask(server, "two", **scope)
+        hit = ask(server, "two", system=LONG, **scope)
         assert hit["hit"] >= 256 and hit["tier"] == "disk", (scope, hit)
     for scope in SCOPES[4:]:
-        assert ask(server, "two", **scope)["hit"] == 0, scope
+        assert ask(server, "two", system=LONG, **scope)["hit"] == 0, scope
 
 
 def test_a_cache_is_its_tenants_whatever_the_key(cpu, tmp_path):
@@ -280,16 +281,16 @@ def test_a_cache_is_its_tenants_whatever_the_key(cpu, tmp_path):
     keys = make_file(path, *tenants[:3])
     server = cpu("--keys", str(path), directory=tmp_path / "cache")
     for key in keys:
-        assert ask(server, "one", key=key, user_id="a")["hit"] == 0
-        assert ask(server, "two", key=key, user_id="a")["hit"] >= 256
+        assert ask(server, "one", system=LONG, key=key, user_id="a")["hit"] == 0
+        assert ask(server, "two", system=LONG, key=key, user_id="a")["hit"] >= 256
     assert server.stop() == 0
     other, second, _, fourth = make_file(path, "other", "second", *tenants[2:])
     assert second != keys[1]
     server = cpu("--keys", str(path), directory=tmp_path / "cache")
-    assert ask(server, "one", key=other, user_id="a")["hit"] == 0
-    assert ask(server, "one", key=second, user_id="a")["hit"] >= 256
-    assert ask(server, "one", key=second)["hit"] == 0
-    assert ask(server, "one", key=fourth, user_id="a")["hit"] >= 256
+    assert ask(server, "one", system=LONG, key=other, user_id="a")["hit"] == 0
+    assert ask(server, "one", system=LONG, key=second, user_id="a")["hit"] >= 256
+    assert ask(server, "one", system=LONG, key=second)["hit"] == 0
+    assert ask(server, "one", system=LONG, key=fourth, user_id="a")["hit"] >= 256
 
 
 def test_users_share_where_their_tenant_does_not_isolate_them(cpu, tmp_path):
