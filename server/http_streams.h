@@ -9,6 +9,9 @@
 #include <stdarg.h>
 #include "server/http_load.h"
 
+#define UPLOAD_BYTES                                                                               \
+    (8 << 10)  // at a time, so that sending does not make this thread late for what comes
+
 static int seconds_given;  // --seconds; 0 = each row's own
 
 static int seconds_of(int usual)
@@ -75,8 +78,8 @@ static void upload_more(struct load *load, struct uploads *uploads, uint32_t ind
     struct client *client = &load->client[index];
     size_t *sent = &uploads->sent[index - (load->count - uploads->count)];
     size_t left = uploads->size - *sent;
-    ssize_t size = send(client->fd, uploads->text + *sent, left < READ_BYTES ? left : READ_BYTES,
-                        MSG_NOSIGNAL);
+    ssize_t size = send(client->fd, uploads->text + *sent,
+                        left < UPLOAD_BYTES ? left : UPLOAD_BYTES, MSG_NOSIGNAL);
 
     if (size > 0) *sent += (size_t)size;
     if (*sent < uploads->size && (size > 0 || errno == EAGAIN)) return;
