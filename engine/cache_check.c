@@ -46,7 +46,10 @@ void cache_check_offer(struct cache_check *check, const struct seq *seq)
                          .max_tokens = 1,
                          .sampling = { .top_p = 1, .repetition = 1 },
                          .no_cache = true,
-                         .no_store = true };
+                         .no_store = true,
+                         .tenant = seq->job->tenant,  // or the planner would see another one
+                         .user = seq->job->user,
+                         .weight = seq->job->weight };
     memcpy(job->cache_owner, seq->job->cache_owner, sizeof job->cache_owner);
     memcpy(job->cache_tenant, seq->job->cache_tenant, sizeof job->cache_tenant);
     memcpy(job->cache_salt, seq->job->cache_salt, sizeof job->cache_salt);

@@ -12,6 +12,7 @@
 #include "engine/engine.h"
 #include "engine/grammar/grammar_check.h"
 #include "engine/recording.h"
+#include "engine/sampling.h"
 
 enum { JOBS = 24, MOST_TOKENS = 120, KINDS = 4 };
 
@@ -90,7 +91,8 @@ static struct engine *open_engine(const struct way *way)
     return engine;
 }
 
-static void submit(struct engine *engine, uint32_t i)
+/* stop: besides the end; NO_TOKEN: none */
+static void submit_with_stop(struct engine *engine, uint32_t i, uint32_t stop)
 {
     static const uint32_t prompt[] = { 10, 300, 20, 7, 45 };
     struct err err = { "" };
@@ -105,6 +107,7 @@ static void submit(struct engine *engine, uint32_t i)
         .stop_tokens = 1,
         .grammar = i % 6 == 5 ? NULL : grammar[i % KINDS],
     };
+    if (stop != NO_TOKEN) job->stop_token[job->stop_tokens++] = stop;
     if (i % 7 == 3) job->sampling.logprobs = 2;
     if (i % 5 == 2) job->sampling.presence = 1;
     if (i % 9 == 4) job->min_tokens = 100;  // the grammar knows better
@@ -113,6 +116,11 @@ static void submit(struct engine *engine, uint32_t i)
     assert_non_null(job->prompt);
     memcpy(job->prompt, prompt, job->prompt_tokens * sizeof *prompt);
     assert_int_equal(engine_submit(engine, job, &err), OK);
+}
+
+static void submit(struct engine *engine, uint32_t i)
+{
+    submit_with_stop(engine, i, NO_TOKEN);
 }
 
 static void file(struct answer *a, const struct event *event)
@@ -235,6 +243,64 @@ static void what_must_follow_is_not_asked_for(void **unused)
     engine_close(engine);
 }
 
+/* Takes the byte tokens of a text. */
+static void take_bytes(const struct grammar *from, struct grammar_state *state, const char *text)
+{
+    for (; *text; text++)
+        assert_true(grammar_accept(from, state, checker.vocab.byte_id[(uint8_t)*text]));
+}
+
+static void stop_token_is_taken_for_nobody(void **unused)
+{
+    (void)unused;
+    struct engine *engine = open_engine(&(struct way){ .seqs = 1 });
+    struct answer whole;
+    memset(together, 0, sizeof together);
+    submit(engine, 2);
+    while (!collect(engine, together)) continue;
+    whole = together[2];
+    for (uint32_t t = 0; t < whole.tokens; t += 3) {
+        memset(together, 0, sizeof together);
+        submit_with_stop(engine, 2, whole.token[t]);
+        while (!collect(engine, together)) continue;
+        assert_true(together[2].finish != FINISH_FAILED);
+        for (uint32_t i = 0; i < together[2].tokens; i++)
+            assert_int_not_equal(together[2].token[i], whole.token[t]);
+    }
+    engine_close(engine);
+}
+
+/* Where all that the grammar allows are stop tokens, min_tokens forbids none of them. */
+static void what_can_only_stop_may_stop_early(void **unused)
+{
+    (void)unused;
+    struct grammar_state state;
+    struct sample_row row;
+    grammar_begin(grammar[1], &state);
+    take_bytes(grammar[1], &state, "[t");
+    grammar_mask(grammar[1], &state, checker.allowed);
+    for (uint32_t spare = 0; spare < 2; spare++) {
+        struct seq *seq;
+        struct job *job = calloc(1, sizeof *job);
+        assert_non_null(job);
+        *job = (struct job){ .prompt_tokens = 1, .max_tokens = 200, .min_tokens = 100 };
+        job->sampling.repetition = 1;
+        job->grammar = grammar[1];
+        grammar_hold(job->grammar);
+        job->prompt = calloc(1, sizeof *job->prompt);
+        assert_non_null(job->prompt);
+        for (uint32_t id = 0; id < checker.vocab.size; id++)
+            if (bit_get(checker.allowed, id)) job->stop_token[job->stop_tokens++] = id;
+        job->stop_tokens -= spare;
+        assert_true(job->stop_tokens > 0 && job->stop_tokens <= JOB_STOP_TOKENS_MOST);
+        assert_int_equal(seq_open(&seq, job, checker.vocab.size), OK);
+        seq->follows = state;
+        sampling_row(seq, seq->tokens, &row);
+        assert_int_equal(row.bias_count, spare ? job->stop_tokens : 0);
+        seq_close(seq);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -243,6 +309,8 @@ int main(void)
         cmocka_unit_test(steps_that_overlap_change_no_answer),
         cmocka_unit_test(captured_steps_change_no_answer),
         cmocka_unit_test(what_must_follow_is_not_asked_for),
+        cmocka_unit_test(stop_token_is_taken_for_nobody),
+        cmocka_unit_test(what_can_only_stop_may_stop_early),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -348,6 +348,37 @@ static void spent_thinking_budget_forces_the_end_tag(void **unused)
     overlap = false;
 }
 
+/* Each token of those prompts is a row of the step, and so is the first token of each fork. */
+static void forks_find_no_row_left(void **unused)
+{
+    (void)unused;
+    enum { FORKS = 10 };
+    overlap = graphs = tenants = false;
+    struct engine *engine = open_engine(12, 0);
+    struct err err = { "" };
+    memset(together, 0, sizeof together);
+    for (uint32_t i = 0; i < JOBS; i++) {
+        struct job *job = calloc(1, sizeof *job);
+        assert_non_null(job);
+        *job = (struct job){ .id = 1000 + i,
+                             .prompt_tokens = i > FORKS ? 95 : 1,
+                             .max_tokens = i > FORKS ? 1 : 3,
+                             .sampling = { .top_p = 1, .repetition = 1, .logprobs = 1 },
+                             .forks = i ? 0 : FORKS + 1,  // they are waited for in vain
+                             .fork_of = i && i <= FORKS ? 1000 : 0,
+                             .prompt_logprobs = i > FORKS };
+        job->prompt = calloc(job->prompt_tokens, sizeof *job->prompt);
+        assert_non_null(job->prompt);
+        assert_int_equal(engine_submit(engine, job, &err), OK);
+    }
+    for (uint32_t ended = 0; ended < JOBS;) ended += collect(engine, together);
+    for (uint32_t i = 0; i < JOBS; i++) assert_int_equal(together[i].tokens, i > FORKS ? 1 : 3);
+    for (uint32_t i = 1; i <= FORKS; i++)
+        assert_memory_equal(together[i].token, together[0].token, 3 * sizeof(uint32_t));
+    expect_empty(engine);
+    engine_close(engine);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -360,6 +391,7 @@ int main(void)
         cmocka_unit_test(job_that_is_late_already_ends_without_a_step),
         cmocka_unit_test(job_beyond_the_context_is_refused),
         cmocka_unit_test(spent_thinking_budget_forces_the_end_tag),
+        cmocka_unit_test(forks_find_no_row_left),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

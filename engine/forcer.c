@@ -27,6 +27,14 @@ static uint32_t room_for(const struct seq *seq, uint32_t context)
     return most - 1 < RUN_MOST ? most - 1 : RUN_MOST;
 }
 
+/* A token that stops the job is not taken for the model: it may have another spelling, or end here. */
+static uint32_t before_stop(const struct job *job, const struct id_list *ids)
+{
+    uint32_t count = 0;
+    while (count < ids->count && !job_stops_at(job, ids->id[count])) count++;
+    return count;
+}
+
 uint32_t forcer_run(struct forcer *forcer, const struct seq *seq, uint32_t context)
 {
     const struct job *job = seq->job;
@@ -38,6 +46,7 @@ uint32_t forcer_run(struct forcer *forcer, const struct seq *seq, uint32_t conte
     id_list_clear(&forcer->ids);
     grammar_force(job->grammar, &seq->follows, forcer->tokenizer, &forcer->scratch, &forcer->ids,
                   most);
-    if (id_list_status(&forcer->ids) != OK || forcer->ids.count < 2) return 0;
-    return (uint32_t)forcer->ids.count;
+    if (id_list_status(&forcer->ids) != OK) return 0;
+    uint32_t count = before_stop(job, &forcer->ids);
+    return count < 2 ? 0 : count;
 }

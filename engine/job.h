@@ -80,6 +80,13 @@ static inline void job_free(struct job *job)
     free(job);
 }
 
+static inline bool job_stops_at(const struct job *job, uint32_t token)
+{
+    for (uint32_t i = 0; i < job->stop_tokens; i++)
+        if (job->stop_token[i] == token) return true;
+    return false;
+}
+
 enum event_kind {
     EVENT_STARTED,  // the scheduler took it; what the prefix cache gave is known
     EVENT_PROMPT,   // prompt_logprobs: logprob[i] belongs to prompt token 1 + from + i

@@ -12,14 +12,6 @@ static bool budget_is_spent(const struct seq *seq)
     return !job->grammar || grammar_allows(job->grammar, &seq->follows, job->think_end);
 }
 
-/* No stop token yet; but what has nothing left to say may end. */
-static bool must_go_on(const struct seq *seq)
-{
-    const struct job *job = seq->job;
-    if (seq_output(seq) >= job->min_tokens) return false;
-    return !job->grammar || !grammar_must_end(job->grammar, &seq->follows);
-}
-
 static const uint32_t *allowed(const struct seq *seq)
 {
     if (!seq->job->grammar) return NULL;
@@ -29,11 +21,21 @@ static const uint32_t *allowed(const struct seq *seq)
     return seq->allowed;
 }
 
+/* No stop token yet; but where the grammar allows nothing else, as where all has been said, it may end. */
+static bool must_go_on(const struct seq *seq, const uint32_t *mask)
+{
+    const struct job *job = seq->job;
+    if (seq_output(seq) >= job->min_tokens) return false;
+    for (uint32_t w = 0; mask && w < seq->words; w++)
+        for (uint32_t bits = mask[w]; bits; bits &= bits - 1)
+            if (!job_stops_at(job, 32 * w + (uint32_t)__builtin_ctz(bits))) return true;
+    return !mask;
+}
+
 void sampling_row(const struct seq *seq, uint32_t position, struct sample_row *row)
 {
     const struct job *job = seq->job;
     const struct sampling *s = &job->sampling;
-    bool early = must_go_on(seq);
 
     *row = (struct sample_row){
         .temperature = s->temperature,
@@ -46,7 +48,7 @@ void sampling_row(const struct seq *seq, uint32_t position, struct sample_row *r
         .seen = seq->seen,
         .seen_count = seq->seen_count,
         .bias = seq->bias,
-        .bias_count = s->bias_count + (early ? job->stop_tokens : 0),
+        .bias_count = s->bias_count,
         .seed = s->seed,
         .position = position,
         .logprobs = s->logprobs,
@@ -59,5 +61,6 @@ void sampling_row(const struct seq *seq, uint32_t position, struct sample_row *r
         row->forced_id = job->think_end;
     } else {
         row->allowed = allowed(seq);
+        if (must_go_on(seq, row->allowed)) row->bias_count += job->stop_tokens;
     }
 }

@@ -372,6 +372,18 @@ static void drop_first(const struct plan *plan, struct share_flow *flow)
     flow->first = plan->seq[flow->first].next;
 }
 
+/* Those that are not to be admitted yet stand in nobody's way, and there may be thousands. */
+static void drop_not_yet(const struct plan *plan)
+{
+    const struct shares *shares = &plan->sched->shares;
+    for (uint32_t i = 0; i < shares->flows; i++)
+        for (uint32_t *at = &shares->flow[i].first; *at != SHARES_NONE;) {
+            struct sched_seq *seq = &plan->seq[*at];
+            if (seq->not_yet) *at = seq->next;
+            else at = &seq->next;
+        }
+}
+
 /* Tokens up to the next multiple of 128, or to the end; 0: they do not fit. */
 static uint32_t quantum(const struct sched_seq *seq, uint32_t budget)
 {
@@ -489,7 +501,7 @@ static void prompt_turn(struct plan *plan, struct share_flow *flow, uint32_t *bu
     struct sched_seq *seq = &plan->seq[flow->first];
     uint32_t tokens = quantum(seq, *budget);
     bool gone = seq->running && seq->preempt, in = seq->running || seq->count;
-    if (gone || seq->not_yet || (!in && places_are_others(plan, tenant_of(plan, seq)))) tokens = 0;
+    if (gone || (!in && places_are_others(plan, tenant_of(plan, seq)))) tokens = 0;
     else if (!tokens && !in) plan->closed = true;  // it is not overtaken
     bool ready = tokens && (seq->count || (seq->running ? make_room(plan, seq) : admit(plan, seq)));
     if (ready) {
@@ -594,6 +606,7 @@ void sched_plan(struct sched *sched, struct sched_seq *seq, uint32_t count, uint
     }
     bool decodes_too = false, some = sit_out(&plan, &decodes_too);
     plan_decodes(&plan, decodes_too);
+    drop_not_yet(&plan);
     plan_prompts(&plan, prompt_budget(&plan, some));
     settle_time(&plan, some);
     settle_shares(&plan);

@@ -277,6 +277,43 @@ static void next_ones_are_those_admitted(void **unused)
     sched_release(&sched);
 }
 
+/* On a GPU a step takes some 20 ms. */
+static void crowd_that_waits_makes_no_plan_slow(void **unused)
+{
+    (void)unused;
+    enum { CROWD = 10000 };
+    struct sched sched;
+    struct sched_seq *seq = calloc(CROWD, sizeof *seq);
+    uint32_t index[8];
+    uint64_t least_ns = UINT64_MAX;
+    assert_non_null(seq);
+    sched_init(&sched, &limits);
+    assert_int_equal(sched_room(&sched, CROWD), OK);
+    for (uint32_t round = 0; round < 6; round++) {
+        for (uint32_t i = 0; i < CROWD; i++)
+            seq[i] = (struct sched_seq){ .running = i < 7,
+                                         .not_yet = i >= 7,
+                                         .tokens = 200,
+                                         .computed = i < 7 ? 199 : 0,
+                                         .blocks = i < 7 ? 2 : 0,
+                                         .tenant = round % 2 ? i : 1,
+                                         .user = i };
+        uint64_t now = (round + 1) * 100 * NS_PER_S, from_ns = thread_ns();
+        uint32_t next = sched_next(&sched, seq, CROWD, now, index, 8);
+        assert_int_equal(next, 8);
+        seq[index[7]].not_yet = false;
+        sched_plan(&sched, seq, CROWD, 100, now);
+        uint64_t took_ns = thread_ns() - from_ns;
+        if (took_ns < least_ns) least_ns = took_ns;
+        assert_int_equal(seq[0].count + seq[6].count, 2);
+        assert_int_equal(seq[index[7]].count, 200);  // those before it are still to be looked up
+    }
+    print_message("%.2f ms\n", (double)least_ns / 1e6);
+    assert_true(least_ns < 30 * NS_PER_MS);
+    sched_release(&sched);
+    free(seq);
+}
+
 static void tenant_without_a_place_takes_one_of_those_beyond_their_share(void **unused)
 {
     (void)unused;
@@ -387,6 +424,7 @@ int main(void)
         cmocka_unit_test(random_traffic_keeps_every_promise),
         cmocka_unit_test(random_tenants_keep_every_promise),
         cmocka_unit_test(next_ones_are_those_admitted),
+        cmocka_unit_test(crowd_that_waits_makes_no_plan_slow),
         cmocka_unit_test(tenant_without_a_place_takes_one_of_those_beyond_their_share),
         cmocka_unit_test(higher_priority_takes_a_place_of_a_lower_one),
         cmocka_unit_test(user_without_a_place_takes_one_of_a_user_with_several),

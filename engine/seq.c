@@ -81,7 +81,8 @@ static bool begin_grammar(struct seq *seq, const struct job *job, uint32_t vocab
 {
     if (!job->grammar) return true;
     grammar_begin(job->grammar, &seq->follows);
-    seq->allowed = calloc((vocab + 31) / 32, sizeof *seq->allowed);
+    seq->words = (vocab + 31) / 32;
+    seq->allowed = calloc(seq->words, sizeof *seq->allowed);
     return seq->allowed != NULL;
 }
 

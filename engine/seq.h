@@ -54,7 +54,8 @@ struct seq {
     struct token_bias *bias;  // [bias_count + stop_tokens] the job's, then every stop token banned
 
     struct grammar_state follows;  // where the job's grammar stands
-    uint32_t *allowed;  // [words of the model's vocabulary] for its masks; NULL: no grammar
+    uint32_t *allowed;  // [words] of the model's vocabulary, for its masks; NULL: no grammar
+    uint32_t words;
 
     bool thinking;             // think_end has not been drawn yet
     uint32_t prompt_reported;  // prompt_logprobs: how many are out

@@ -13,6 +13,7 @@ void shares_release(struct shares *shares)
     free(shares->tenant);
     free(shares->flow);
     free(shares->slot);
+    free(shares->tenant_slot);
     *shares = (struct shares){ 0 };
 }
 
@@ -37,9 +38,21 @@ static uint32_t *slot_of(const struct shares *shares, uint32_t tenant, uint64_t 
     }
 }
 
-static void index_flows(struct shares *shares)
+static uint32_t *slot_of_tenant(const struct shares *shares, uint64_t id)
+{
+    uint32_t at = hash_of(0, id, 0) & (shares->slots - 1);
+    for (;; at = (at + 1) & (shares->slots - 1)) {
+        uint32_t *slot = &shares->tenant_slot[at];
+        if (!*slot || shares->tenant[*slot - 1].id == id) return slot;
+    }
+}
+
+static void index_both(struct shares *shares)
 {
     memset(shares->slot, 0, shares->slots * sizeof *shares->slot);
+    memset(shares->tenant_slot, 0, shares->slots * sizeof *shares->tenant_slot);
+    for (uint32_t i = 0; i < shares->tenants; i++)
+        *slot_of_tenant(shares, shares->tenant[i].id) = i + 1;
     for (uint32_t i = 0; i < shares->flows; i++) {
         const struct share_flow *flow = &shares->flow[i];
         *slot_of(shares, flow->tenant, flow->user, flow->priority) = i + 1;
@@ -66,7 +79,7 @@ static void forget_idle(struct shares *shares, uint64_t now_ns, bool all)
     }
     shares->flows = flows;
     shares->tenants = tenants;
-    index_flows(shares);
+    index_both(shares);
 }
 
 enum status shares_room(struct shares *shares, uint32_t seqs)
@@ -80,13 +93,19 @@ enum status shares_room(struct shares *shares, uint32_t seqs)
     struct share_flow *flow = realloc(shares->flow, room * sizeof *flow);
     if (!flow) return NO_MEMORY;
     shares->flow = flow;
-    uint32_t *slot = calloc(slots, sizeof *slot);
-    if (!slot) return NO_MEMORY;
+    uint32_t *slot = calloc(slots, sizeof *slot), *of_tenants = calloc(slots, sizeof *of_tenants);
+    if (!slot || !of_tenants) {
+        free(slot);
+        free(of_tenants);
+        return NO_MEMORY;
+    }
     free(shares->slot);
+    free(shares->tenant_slot);
     shares->slot = slot;
+    shares->tenant_slot = of_tenants;
     shares->slots = slots;
     shares->room = room;
-    index_flows(shares);
+    index_both(shares);
     return OK;
 }
 
@@ -104,11 +123,12 @@ bool shares_owed(const struct shares *shares, const struct share_tenant *tenant)
 
 static uint32_t find_tenant(struct shares *shares, uint64_t id)
 {
-    for (uint32_t i = 0; i < shares->tenants; i++)
-        if (shares->tenant[i].id == id) return i;
+    uint32_t *slot = slot_of_tenant(shares, id);
+    if (*slot) return *slot - 1;
     must(shares->tenants < shares->room);
     shares->tenant[shares->tenants] = (struct share_tenant){ .id = id };
-    return shares->tenants++;
+    *slot = ++shares->tenants;
+    return shares->tenants - 1;
 }
 
 static uint32_t find_flow(struct shares *shares, uint32_t tenant, const struct share_key *key)

@@ -64,6 +64,7 @@ struct shares {
     struct share_flow *flow;  // [flows]
     uint32_t flows, room;     // room: of both
     uint32_t *slot;           // [slots] open addressing: flow + 1
+    uint32_t *tenant_slot;    // [slots] likewise: tenant + 1
     uint32_t slots;
     uint64_t turn;     // number of the plan
     uint64_t time;     // the least virtual time of those at work, as it last was

@@ -377,17 +377,19 @@ static void fork_child(struct stepper *stepper, struct seq *parent, struct seq *
 /* Where the batch ends a prompt, those that wait for it draw their first token from the same logits. */
 static void fork_prompts(struct stepper *stepper)
 {
+    const struct batch_maker *maker = &stepper->runner->maker;
     stepper->forks = 0;
-    for (uint32_t c = 0; c < stepper->seqs && stepper->free_states; c++) {
-        struct seq *child = stepper->seq[c];
-        if (!child->job->fork_of || child->phase != SEQ_WAITING || child->started) continue;
-        for (uint32_t p = 0; p < stepper->seqs; p++) {
-            struct seq *parent = stepper->seq[p];
-            bool ends = parent->job->id == child->job->fork_of && stepper->plan[p].count &&
-                        parent->phase == SEQ_RUNNING && !parent->pending &&
-                        parent->computed == parent->job->prompt_tokens &&
-                        parent->tokens == parent->computed && !parent->job->prompt_logprobs;
-            if (ends) fork_child(stepper, parent, child);
+    for (uint32_t p = 0; p < stepper->seqs; p++) {
+        struct seq *parent = stepper->seq[p];
+        bool ends = stepper->plan[p].count && parent->phase == SEQ_RUNNING && !parent->pending &&
+                    parent->computed == parent->job->prompt_tokens &&
+                    parent->tokens == parent->computed && !parent->job->prompt_logprobs;
+        for (uint32_t c = p + 1; ends && c < stepper->seqs; c++) {
+            struct seq *child = stepper->seq[c];
+            bool is_fork = child->job->fork_of == parent->job->id && child->phase == SEQ_WAITING &&
+                           !child->started;
+            bool room = stepper->free_states && maker->rows < maker->limits.rows;
+            if (is_fork && room) fork_child(stepper, parent, child);
         }
     }
 }
@@ -445,13 +447,6 @@ static struct sample_out *copy_out(const struct sample_out *out)
     struct sample_out *copy = malloc(sizeof *copy);
     if (copy) *copy = *out;
     return copy;
-}
-
-static bool is_stop(const struct job *job, uint32_t token)
-{
-    for (uint32_t i = 0; i < job->stop_tokens; i++)
-        if (job->stop_token[i] == token) return true;
-    return false;
 }
 
 /* Logits that are no numbers. A resumed prompt may have brought them along: before it has said anything
@@ -512,7 +507,7 @@ static void apply_drawn(struct stepper *stepper, struct seq *seq, const struct s
         return;
     }
     if (!seq->first_ns) seq->first_ns = now_ns();
-    if (is_stop(job, out->id)) {
+    if (job_stops_at(job, out->id)) {
         end(stepper, index_of(stepper, seq), FINISH_STOP, out->id);
         return;
     }
@@ -602,6 +597,7 @@ static enum status step_in_parts(struct stepper *stepper, struct flight *before,
     uint32_t rows = stepper->runner->maker.rows, most = stepper->runner->model->most_rows;
     flight->up = true;
     flight->rows = rows;
+    flight->tokens = stepper->runner->maker.tokens;
     enum status status = settle(stepper, before, 0, err);
     if (status != OK) return status;
     runner_forward(stepper->runner);
@@ -653,6 +649,7 @@ static enum status queue(struct stepper *stepper, struct flight *before, struct 
 
 bool stepper_idle(const struct stepper *stepper)
 {
+    if (stepper->stats.failed) return true;
     if (!stepper->seqs && stepper->check.count) return false;
     if (stepper->flight[0].up || stepper->flight[1].up) return false;
     for (uint32_t i = 0; i < stepper->seqs; i++)

@@ -19,16 +19,18 @@ static bool is_through(const struct stepper *stepper, const struct seq *seq)
            (seq_output(seq) >= seq->job->max_tokens || seq_tokens(seq) >= stepper->context);
 }
 
-/* Whose prompt is this one's too, and is not computed yet; NULL: nobody's. */
-static const struct seq *parent_to_wait_for(const struct stepper *stepper, const struct seq *seq)
+/* Whether its prompt is that of one before it, close before it as a rule, and is not computed yet. Whose
+ * parent has gone is nobody's fork any more. */
+static bool waits_for_parent(const struct stepper *stepper, uint32_t index)
 {
-    if (!seq->job->fork_of || seq->started) return NULL;
-    for (uint32_t i = 0; i < stepper->seqs; i++) {
+    struct job *job = stepper->seq[index]->job;
+    if (!job->fork_of || stepper->seq[index]->started) return false;
+    for (uint32_t i = index; i-- > 0;) {
         const struct seq *parent = stepper->seq[i];
-        if (parent->job->id == seq->job->fork_of)
-            return parent->computed < parent->job->prompt_tokens && parent != seq ? parent : NULL;
+        if (parent->job->id == job->fork_of) return parent->computed < parent->job->prompt_tokens;
     }
-    return NULL;
+    job->fork_of = 0;
+    return false;
 }
 
 /* Jobs that take its prompt over are about to come; not waited for long, since one may be refused. */
@@ -64,10 +66,11 @@ static uint32_t expected(const struct stepper *stepper, const struct seq *seq)
     return whole > done ? (uint32_t)whole - done : 0;
 }
 
-static bool sleeps(const struct stepper *stepper, const struct seq *seq)
+static bool sleeps(const struct stepper *stepper, uint32_t index)
 {
+    const struct seq *seq = stepper->seq[index];
     return seq->phase == SEQ_WAITING &&
-           (parent_to_wait_for(stepper, seq) || waits_for_forks(stepper, seq));
+           (waits_for_parent(stepper, index) || waits_for_forks(stepper, seq));
 }
 
 static void tell_planner(struct stepper *stepper)
@@ -80,7 +83,7 @@ static void tell_planner(struct stepper *stepper)
         stepper->plan[i] =
             (struct sched_seq){ .running = seq->phase == SEQ_RUNNING,
                                 .loading = loading,
-                                .asleep = sleeps(stepper, seq),
+                                .asleep = sleeps(stepper, i),
                                 .not_yet = seq->phase == SEQ_WAITING,
                                 .tokens = through ? seq->tokens : seq_tokens(seq),
                                 .computed = seq->computed,
