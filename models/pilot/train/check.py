@@ -154,7 +154,9 @@ def main(checkpoint, output):
     say(summary["retrieval_exact_by_tokens"])
     summary["held_out_exact_turns"] = count_exact(engine, unseen_turns(tok, rng))
     say(summary["held_out_exact_turns"])
-    text = json.dumps(dict(summary=summary, cases=scripted), ensure_ascii=False, indent=1)
+    head = json.dumps(summary, ensure_ascii=False, indent=1)
+    lines = (json.dumps(case, ensure_ascii=False, separators=(",", ":")) for case in scripted)
+    text = f'{{"summary":{head},\n"cases":[\n' + ",\n".join(lines) + "\n]}\n"
     Path(output, "eval.json").write_text(text, encoding="utf-8")
 
 
