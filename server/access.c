@@ -30,20 +30,23 @@ static uint64_t draw_salt(void)
     return salt;
 }
 
-/* Under the lock. */
+/* Under the lock. From `*index` on and around: a file that is read again has its tenants in their order. */
 static enum status find_index(const char *name, uint32_t *index)
 {
-    for (*index = 0; *index < known.count; ++*index)
+    for (uint32_t i = 0, first = *index; i < known.count; i++) {
+        *index = (first + i) % known.count;
         if (strcmp(known.name[*index], name) == 0) return OK;
+    }
     if (known.count == ACCESS_TENANTS_MOST) return TOO_LONG;
     if (!(known.name[known.count] = strdup(name))) return NO_MEMORY;
-    known.count++;
+    *index = known.count++;
     return OK;
 }
 
 static enum status number_tenants(struct access *access)
 {
     enum status status = OK;
+    uint32_t index = 0;
 
     pthread_mutex_lock(&known.lock);
     if (!known.salt) known.salt = draw_salt();
@@ -51,7 +54,8 @@ static enum status number_tenants(struct access *access)
         struct tenant *tenant = &access->tenant[i];
         uint64_t hash = hash64(tenant->name, strlen(tenant->name), known.salt);
         tenant->hash = hash ? hash : 1;
-        status = find_index(tenant->name, &tenant->index);
+        status = find_index(tenant->name, &index);
+        tenant->index = index++;
     }
     pthread_mutex_unlock(&known.lock);
     return status;
@@ -103,7 +107,7 @@ enum status access_finish(struct access *access, const char *path, struct err *e
 
 enum status access_open(const char *path, struct access **access, struct err *err)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe would hold up the loop
     if (fd < 0) return fail(err, IO_FAILED, "%s: %s", path, strerror(errno));
     struct access *made = access_new();
     enum status status = made ? access_read(made, fd, path, err)

@@ -44,7 +44,7 @@ void access_scopes_write(unsigned set, char text[24])
 
 static void add_field(struct buf *out, const char *name)
 {
-    if (out->data[out->size - 1] != '{') buf_add_string(out, ", ");
+    if (out->size && out->data[out->size - 1] != '{') buf_add_string(out, ", ");
     buf_addf(out, "\"%s\": ", name);
 }
 

@@ -6,10 +6,13 @@
 #include <time.h>
 #include <unistd.h>
 #include "config/buf.h"
+#include "config/hash.h"
 #include "config/json.h"
 #include "server/access_parts.h"
 
 #define BUDGET_MOST 1000000000000000  // so that sums of tokens stay far from the end of their type
+
+#define TENANT_SLOTS (2 * ACCESS_TENANTS_MOST)  // a power of two
 
 #define PER_MINUTE_MOST 1000000000  // so that each one's share of a minute is some ns
 #define LIMIT(name, of_users, least, most)                                                         \
@@ -32,7 +35,8 @@ struct reader {
     struct access *access;
     const char *path;
     struct err *err;
-    char place[160];  // such as "tenants[2].limits.running"; "" = the whole
+    char place[160];              // such as "tenants[2].limits.running"; "" = the whole
+    uint32_t slot[TENANT_SLOTS];  // by the hash of their names: 1 + a tenant's number; 0 = free
 };
 
 /* ---- places, and what is wrong there ---- */
@@ -353,11 +357,16 @@ static const struct field tenant_fields[] = {
     { 0 },
 };
 
-static struct tenant *find_tenant(struct access *access, struct slice name)
+/* The slot of the tenant of this name, or the one that would be. A loop serves nobody while it reads a
+ * file, so that no key may look through all tenants. */
+static uint32_t *find_slot(struct reader *r, struct slice name)
 {
-    for (uint32_t i = 0; i < access->tenants; i++)
-        if (slice_equal(slice_of(access->tenant[i].name), name)) return &access->tenant[i];
-    return NULL;
+    uint64_t at = hash64(name.data, name.size, 0);
+
+    for (;; at++) {
+        uint32_t *slot = &r->slot[at % TENANT_SLOTS];
+        if (!*slot || slice_equal(slice_of(r->access->tenant[*slot - 1].name), name)) return slot;
+    }
 }
 
 static enum status read_tenants(struct reader *r, const struct json *value, void *unused)
@@ -376,9 +385,10 @@ static enum status read_tenants(struct reader *r, const struct json *value, void
         enum status status = read_object(r, js_at(value, i), tenant_fields, &made);
         if (status != OK) return status;
         if (!made.name) return wrong(r, "no name", "a name");
-        if (find_tenant(access, slice_of(made.name)))
-            return wrong(r, "a name for the second time", "each tenant once");
+        uint32_t *slot = find_slot(r, slice_of(made.name));
+        if (*slot) return wrong(r, "a name for the second time", "each tenant once");
         access->tenant[access->tenants++] = made;
+        *slot = access->tenants;
         leave(r, at);
     }
     return OK;
@@ -477,8 +487,10 @@ static enum status complete_key(struct reader *r, struct key_read *read)
     if (!read->tenant) return wrong(r, "no tenant", "the name of one");
     if (!read->salted) return wrong(r, "no salt", "32 hexadecimal digits");
     if (!read->digested) return wrong(r, "no sha256", "64 hexadecimal digits");
-    read->key.tenant = find_tenant(r->access, slice_of(read->tenant));
-    return read->key.tenant ? OK : wrong(r, "a tenant that is not listed", "one of tenants");
+    uint32_t slot = *find_slot(r, slice_of(read->tenant));
+    if (!slot) return wrong(r, "a tenant that is not listed", "one of tenants");
+    read->key.tenant = &r->access->tenant[slot - 1];
+    return OK;
 }
 
 static enum status read_keys(struct reader *r, const struct json *value)
@@ -524,6 +536,7 @@ static enum status read_text(struct reader *r, int fd, struct buf *text)
     ssize_t got;
 
     if (fstat(fd, &about)) return fail(r->err, IO_FAILED, "%s: %s", r->path, strerror(errno));
+    if (!S_ISREG(about.st_mode)) return fail(r->err, BAD_INPUT, "%s: wanted a plain file", r->path);
     if (about.st_mode & (S_IRWXG | S_IRWXO))
         return fail(r->err, BAD_INPUT, "%s: others than its owner may use it; wanted mode 600",
                     r->path);

@@ -253,6 +253,20 @@ static void a_file_that_others_may_use_is_refused(void **unused)
     access_drop(access);
 }
 
+static void what_is_no_plain_file_is_refused_at_once(void **unused)
+{
+    struct access *access = NULL;
+    struct err err = { "" };
+    char pipe[sizeof path + 5];
+    (void)unused;
+
+    snprintf(pipe, sizeof pipe, "%s.pipe", path);
+    must(mkfifo(pipe, 0600) == 0);
+    assert_int_equal(access_open(pipe, &access, &err), BAD_INPUT);
+    assert_non_null(strstr(err.text, "wanted a plain file"));
+    must(unlink(pipe) == 0);
+}
+
 static void a_name_keeps_its_number_and_a_request_its_table(void **unused)
 {
     (void)unused;
@@ -316,6 +330,7 @@ int main(void)
         cmocka_unit_test(every_field_comes_to_where_it_belongs),
         cmocka_unit_test(faults_are_named_with_their_place),
         cmocka_unit_test(a_file_that_others_may_use_is_refused),
+        cmocka_unit_test(what_is_no_plain_file_is_refused_at_once),
         cmocka_unit_test(a_name_keeps_its_number_and_a_request_its_table),
         cmocka_unit_test(without_keys_everybody_is_the_default_tenant),
     };

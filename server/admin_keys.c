@@ -61,6 +61,7 @@ static void tell(struct key_edit *edit, struct request *request, uint32_t cancel
 {
     struct buf *out = &request->out;
 
+    request->secret = edit->tenant[0];
     if (edit->status == BAD_INPUT)
         request_refuse(request, REFUSE_BAD_REQUEST, NULL, edit->err.text);
     else if (edit->status != OK) request_refuse(request, REFUSE_FULL, NULL, edit->err.text);

@@ -230,13 +230,13 @@ static int print_json(const struct ctl *ctl)
         snprintf(path, sizeof path, "/%s", names[i]);
         status = ctl_exchange(ctl, &(struct ctl_ask){ "GET", path, NULL }, &answer, &err);
         if (status != OK) break;
-        if (answer.status != 200)
+        if (answer.status != 200 || answer.body.size < 2)
             status = fail(&err, IO_FAILED, "%s: status %d", path, answer.status);
         /* The other two are {"NAME": [...]}: their braces go. */
         struct slice body = buf_slice(&answer.body);
         buf_add_byte(&out, i ? ',' : '{');
         if (i == 0) buf_addf(&out, "\"%s\":", names[i]);
-        else body = (struct slice){ body.data + 1, body.size - 2 };
+        else if (status == OK) body = (struct slice){ body.data + 1, body.size - 2 };
         buf_add_slice(&out, body);
         buf_release(&answer.body);
     }

@@ -90,8 +90,8 @@ static void describe(struct listening *listening)
     char host[INET6_ADDRSTRLEN] = "";
 
     snprintf(listening->url, sizeof listening->url, "a socket of another family");
-    listening->loopback = true;  // a unix socket
     if (getsockname(listening->fd, (struct sockaddr *)&address, &size)) return;
+    listening->loopback = address.ss_family == AF_UNIX;  // others, vsock say, lead elsewhere
     if (address.ss_family == AF_INET) {
         const struct sockaddr_in *in = (const struct sockaddr_in *)&address;
         inet_ntop(AF_INET, &in->sin_addr, host, sizeof host);

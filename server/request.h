@@ -142,6 +142,7 @@ struct request {
     struct buf out;  // bytes not yet sent
     bool done;       // nothing more will be appended: all choices are finished
     bool later;      // handler->answer began what ends with requests_answer
+    bool secret;     // out holds a key: it is wiped at the end
 
     /* The transport's. */
     bool begun;   // start was called: a stream's headers may go

@@ -103,6 +103,7 @@ static void track_free(struct track *track)
     track_give_claim(track);
     free(request->body);
     event_ring_release(&track->held);
+    if (request->secret && request->out.data) explicit_bzero(request->out.data, request->out.size);
     buf_release(&request->out);
     arena_release(&request->arena);
     caller_drop(&request->caller);
