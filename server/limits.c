@@ -78,6 +78,37 @@ static void give(uint64_t *full_at, uint64_t cost)
     *full_at -= cost < *full_at ? cost : *full_at;
 }
 
+/* What was taken stays taken, as part of another number. */
+static void rescale(uint64_t *full_at, uint64_t before, uint64_t limit, uint64_t now_ns)
+{
+    uint64_t used = used_ns(*full_at, now_ns);
+
+    if (before == limit || !before || !limit || !used) return;
+    unsigned __int128 scaled = (unsigned __int128)used * before / limit;
+    *full_at = now_ns + (scaled < UINT64_MAX / 4 ? (uint64_t)scaled : UINT64_MAX / 4);
+}
+
+/* Those of a newer table. */
+static void set_limits(struct limits_party *party, const struct access_limits *limits,
+                       uint64_t now_ns)
+{
+    const struct access_limits *before = &party->limits;
+
+    rescale(&party->requests_full, before->requests_per_minute, limits->requests_per_minute,
+            now_ns);
+    rescale(&party->input_full, before->input_tokens_per_minute, limits->input_tokens_per_minute,
+            now_ns);
+    rescale(&party->output_full, before->output_tokens_per_minute, limits->output_tokens_per_minute,
+            now_ns);
+    party->limits = *limits;
+}
+
+/* Of a claim, by the limit of now; nothing was taken for it where there was none. */
+static uint64_t cost_now(uint64_t taken_ns, uint64_t count, uint64_t limit)
+{
+    return taken_ns ? cost_of(count, limit) : 0;
+}
+
 /* While there is no debt, an answer may begin. */
 static uint64_t debt_wait(uint64_t full_at, uint64_t limit, uint64_t now_ns)
 {
@@ -202,8 +233,10 @@ static void forget_user(struct limits *limits, struct limits_party *user)
 
 /* Idle until somebody opens a claim on it. NULL: the table is full of busy ones. */
 static struct limits_party *find_user(struct limits *limits, const struct limits_party *tenant,
-                                      uint32_t index, uint64_t hash)
+                                      uint64_t hash, uint64_t now_ns)
 {
+    uint32_t index = tenant->tenant;
+
     struct limits_party **chain = chain_of(limits, index, hash), *user = *chain;
 
     while (user && (user->hash != hash || user->tenant != index)) user = user->chain;
@@ -216,19 +249,20 @@ static struct limits_party *find_user(struct limits *limits, const struct limits
         idle_append(limits, user);
         metric_set(METRIC_limit_users, limits->users);
     }
-    user->limits = tenant->of_users;
+    set_limits(user, &tenant->of_users, now_ns);
     return user;
 }
 
 /* ---- tenants ---- */
 
 /* Its limits are those of the newest table that anybody came by. NULL: no memory. */
-static struct limits_party *find_tenant(struct limits *limits, const struct tenant *tenant)
+static struct limits_party *find_tenant(struct limits *limits, const struct tenant *tenant,
+                                        uint64_t now_ns)
 {
     struct limits_party **slot = &limits->tenant[tenant->index];
 
     if (!*slot && !(*slot = calloc(1, sizeof **slot))) return NULL;
-    (*slot)->limits = tenant->limits;
+    set_limits(*slot, &tenant->limits, now_ns);
     (*slot)->of_users = tenant->user_limits;
     (*slot)->tenant = tenant->index;
     return *slot;
@@ -316,7 +350,7 @@ static void close_place(struct limits_party *party, uint64_t now_ns)
 enum status limits_take(struct limits *limits, const struct caller *caller, uint64_t now_ns,
                         struct limits_claim *claim, struct limits_refusal *refusal)
 {
-    struct limits_party *tenant = find_tenant(limits, caller->tenant);
+    struct limits_party *tenant = find_tenant(limits, caller->tenant, now_ns);
 
     must(claim->stage == CLAIM_NONE);
     if (!tenant)
@@ -377,7 +411,7 @@ enum status limits_admit(struct limits_claim *claim, uint64_t user_hash, uint64_
     if (status == OK) status = check_input(tenant, false, input_tokens, now_ns, refusal);
     if (status != OK) return status;
     if (user_hash && has_limits(&tenant->of_users)) {
-        user = find_user(limits, tenant, tenant->tenant, user_hash);
+        user = find_user(limits, tenant, user_hash, now_ns);
         if (!user)
             return refuse(refusal, (struct limits_refusal){ .cause = LIMITS_USERS,
                                                             .limit = limits->users_most,
@@ -463,13 +497,20 @@ void limits_give(struct limits_claim *claim, struct limits_outcome outcome, uint
     if (claim->stage == CLAIM_NONE) return;
     limits_end(claim, now_ns);
     limits_body_give(claim);
+    const struct access_limits *of = &tenant->limits, *of_user = user ? &user->limits : of;
+    uint64_t tokens = claim->input_tokens;
     if (outcome.rejected) {
-        give(&tenant->requests_full, claim->requests_cost_ns);
-        if (user) give(&user->requests_full, claim->user_requests_cost_ns);
+        give(&tenant->requests_full, cost_now(claim->requests_cost_ns, 1, of->requests_per_minute));
+        if (user)
+            give(&user->requests_full,
+                 cost_now(claim->user_requests_cost_ns, 1, of_user->requests_per_minute));
     }
     if (!outcome.started) {
-        give(&tenant->input_full, claim->input_cost_ns);
-        if (user) give(&user->input_full, claim->user_input_cost_ns);
+        give(&tenant->input_full,
+             cost_now(claim->input_cost_ns, tokens, of->input_tokens_per_minute));
+        if (user)
+            give(&user->input_full,
+                 cost_now(claim->user_input_cost_ns, tokens, of_user->input_tokens_per_minute));
         must(tenant->spent >= claim->input_tokens);
         tenant->spent -= claim->input_tokens;
     }
@@ -509,7 +550,7 @@ void limits_show(const struct limits *limits, const struct tenant *tenant, uint6
 
 void limits_spend(struct limits *limits, const struct tenant *tenant, uint64_t tokens)
 {
-    struct limits_party *party = find_tenant(limits, tenant);
+    struct limits_party *party = find_tenant(limits, tenant, 0);
 
     if (party) party->spent += tokens;
 }

@@ -46,7 +46,7 @@ struct limits_claim {
     bool bodies_counted;                 // where nobody is known, all of them are limited alone
     uint64_t body_bytes;
     uint64_t input_tokens;
-    uint64_t requests_cost_ns, user_requests_cost_ns;  // as taken: limits may change meanwhile
+    uint64_t requests_cost_ns, user_requests_cost_ns;  // as taken; 0: there was no limit
     uint64_t input_cost_ns, user_input_cost_ns;
 };
 

@@ -311,7 +311,7 @@ static void a_new_table_keeps_what_was_taken_and_starts_who_waits(void **unused)
     }
     assert_int_equal(limits_take(limits, &later, START, &claim[3], &refusal), OK);
     limits_show(limits, &wider, START, &levels);
-    assert_int_equal(levels.requests.remaining, 29);  // three of six, and one of sixty
+    assert_int_equal(levels.requests.remaining, 56);  // three, and one
     assert_ptr_equal(limits_next(limits), &claim[1]);
     assert_ptr_equal(limits_next(limits), &claim[2]);
     for (int i = 0; i < 4; i++) limits_give(&claim[i], rejected, START);
@@ -551,6 +551,31 @@ static void compare(void)
     }
 }
 
+static void a_raised_limit_shortens_the_debt_of_the_old_one(void **unused)
+{
+    (void)unused;
+    const struct tenant old =
+        tenant_of(0, (struct access_limits){ .output_tokens_per_minute = 10 });
+    const struct tenant new =
+        tenant_of(0, (struct access_limits){ .output_tokens_per_minute = 1000 });
+    struct limits *limits = open_limits(1);
+    struct limits_claim claim;
+    struct limits_levels levels;
+
+    assert_int_equal(begin(limits, &old, &claim, 1, START), -1);
+    limits_output(&claim, 500, START);
+    limits_give(&claim, good, START);
+    assert_int_equal(begin(limits, &old, &claim, 1, START), LIMITS_OUTPUT);
+    assert_int_equal(begin(limits, &new, &claim, 1, START), -1);
+    limits_show(limits, &new, START, &levels);
+    assert_int_equal(levels.output.remaining, 500);
+    limits_give(&claim, good, START);
+    assert_int_equal(begin(limits, &old, &claim, 1, START), LIMITS_OUTPUT);
+    limits_show(limits, &old, START, &levels);
+    assert_int_equal(levels.output.reset_ns, 50 * MINUTE);
+    limits_close(limits);
+}
+
 static void a_long_walk_agrees_with_rules_in_the_open(void **unused)
 {
     (void)unused;
@@ -598,6 +623,7 @@ int main(void)
         cmocka_unit_test(users_are_limited_one_by_one_within_their_tenant),
         cmocka_unit_test(the_table_of_users_forgets_idle_ones_alone),
         cmocka_unit_test(a_new_table_keeps_what_was_taken_and_starts_who_waits),
+        cmocka_unit_test(a_raised_limit_shortens_the_debt_of_the_old_one),
         cmocka_unit_test(a_long_walk_agrees_with_rules_in_the_open),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
