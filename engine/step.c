@@ -364,6 +364,7 @@ static void fork_child(struct stepper *stepper, struct seq *parent, struct seq *
     if (!seq_fork(parent, child, made->copy, &made->copies)) return;
     child->state = stepper->free_state[--stepper->free_states];
     child->phase = SEQ_RUNNING;
+    child->admitted_step = stepper->stats.steps;
     stepper->stats.cache.forked++;
     made->from_state = parent->state;
     made->to_state = child->state;

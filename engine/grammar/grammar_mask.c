@@ -266,6 +266,18 @@ static void walk_rest(struct walk *walk, const struct run *run, bool by_text,
         walk_token(walk, *run, vocab->leave_id[leave.from + i]);
 }
 
+/* Tokens that do not fit into the room: another reading may have more of it. */
+static void walk_beyond(struct walk *walk, const struct run *run, const struct liberty *liberty)
+{
+    const struct grammar_vocab *vocab = walk->masker->vocab;
+    const struct token_chars *chars = &vocab->chars[liberty->kind];
+    for (uint32_t i = 0; i < chars->longers && chars->chars[i] > liberty->room; i++) {
+        size_t bytes = vocab_bytes(vocab->vocab, chars->longer[i]).size;
+        if (bytes <= TOKEN_BYTES_MOST && !vocab_is_added(vocab->vocab, chars->longer[i]))
+            walk_token(walk, *run, chars->longer[i]);
+    }
+}
+
 /* The long tokens, which sets that look alike may tell apart. */
 static void put_long(const struct masker *masker, const struct grammar_state *state,
                      uint32_t *allowed)
@@ -303,14 +315,16 @@ static void make_here(const struct masker *masker, const struct grammar_state *s
     memcpy(frame, state->frame, state->depth * sizeof *frame);
 
     bool by_text = find_liberty(masker->program, &run, &liberty);
+    bool tight = by_text && liberty.room <= TOKEN_BYTES_MOST;
+    bool mixed = masker->program->set[run.set].mixed;
     // Inside a character the number of those that follow is not known ahead.
-    // Nor do other readings keep within the room.
-    if (by_text && liberty.room <= TOKEN_BYTES_MOST &&
-        (masker->program->set[run.set].mixed ||
-         !masker->vocab->text[liberty.kind].boundary[liberty.state]))
-        by_text = false;
+    // Nor do other readings keep within the room; where much is beyond it, all is walked.
+    if (tight && ((mixed && liberty.room < TOKEN_CHARS_SHORT) ||
+                  !masker->vocab->text[liberty.kind].boundary[liberty.state]))
+        by_text = tight = false;
     put_base(masker, by_text ? stay_of(masker->vocab, &liberty) : NULL, allowed);
-    if (by_text && liberty.room <= TOKEN_BYTES_MOST) fit(masker->vocab, &liberty, allowed);
+    if (tight) fit(masker->vocab, &liberty, allowed);
+    if (tight && mixed) walk_beyond(&walk, &run, &liberty);
     walk_rest(&walk, &run, by_text, &liberty);
 }
 
