@@ -263,7 +263,8 @@ static enum status commit(struct edit *edit)
     struct buf text;
 
     snprintf(edit->beside, sizeof edit->beside, "%s.new", edit->real);
-    int fd = open(edit->beside, O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+    unlink(edit->beside);  // of an edit that was cut short, or of who would like to keep it open
+    int fd = open(edit->beside, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0) return io_failed(edit, "the new one beside it");
     buf_init(&text, ACCESS_FILE_BYTES_MOST);
     access_write(edit->access, &text);

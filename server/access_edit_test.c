@@ -142,6 +142,26 @@ static void what_cannot_be_done_leaves_the_file_as_it_was(void **unused)
     assert_string_equal(get(), whole);
 }
 
+/* Whoever may write to the folder could keep it open. */
+static void a_file_that_lay_in_the_new_ones_place_does_not_become_the_key_file(void **unused)
+{
+    struct access_wish wish = { .tenant = "acme" };
+    char key[ACCESS_KEY_SIZE], beside[80];
+    struct stat theirs, ours;
+    struct err err;
+    (void)unused;
+
+    put(whole);
+    snprintf(beside, sizeof beside, "%s.new", path);
+    int fd = open(beside, O_RDWR | O_CREAT | O_EXCL, 0666);
+    must(fd >= 0);
+    assert_int_equal(access_edit_add(path, &wish, key, &err), OK);
+    must(fstat(fd, &theirs) == 0 && stat(path, &ours) == 0);
+    assert_true(theirs.st_ino != ours.st_ino);
+    assert_true(opens(key));
+    close(fd);
+}
+
 static void a_link_stays_a_link(void **unused)
 {
     char link[80], key[ACCESS_KEY_SIZE];
@@ -226,6 +246,7 @@ int main(void)
         cmocka_unit_test(what_an_edit_does_not_name_stays_to_the_byte),
         cmocka_unit_test(a_key_opens_from_its_making_to_its_revoking),
         cmocka_unit_test(what_cannot_be_done_leaves_the_file_as_it_was),
+        cmocka_unit_test(a_file_that_lay_in_the_new_ones_place_does_not_become_the_key_file),
         cmocka_unit_test(a_link_stays_a_link),
         cmocka_unit_test(the_list_tells_states_and_no_hashes),
         cmocka_unit_test(scopes_are_words_with_commas),
