@@ -561,6 +561,9 @@ static enum status load(struct model_engine *e, const struct engine_options *opt
     struct room room = { 0 };
     enum status status = shape_read(options->model, &e->shape, err);
     if (status != OK) return status;
+    if (options->tokenizer && options->tokenizer->vocab->size > e->shape.vocab)
+        return fail(err, BAD_INPUT, "tokenizer.json has %u tokens, wanted at most vocab_size, %u",
+                    options->tokenizer->vocab->size, e->shape.vocab);
     if (!e->dev) status = backend_open(options->backend, &options->dev, &e->dev, err);
     if (status == OK) status = choose_limits(options, e->dev, &limits, err);
     if (status != OK) return status;
