@@ -64,7 +64,7 @@ struct sampling_request {
     uint32_t *stop_token;  // [stop_token_count], in the arena
     uint32_t stop_token_count;
     int32_t priority;  // lower goes first; -1 = the request names none
-    uint64_t tenant;  // hash of user, cache_salt and extra_key: tool memory
+    uint64_t tenant;   // hash of user, cache_salt and extra_key: tool memory
 
     /* Prefix cache; cache_tenant.h. */
     uint8_t user[SHA256_BYTES], salt[SHA256_BYTES];
