@@ -134,13 +134,13 @@ packages:
 run: $(BUILD)/fathomd  ## gets what is missing, builds, serves the pilot model on 127.0.0.1:8000
 	$(BUILD)/fathomd serve $(if $(filter 0,$(shell id -u)),--allow-root) $(ARGS)
 
-test: $(BUILD)/fathomd $(TESTS) $(TOOLS) $(BUILD)/venv/ready  ## every unit test, then the daemon's own tests
+test: $(BUILD)/fathomctl $(TESTS) $(TOOLS) $(BUILD)/venv/ready  ## every unit test, then the daemon's own tests
 	@.ci/tests $(BUILD) --api $(TESTS)
 
 unit-test: $(TESTS)  ## the unit tests alone
 	@.ci/tests $(BUILD) $(TESTS)
 
-api-test: $(BUILD)/fathomd $(TOOLS) $(BUILD)/venv/ready  ## the daemon seen from outside, by its real clients
+api-test: $(BUILD)/fathomctl $(TOOLS) $(BUILD)/venv/ready  ## the daemon seen from outside, by its real clients
 	@.ci/tests $(BUILD) --api
 
 $(BUILD)/venv/ready: $(wildcard api-tests/requirements.txt)
