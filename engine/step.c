@@ -486,11 +486,10 @@ static void tell_tokens(struct stepper *stepper, const struct seq *seq, const ui
 /* What must follow the token just drawn. What the step under way draws behind it is of no use then. */
 static enum status take_forced(struct stepper *stepper, struct seq *seq)
 {
-    const uint32_t *token = NULL;
     uint32_t count = forcer_run(&stepper->forcer, seq, stepper->context);
+    const uint32_t *token = stepper->forcer.ids.id;
     if (!count) return OK;
     forget(stepper, seq);
-    token = stepper->forcer.ids.id;
     for (uint32_t i = 0; i < count; i++) {
         enum status status = seq_accept(seq, token[i]);
         if (status != OK) return status;

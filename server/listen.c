@@ -11,12 +11,16 @@
 #define BACKLOG 4096
 #define FIRST_PASSED_FD 3  // systemd's protocol
 
-bool listen_split(const char *address, char host[LISTEN_HOST_MOST], const char **port)
+enum { HOST_MOST = 256 };  // bytes, with the NUL
+
+/* At the last colon; brackets around an IPv6 address come off. *port points into `address`. false: there is
+ * no port, or the host is too long. */
+static bool split(const char *address, char host[HOST_MOST], const char **port)
 {
     const char *colon = strrchr(address, ':');
     size_t size = colon ? (size_t)(colon - address) : 0;
 
-    if (!colon || !colon[1] || size >= LISTEN_HOST_MOST) return false;
+    if (!colon || !colon[1] || size >= HOST_MOST) return false;
     if (size >= 2 && address[0] == '[' && address[size - 1] == ']') address++, size -= 2;
     memcpy(host, address, size);
     host[size] = 0;
@@ -37,16 +41,24 @@ static int bind_one(const struct addrinfo *info)
     return -1;
 }
 
-static enum status bind_address(const char *address, int *fd, struct err *err)
+enum status listen_resolve(const char *address, int flags, struct addrinfo **list, struct err *err)
 {
-    struct addrinfo wanted = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE }, *list;
-    char host[LISTEN_HOST_MOST];
+    struct addrinfo wanted = { .ai_socktype = SOCK_STREAM, .ai_flags = flags };
+    char host[HOST_MOST];
     const char *port;
 
-    if (!listen_split(address, host, &port))
+    if (!split(address, host, &port))
         return fail(err, BAD_INPUT, "listen: found \"%s\", wanted address:port", address);
-    int failed = getaddrinfo(host[0] ? host : NULL, port, &wanted, &list);
+    int failed = getaddrinfo(host[0] ? host : NULL, port, &wanted, list);
     if (failed) return fail(err, BAD_INPUT, "listen: %s: %s", address, gai_strerror(failed));
+    return OK;
+}
+
+static enum status bind_address(const char *address, int *fd, struct err *err)
+{
+    struct addrinfo *list;
+    enum status status = listen_resolve(address, AI_PASSIVE, &list, err);
+    if (status != OK) return status;
     *fd = -1;
     for (const struct addrinfo *info = list; info && *fd < 0; info = info->ai_next)
         *fd = bind_one(info);

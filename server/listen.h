@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include "config/status.h"
 
-enum { LISTEN_HOST_MOST = 256 };  // bytes, with the NUL
+struct addrinfo;
 
 struct listening {
     int fd;         // listening, not blocking; the caller's
@@ -18,8 +18,9 @@ struct listening {
  * what was found. */
 CHECKED enum status listen_open(const char *address, struct listening *listening, struct err *err);
 
-/* Splits at the last colon; brackets around an IPv6 address come off. *port points into `address`.
- * false: there is no port, or the host is too long. */
-bool listen_split(const char *address, char host[LISTEN_HOST_MOST], const char **port);
+/* The socket addresses of `address`, with getaddrinfo's flags; *list is for freeaddrinfo. BAD_INPUT: it is no
+ * host:port, or the host is not known. */
+CHECKED enum status listen_resolve(const char *address, int flags, struct addrinfo **list,
+                                   struct err *err);
 
 #endif

@@ -37,14 +37,9 @@ static int connect_one(const struct addrinfo *info)
 /* An address that stands for all of them is this machine's own when it is connected to. */
 static enum status connect_to(const char *address, int *fd, struct err *err)
 {
-    struct addrinfo wanted = { .ai_socktype = SOCK_STREAM }, *list;
-    char host[LISTEN_HOST_MOST];
-    const char *port;
-
-    if (!listen_split(address, host, &port))
-        return fail(err, BAD_INPUT, "listen: found \"%s\", wanted address:port", address);
-    int failed = getaddrinfo(host[0] ? host : NULL, port, &wanted, &list);
-    if (failed) return fail(err, BAD_INPUT, "listen: %s: %s", address, gai_strerror(failed));
+    struct addrinfo *list;
+    enum status status = listen_resolve(address, 0, &list, err);
+    if (status != OK) return status;
     *fd = -1;
     for (const struct addrinfo *info = list; info && *fd < 0; info = info->ai_next)
         *fd = connect_one(info);
