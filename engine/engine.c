@@ -312,7 +312,7 @@ static void close_engine(struct engine *engine)
     }
     if (e->dev) e->dev->ops->enter(e->dev);
     if (e->stepper.runner) stepper_release(&e->stepper);
-    if (e->cache.tenant) prefix_cache_release(&e->cache);
+    if (e->cache.path) prefix_cache_release(&e->cache);
     if (e->runner.model) runner_release(&e->runner);
     if (e->model.piece) model_close(&e->model);
     if (e->weights.owner) weights_close(&e->weights, e->dev);

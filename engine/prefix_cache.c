@@ -1,15 +1,9 @@
-/* prefix_cache.c - tenants by their scope, matches and plans; the device tier's pools. */
+/* prefix_cache.c - jobs by their scope, matches and plans; the device tier's pools. */
 #include "engine/prefix_cache.h"
 #include <string.h>
 #include <unistd.h>
 #include "config/clock.h"
 #include "config/metrics.h"
-
-struct cache_tenant {
-    bool is_known;
-    uint8_t tag[RECORD_TAG];
-    uint32_t uses;  // jobs in the engine
-};
 
 /* Until measured: one H200, PCIe 5, one NVMe drive. */
 static const struct resume_rates first_rates = { .compute_tokens_s = 10e3,
@@ -29,42 +23,25 @@ enum {
     CODERS_MOST = 4
 };
 
-/* ---- tenants -------------------------------------------------------------------------------- */
+/* ---- whose: for the depot ------------------------------------------------------------------- */
 
-/* The number of this tag's tenant, or one that nobody needs any more, or CACHE_TENANTS. */
-static uint32_t tenant_of(struct prefix_cache *cache, const uint8_t tag[RECORD_TAG])
-{
-    uint32_t unused = CACHE_TENANTS;
-    for (uint32_t i = 0; i < CACHE_TENANTS; i++) {
-        struct cache_tenant *tenant = &cache->tenant[i];
-        if (tenant->is_known && memcmp(tenant->tag, tag, RECORD_TAG) == 0) return i;
-        bool is_free =
-            !tenant->is_known || (!tenant->uses && prefix_tree_is_without(&cache->tree, i));
-        if (is_free && unused == CACHE_TENANTS) unused = i;
-    }
-    if (unused < CACHE_TENANTS) {
-        cache->tenant[unused] = (struct cache_tenant){ .is_known = true };
-        memcpy(cache->tenant[unused].tag, tag, RECORD_TAG);
-    }
-    return unused;
-}
-
-/* Records of one tenant often follow each other, and there may be millions. */
-static uint32_t found_tenant(void *user, const uint8_t tag[RECORD_TAG])
+/* Records of one scope often follow each other, and there may be millions. */
+static uint32_t found_scope(void *user, const uint8_t tag[RECORD_TAG])
 {
     struct prefix_cache *cache = user;
-    const struct cache_tenant *latest = &cache->tenant[cache->found_tenant];
-    if (latest->is_known && memcmp(latest->tag, tag, RECORD_TAG) == 0) return cache->found_tenant;
-    uint32_t number = tenant_of(cache, tag);
-    if (number == CACHE_TENANTS) return UINT32_MAX;
-    return cache->found_tenant = number;
+    const uint8_t *latest = scopes_tag(&cache->scopes, cache->found_scope);
+    if (latest && memcmp(latest, tag, RECORD_TAG) == 0) return cache->found_scope;
+    uint32_t number = scopes_number(&cache->scopes, tag);
+    if (number == CACHE_SCOPES) return UINT32_MAX;
+    return cache->found_scope = number;
 }
 
-static void tag_of(void *user, uint32_t tenant, uint8_t tag[RECORD_TAG])
+static void tag_of(void *user, uint32_t number, uint8_t tag[RECORD_TAG])
 {
     const struct prefix_cache *cache = user;
-    must(tenant < CACHE_TENANTS);
-    memcpy(tag, cache->tenant[tenant].tag, RECORD_TAG);
+    const uint8_t *its = scopes_tag(&cache->scopes, number);
+    must(its);
+    memcpy(tag, its, RECORD_TAG);
 }
 
 /* ---- init and release ----------------------------------------------------------------------- */
@@ -105,7 +82,7 @@ static struct depot_options depot_options(struct prefix_cache *cache)
                     .one_shot_s = (uint32_t)(from->disk_after_ns / NS_PER_S * ONE_SHOT),
                     .w_ttl_s = (uint32_t)(from->window_ttl_ns / NS_PER_S) },
         .user = cache,
-        .tenant_of = found_tenant,
+        .tenant_of = found_scope,
         .tag_of = tag_of,
     };
     if (from->off) return options;
@@ -128,7 +105,7 @@ enum status prefix_cache_init(struct prefix_cache *cache,
     *cache = (struct prefix_cache){ .options = *options, .rates = first_rates };
     struct depot_options depot = depot_options(cache);
     struct prefix_options tree = { .nodes = options->g_blocks + depot_blocks(&depot),
-                                   .tenants = CACHE_TENANTS + 1,  // and one that has nothing
+                                   .tenants = CACHE_SCOPES + 1,  // and one that has nothing
                                    .ends_kept = 2,
                                    .w_pinned = 0,
                                    .user = cache,
@@ -138,10 +115,10 @@ enum status prefix_cache_init(struct prefix_cache *cache,
                                          .w_pool = &cache->pool[KV_W][KV_DEVICE],
                                          .sealed = sealed,
                                          .user = cache };
-    cache->tenant = calloc(CACHE_TENANTS, sizeof *cache->tenant);
     cache->path = calloc(blocks, sizeof *cache->path);
     cache->block = calloc(blocks, sizeof *cache->block);
-    if (!cache->tenant || !cache->path || !cache->block) goto arrays;
+    if (scopes_init(&cache->scopes, &cache->tree, CACHE_SCOPES) != OK) goto arrays;
+    if (!cache->path || !cache->block) goto arrays;
     struct kv_rows rows = { options->model->dev->numerics, options->model->entry_bytes,
                             options->model->index_bytes };
     if (kv_codec_map(&options->model->layout, &rows, &cache->g_map) != OK) goto arrays;
@@ -161,7 +138,7 @@ g_pool:
     kv_pool_release(cache->place.g_pool);
 arrays:
     codec_map_release(&cache->g_map);
-    free(cache->tenant);
+    scopes_release(&cache->scopes);
     free(cache->path);
     free(cache->block);
     *cache = (struct prefix_cache){ 0 };
@@ -176,7 +153,7 @@ void prefix_cache_release(struct prefix_cache *cache)
     kv_pool_release(cache->place.w_pool);
     kv_pool_release(cache->place.g_pool);
     codec_map_release(&cache->g_map);
-    free(cache->tenant);
+    scopes_release(&cache->scopes);
     free(cache->path);
     free(cache->block);
     *cache = (struct prefix_cache){ 0 };
@@ -215,9 +192,8 @@ struct cache_scope prefix_cache_enter(struct prefix_cache *cache, const struct j
     const struct cache_identity *identity = &cache->options.identity;
     uint8_t tag[RECORD_TAG];
     cache_identity_tag(&identity->secret, job->cache_owner, job->cache_tenant, tag);
-    uint32_t number = tenant_of(cache, tag);
-    bool is_on = !cache->options.cache.off && number < CACHE_TENANTS;
-    if (number < CACHE_TENANTS) cache->tenant[number].uses++;
+    uint32_t number = scopes_enter(&cache->scopes, tag);
+    bool is_on = !cache->options.cache.off && number < CACHE_SCOPES;
     return (struct cache_scope){
         .root = cache_identity_root(identity, job->cache_tenant, job->cache_salt),
         .tenant = number,
@@ -228,7 +204,7 @@ struct cache_scope prefix_cache_enter(struct prefix_cache *cache, const struct j
 
 void prefix_cache_leave(struct prefix_cache *cache, const struct cache_scope *scope)
 {
-    if (scope->tenant < CACHE_TENANTS) cache->tenant[scope->tenant].uses--;
+    scopes_leave(&cache->scopes, scope->tenant);
 }
 
 uint32_t prefix_cache_purge(struct prefix_cache *cache, const struct engine_purge *purge)
@@ -238,9 +214,9 @@ uint32_t prefix_cache_purge(struct prefix_cache *cache, const struct engine_purg
     cache_identity_tag(&cache->options.identity.secret, purge->cache_owner, purge->cache_tenant,
                        tag);
     size_t meant = purge->all ? 0 : purge->whole ? CACHE_OWNER_TAG : RECORD_TAG;  // bytes of it
-    for (uint32_t i = 0; i < CACHE_TENANTS; i++) {
-        const struct cache_tenant *tenant = &cache->tenant[i];
-        if (!tenant->is_known || memcmp(tenant->tag, tag, meant) != 0) continue;
+    for (uint32_t i = 0; i < CACHE_SCOPES; i++) {
+        const uint8_t *its = scopes_tag(&cache->scopes, i);
+        if (!its || memcmp(its, tag, meant) != 0) continue;
         if (prefix_tree_is_without(&cache->tree, i)) continue;
         depot_purge(&cache->depot, i);
         scopes++;

@@ -20,6 +20,7 @@
 #include "engine/engine.h"
 #include "engine/kv_codec.h"
 #include "engine/model.h"
+#include "engine/scopes.h"
 
 struct prefix_cache_options {
     struct cache_identity identity;
@@ -38,14 +39,14 @@ struct prefix_cache {
     struct depot depot;
     struct lease_place place;
     struct resume_rates rates;
-    struct codec_map g_map;       // how a G is encoded on disk
-    struct cache_tenant *tenant;  // [CACHE_TENANTS] owned; the tree's numbers
-    uint32_t found_tenant;        // of the latest record found on disk
-    struct prefix_ref *path;      // [context / 128] of the latest match
-    struct resume_block *block;   // likewise
+    struct codec_map g_map;  // how a G is encoded on disk
+    struct scopes scopes;
+    uint32_t found_scope;        // of the latest record found on disk
+    struct prefix_ref *path;     // [context / 128] of the latest match
+    struct resume_block *block;  // likewise
 };
 
-enum { CACHE_TENANTS = 256 };
+enum { CACHE_SCOPES = 1024 };
 
 /* NO_MEMORY leaves nothing to release. Release wants every lease and scope given back. */
 CHECKED enum status prefix_cache_init(struct prefix_cache *cache,
@@ -68,7 +69,7 @@ struct cache_scope {
     bool reads, writes;
 };
 
-/* With no number free for its tenant the scope neither reads nor writes. Pair with leave. */
+/* With no number free the scope neither reads nor writes. Pair with leave. */
 struct cache_scope prefix_cache_enter(struct prefix_cache *cache, const struct job *job);
 void prefix_cache_leave(struct prefix_cache *cache, const struct cache_scope *scope);
 
