@@ -96,6 +96,39 @@ static void mend_surrogates(char *text, size_t size)
     }
 }
 
+static bool too_big(struct slice integer)
+{
+    char copy[80] = "";
+
+    if (integer.size >= sizeof copy) return false;  // the limit on numbers has seen it
+    memcpy(copy, integer.data, integer.size);
+    errno = 0;
+    strtoll(copy, NULL, 10);
+    return errno == ERANGE;
+}
+
+/* jansson refuses integers beyond 64 bits, and JSON does not: 12345678901234567890 becomes
+ * 123456789012345678e2, of the same length and equal to 17 digits. The text is valid JSON. */
+static void mend_integers(char *text, size_t size)
+{
+    static const char number[] = "-+.eE0123456789";
+
+    for (size_t at = 0, end; at < size; at = end) {
+        end = at + 1;
+        if (text[at] == '"') {
+            while (text[end] != '"') end += text[end] == '\\' ? 2 : 1;
+            end++;
+        } else if (text[at] == '-' || (text[at] >= '0' && text[at] <= '9')) {
+            while (end < size && memchr(number, text[end], sizeof number - 1)) end++;
+            struct slice token = { text + at, end - at };
+            bool integer = !memchr(token.data, '.', token.size) &&
+                           !memchr(token.data, 'e', token.size) &&
+                           !memchr(token.data, 'E', token.size);
+            if (integer && too_big(token)) memcpy(text + end - 2, "e2", 2);
+        }
+    }
+}
+
 enum status js_parse(char *text, size_t size, const struct js_limits *limits, struct json **root,
                      struct err *err)
 {
@@ -112,6 +145,10 @@ enum status js_parse(char *text, size_t size, const struct js_limits *limits, st
     size_t flags = JSON_ALLOW_NUL | JSON_DECODE_ANY;
     if (limits->unique_keys) flags |= JSON_REJECT_DUPLICATES;
     json_t *tree = json_loadb(text, size, flags, &error);
+    if (!tree && verdict == JSON_GOOD && json_error_code(&error) == json_error_numeric_overflow) {
+        mend_integers(text, size);
+        tree = json_loadb(text, size, flags, &error);
+    }
     if (!tree) {
         if (json_error_code(&error) == json_error_out_of_memory)
             return fail(err, NO_MEMORY, "no memory to parse JSON");

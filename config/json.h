@@ -2,7 +2,8 @@
  *
  * A `struct json` is a node of a parsed document, owned by the document: it lives until js_free of
  * the root. Strings may hold NUL, so they come as slices. Duplicate keys: the last value stands at
- * the first place. Objects keep the order of their keys. A lone surrogate escape becomes U+FFFD.
+ * the first place. Objects keep the order of their keys. A lone surrogate escape becomes U+FFFD, and
+ * an integer beyond 64 bits the real nearest to its first digits (some clients send such ids).
  * Thread: whoever holds the document.
  */
 #ifndef CONFIG_JSON_H
@@ -31,7 +32,7 @@ extern const struct js_limits js_file_limits;     // our own and the model's fil
  * accepts what the parser would find deeper or more numerous. */
 CHECKED enum status js_scan(struct slice text, const struct js_limits *limits, struct err *err);
 
-/* Scans, rewrites lone surrogate escapes in place (so `text` must be writable), and parses one value
+/* Scans, rewrites lone surrogate escapes and too big integers in place (so `text` must be writable), and parses one value
  * with nothing but white space after it. BAD_INPUT: err names line and column, or the limit.
  * NO_MEMORY. The caller frees *root with js_free. */
 CHECKED enum status js_parse(char *text, size_t size, const struct js_limits *limits,

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
+#include <math.h>
 #include "config/json.h"
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
@@ -114,7 +115,6 @@ static void numbers_out_of_range_are_refused(void **unused)
 
     must_refuse(SLICE("[1e400]"), NULL);
     must_refuse(SLICE("[-1e400]"), NULL);
-    must_refuse(SLICE("[9223372036854775808]"), NULL);
     must_refuse(SLICE("[NaN]"), NULL);
     must_refuse(SLICE("[Infinity]"), NULL);
     must_refuse(SLICE("[01]"), NULL);
@@ -122,6 +122,37 @@ static void numbers_out_of_range_are_refused(void **unused)
     must_refuse(SLICE("[+1]"), NULL);
     memset(digits, '1', sizeof digits);
     must_refuse((struct slice){ digits, 65 }, "JSON holds a number of more than 64 characters");
+}
+
+static void integers_beyond_64_bits_are_reals(void **unused)
+{
+    static const struct {
+        const char *text;
+        double value;
+    } cases[] = {
+        { "9223372036854775808", 9223372036854775808.0 },
+        { "-9223372036854775809", -9223372036854775808.0 },
+        { "18446744073709551615", 18446744073709551615.0 },
+        { "123456789012345678901234567890", 123456789012345678901234567890.0 },
+    };
+    struct json *root;
+    struct err err = { "" };
+    (void)unused;
+
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct buf text;
+        buf_init(&text, 0);
+        buf_addf(&text, "{\"9\\\"9223372036854775808\":[1,%s,-2.5e1, 9223372036854775807]}",
+                 cases[i].text);
+        assert_int_equal(parse(buf_slice(&text), &root, &err), OK);
+        const struct json *list = js_get(root, "9\"9223372036854775808");
+        assert_int_equal(js_kind(js_at(list, 1)), JS_REAL);
+        assert_true(fabs(js_real(js_at(list, 1)) / cases[i].value - 1) < 1e-15);
+        assert_true(js_real(js_at(list, 2)) == -25);
+        assert_int_equal(js_int(js_at(list, 3)), INT64_MAX);
+        js_free(root);
+        buf_release(&text);
+    }
 }
 
 static void lone_surrogates_become_the_replacement_character(void **unused)
@@ -234,6 +265,7 @@ int main(void)
         cmocka_unit_test(brackets_within_strings_count_for_nothing),
         cmocka_unit_test(too_many_values_are_refused),
         cmocka_unit_test(numbers_out_of_range_are_refused),
+        cmocka_unit_test(integers_beyond_64_bits_are_reals),
         cmocka_unit_test(lone_surrogates_become_the_replacement_character),
         cmocka_unit_test(bytes_that_are_no_utf8_are_refused),
         cmocka_unit_test(last_of_duplicate_keys_counts),

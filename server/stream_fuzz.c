@@ -2,6 +2,7 @@
  * stream is the answer in one piece. The first bytes choose the shape. */
 #include <math.h>
 #include "config/json.h"
+#include "engine/text/reply_pieces.h"
 #include "server/service.h"
 #include "server/stream.h"
 
@@ -133,9 +134,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                    .json = flags & 128 },
     };
     struct seen answer, stream;
-    struct slice text = { (const char *)data + 1, size - 1 };
-    run(&answer, &setup, false, text);
-    run(&stream, &setup, true, text);
+    struct buf text;
+    buf_init(&text, 0);
+    pieces_add(&text, data + 1, size - 1);
+    run(&answer, &setup, false, buf_slice(&text));
+    run(&stream, &setup, true, buf_slice(&text));
+    buf_release(&text);
     must(slice_equal(buf_slice(&answer.text), buf_slice(&stream.text)));
     buf_release(&answer.text);
     buf_release(&stream.text);

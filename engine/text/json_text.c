@@ -1,9 +1,11 @@
 /* json_text.c - a cursor and one bit a level. */
 #include "engine/text/json_text.h"
+#include <math.h>
+#include <stdlib.h>
 
 struct reader {
     struct slice rest;
-    uint64_t is_object[JSON_TEXT_DEPTH / 64];  // one bit a level
+    uint64_t is_object[JSON_TEXT_DEPTH / 64 + 1];  // one bit a level
     uint32_t depth;
 };
 
@@ -46,7 +48,7 @@ static bool pass_digits(struct reader *in)
     return true;
 }
 
-static bool pass_number(struct reader *in)
+static bool pass_number_text(struct reader *in)
 {
     pass_if(in, '-');
     if (!pass_if(in, '0') && !pass_digits(in)) return false;
@@ -56,6 +58,18 @@ static bool pass_number(struct reader *in)
         return pass_digits(in);
     }
     return true;
+}
+
+static bool pass_number(struct reader *in)
+{
+    const char *from = in->rest.data;
+    char text[JSON_TEXT_NUMBER + 1] = "";
+
+    if (!pass_number_text(in)) return false;
+    size_t size = (size_t)(in->rest.data - from);
+    if (size > JSON_TEXT_NUMBER) return false;
+    memcpy(text, from, size);
+    return isfinite(strtod(text, NULL));
 }
 
 static bool pass_escape(struct reader *in)
@@ -172,9 +186,15 @@ bool json_text_valid(struct slice text)
     return in.rest.size == 0;
 }
 
-struct slice json_text_trim(struct slice text)
+struct slice json_text_trim_start(struct slice text)
 {
     while (text.size && is_space(*text.data)) text = slice_from(text, 1);
+    return text;
+}
+
+struct slice json_text_trim(struct slice text)
+{
+    text = json_text_trim_start(text);
     while (text.size && is_space(text.data[text.size - 1])) text.size--;
     return text;
 }

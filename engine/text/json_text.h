@@ -7,13 +7,17 @@
 #include <stdint.h>
 #include "config/slice.h"
 
-enum { JSON_TEXT_DEPTH = 128 };  // nested deeper counts as invalid: no client would take it back
+// Nested deeper, a longer number, or one beyond every double counts as invalid: clients parse what they
+// get within such limits, and so do we when it comes back with the next turn, some levels further down
+// (js_request_limits).
+enum { JSON_TEXT_DEPTH = 120, JSON_TEXT_NUMBER = 64 };
 
 /* One JSON value with nothing but white space around it? */
 bool json_text_valid(struct slice text);
 
-/* The text without JSON white space around it. */
+/* The text without JSON white space around it, or before it. */
 struct slice json_text_trim(struct slice text);
+struct slice json_text_trim_start(struct slice text);
 
 /* Walks the keys of a valid object: the raw bytes between the quotes, escapes as written.
  * struct slice key; size_t at = 0; while (json_text_next_key(object, &at, &key)) ... */

@@ -157,10 +157,11 @@ static void call_begin(struct reply *reply, struct slice name)
 static void body_add(struct reply *reply, struct slice text)
 {
     struct reply_call *call = &reply->call;
-    struct slice seen = json_text_trim(text);
 
-    if (call->body == BODY_NONE && seen.size)
-        call->body = *seen.data == '{' ? BODY_JSON : BODY_JUNK;
+    if (call->body == BODY_NONE) {
+        text = json_text_trim_start(text);
+        if (text.size) call->body = *text.data == '{' ? BODY_JSON : BODY_JUNK;
+    }
     if (call->body != BODY_JSON) return;
     if (call->value.size + text.size > reply->options.value_limit) call->body = BODY_JUNK;
     else buf_add_slice(&call->value, text);

@@ -2,6 +2,7 @@
  * more work for a byte than a fixed amount. The first bytes choose the options. */
 #include "config/clock.h"
 #include "engine/text/reply_check.h"
+#include "engine/text/reply_pieces.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -11,7 +12,7 @@ static const struct reply_tools *some_tools(void)
     static struct arena arena;
     if (tools.count) return &tools;
 
-    char text[] = "[{\"name\":\"w\",\"parameters\":{\"properties\":{\"c\":{\"type\":\"string\"},"
+    char text[] = "[{\"name\":\"f\",\"parameters\":{\"properties\":{\"c\":{\"type\":\"string\"},"
                   "\"d\":{\"type\":\"integer\"}}}},{\"name\":\"n\"}]";
     struct json *root;
     must(js_parse(text, sizeof text - 1, &js_file_limits, &root, NULL) == OK);
@@ -19,33 +20,6 @@ static const struct reply_tools *some_tools(void)
     must(reply_tools_init(&tools, root, &arena) == OK);
     js_free(root);
     return &tools;
-}
-
-/* Bytes 0x80 to 0x8f stand for the markers' pieces, so that the fuzzer need not guess them. */
-static void expand(struct buf *out, const uint8_t *data, size_t size)
-{
-    static const char *const pieces[16] = {
-        "<｜DSML｜",
-        "</｜DSML｜",
-        "tool_calls>",
-        "invoke name=\"w\">",
-        "invoke>",
-        "parameter name=\"",
-        "\" string=\"true\">",
-        "\" string=\"false\">",
-        "parameter>",
-        "</think>",
-        "<think>",
-        "<｜end▁of▁sentence｜>",
-        "{\"c\": \"x\"}",
-        "<｜DSML｜ calls>",
-        "arguments",
-        "\n\n",
-    };
-    for (size_t i = 0; i < size; i++) {
-        if (data[i] >= 0x80 && data[i] < 0x90) buf_add_string(out, pieces[data[i] - 0x80]);
-        else buf_add_byte(out, (char)data[i]);
-    }
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -67,7 +41,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     };
     struct buf text;
     buf_init(&text, 0);
-    expand(&text, data + 2, size - 2);
+    pieces_add(&text, data + 2, size - 2);
 
     struct reading whole, cut;
     uint64_t before = now_ns();
