@@ -142,6 +142,20 @@ static void prompt_whose_window_is_lost_replays_or_resumes_before_it(void **unus
     }
 }
 
+/* Where others branch off a second time, nobody computes the blocks before that place a third time. */
+static void a_replay_leaves_a_window_where_its_prompt_branches_off(void **unused)
+{
+    (void)unused;
+    struct shadow *shadow = make(60, 20, DEVICE_ONLY);
+    uint32_t replay = shadow->shape.layers * KV_BLOCK_TOKENS;
+    shadow->options.may_replay = true;
+    assert_int_equal(serve_new(shadow, 0, "000000011", 1), 0);
+    assert_int_equal(serve_new(shadow, 0, "000000022", 1), 7 * KV_BLOCK_TOKENS - replay);
+    assert_int_equal(serve_new(shadow, 0, "000000033", 1), 7 * KV_BLOCK_TOKENS);
+    assert_int_equal(shadow->replays, 1);
+    unmake(shadow);
+}
+
 static void window_whose_tails_are_damaged_is_no_window(void **unused)  // B2
 {
     (void)unused;
@@ -591,6 +605,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(prompt_whose_window_is_lost_replays_or_resumes_before_it),
+        cmocka_unit_test(a_replay_leaves_a_window_where_its_prompt_branches_off),
         cmocka_unit_test(window_whose_tails_are_damaged_is_no_window),
         cmocka_unit_test(block_whose_index_keys_are_damaged_is_no_block),
         cmocka_unit_test(window_of_one_boundary_is_refused_for_another),

@@ -134,6 +134,7 @@ enum status lease_resume(struct lease *lease, const struct prefix_ref *path,
     lease->key = last.key;
     lease->last = path[plan->known - 1];
     lease->sealed = plan->known;
+    lease->replays = plan->mode == RESUME_REPLAY;
     prefix_tree_touch(tree, path, plan->known, true);
     return OK;
 
@@ -191,8 +192,17 @@ static void seal(struct lease *lease, const uint32_t *token)
     if (w_class != W_NONE && !prefix_is_none(lease->last)) keep_window(lease, w_class);
 }
 
+/* A replay has come to where its prompt leaves what was known: all of the window there is exact. */
+static void end_replay(struct lease *lease)
+{
+    enum w_class w_class = w_class_at(&lease->hints, lease->sealed);
+    lease->replays = false;
+    if (lease->store && w_class != W_NONE) keep_window(lease, w_class);
+}
+
 void lease_commit(struct lease *lease, const uint32_t *token, uint32_t computed)
 {
+    if (lease->replays && computed >= lease->sealed * KV_BLOCK_TOKENS) end_replay(lease);
     while ((uint64_t)(lease->sealed + 1) * KV_BLOCK_TOKENS <= computed)
         seal(lease, token + (size_t)lease->sealed * KV_BLOCK_TOKENS);
 

@@ -38,6 +38,7 @@ struct lease {
     struct prefix_key key;   // of the last sealed block; before the first, of the namespace
     struct prefix_ref last;  // that block; PREFIX_NONE: what follows stays private
     uint32_t sealed;         // blocks
+    bool replays;            // the window behind them is not computed yet
 
     /* All four have `room` elements, owned. A pin that is not empty: the slot is the tree's. */
     uint32_t *g_block;  // [g_blocks] of position / 128

@@ -137,6 +137,26 @@ static void prompt_whose_window_is_gone_gets_the_same_answer(void **unused)
     }
 }
 
+/* The first branch replays what it shares with the trunk, and leaves a window there for the second. */
+static void branches_get_the_same_answer_by_replay_and_by_the_window_it_leaves(void **unused)
+{
+    enum { TRUNK = 6 * 128, LAYERS = 4, TOKENS = MOST_TOKENS };
+    static const uint32_t known[] = { 0, TRUNK - LAYERS * 128, TRUNK };
+    (void)unused;
+    struct engine *cold = open_engine(&(struct engine_cache){ .off = true }, 0);
+    struct engine *warm = open_engine(&(struct engine_cache){ 0 }, 24u << 20);
+    for (uint32_t branch = 0; branch < 3; branch++) {
+        for (uint32_t t = TRUNK; t < TOKENS; t++)
+            answered[2][t] = (t * 7 + branch * 31) % VOCAB + 1;
+        struct answer plain = ask(cold, 2, TOKENS, true), answer = ask(warm, 2, TOKENS, true);
+        assert_same(&plain, &answer);
+        assert_int_equal(answer.cache.hit_tokens, known[branch]);
+    }
+    memset(answered[2], 0, sizeof answered[2]);
+    engine_close(warm);
+    engine_close(cold);
+}
+
 /* B2, B4, B16: compressor tails, rows and positions come back from the disk in another process' life,
  * about the lengths at which others restored wrong state. */
 static void conversations_go_on_right_after_a_restart_at_every_edge(void **unused)
@@ -259,6 +279,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(prompt_whose_window_is_gone_gets_the_same_answer),
+        cmocka_unit_test(branches_get_the_same_answer_by_replay_and_by_the_window_it_leaves),
         cmocka_unit_test(conversations_go_on_right_after_a_restart_at_every_edge),
         cmocka_unit_test(blocks_copied_under_load_are_whole),
         cmocka_unit_test(prompt_that_fails_after_a_hit_is_computed_once_more),
