@@ -321,15 +321,53 @@ def test_what_cannot_be_enforced_is_named_by_its_pointer(pilot, schema, pointer,
 
 
 def test_what_was_compiled_is_found_again(serve):
-    server = serve("--backend", "cpu", "--grammars", "2")
+    server = serve("--backend", "cpu")
     client = server.client()
     assert server.metrics()["grammars"] == 0
     for schema in (PART, {"type": "json_object"}, PART, PART):
         ask(client, schema, max_tokens=1)
     metrics = server.metrics()
     assert metrics['grammars_total{result="compiled"}'] == 2 and metrics['grammars_total{result="found"}'] == 2
-    ask(client, {"type": "json_object"}, max_tokens=1, thinking=True)
-    assert server.metrics()["grammars"] == 2, "the coldest made room"
+    assert metrics["grammars"] == 2
+    held = sum(metrics[f'grammar_bytes{{state="{state}"}}'] for state in ("in_use", "idle"))
+    assert 0 < held < 2**20
+
+
+def large(last):
+    """A schema whose grammar takes some 0.7 MB, for an answer without an end in sight."""
+    pattern = "^(ab?){1000}(cd?){1000}(ab?){1000}(cd?){1000}" + last + "$"
+    return {"type": "array", "minItems": 1000, "items": {"type": "string", "pattern": pattern}}
+
+
+def ask_large(client, last, **more):
+    form = {"type": "json_schema", "json_schema": {"name": "a", "schema": large(last)}}
+    return client.chat.completions.create(model="pilot", messages=HELLO, response_format=form,
+                                          extra_body={"thinking": False}, **more)
+
+
+def test_memory_for_grammars_is_bounded_and_the_idle_ones_make_room(serve):
+    server = serve("--backend", "cpu", "--grammar-memory", "1MiB")
+    client = server.client().with_options(max_retries=8)  # an answer is there a moment before its grammar is idle
+    for last in "xyz":
+        assert ask_large(client, last, max_tokens=1).choices
+    metrics = server.metrics()
+    assert metrics["grammars"] == 1 and metrics["grammars_evicted_total"] == 2
+    assert metrics['grammar_bytes{state="idle"}'] <= 2**20
+
+
+def test_where_those_in_use_take_all_the_memory_others_are_asked_to_come_again(serve):
+    server = serve("--backend", "cpu", "--grammar-memory", "1MiB", "--stall-timeout", "5m")
+    client = server.client().with_options(max_retries=0)
+    with ask_large(client, "x", stream=True) as stream:
+        next(iter(stream))
+        with pytest.raises(openai.InternalServerError) as refused:
+            ask_large(client, "y", max_tokens=1)
+        assert refused.value.status_code == 503 and int(refused.value.response.headers["retry-after"]) >= 1
+        assert "under way" in refused.value.message
+        assert ask_large(client, "x", max_tokens=1).choices, "the same shares it"
+        metrics = server.metrics()
+        assert metrics['grammars_total{result="full"}'] == 1 and metrics['grammar_bytes{state="in_use"}'] > 2**19
+    assert ask_large(client.with_options(max_retries=8), "y", max_tokens=1).choices
 
 
 def test_an_operator_may_allow_less_time_to_compile(serve):

@@ -49,6 +49,13 @@ static bool let_names_go(struct grammar_tool *tool, const struct grammar_source 
 
 /* ---- the key ---- */
 
+/* Where no keys are asked for, nobody's. */
+static const char *tenant_name(const struct request *request)
+{
+    if (request->caller.access && !access_asks_for_keys(request->caller.access)) return "";
+    return request->caller.tenant ? request->caller.tenant->name : "";
+}
+
 static void add_part(struct buf *out, struct slice text)
 {
     buf_addf(out, "%zu ", text.size);
@@ -60,11 +67,10 @@ static void add_part(struct buf *out, struct slice text)
 static enum status make_key(const struct request *request, const struct chat_request *chat,
                             const struct grammar_source *source, struct grammar_key *key)
 {
-    const struct tenant *tenant = request->caller.tenant;
     struct buf text;
 
     buf_init(&text, 0);
-    add_part(&text, slice_of(tenant ? tenant->name : ""));
+    add_part(&text, slice_of(tenant_name(request)));
     buf_addf(&text, "%d %d %d %d %u ", source->start, source->content, source->calls,
              source->one_call, source->tools);
     if (source->content == GRAMMAR_CONTENT_SCHEMA) add_part(&text, chat->chat.response_format);
@@ -99,6 +105,7 @@ static void mend(char *text)
 static enum status refuse(enum status status, struct refused *refused)
 {
     refused->refusal = status == NO_MEMORY   ? REFUSE_FULL
+                       : status == BUSY      ? REFUSE_RATE
                        : status == BAD_INPUT ? REFUSE_UNSUPPORTED
                                              : REFUSE_BAD_REQUEST;
     mend(refused->err.text);
@@ -125,21 +132,24 @@ enum status grammar_of_request(const struct request *request, const struct chat_
                                      .schema_field = chat->form.field,
                                      .dialect = request->service->format->dialect };
     struct grammar_key key;
+    const struct grammars_wish wish = { &key, tenant_name(request), &source };
     struct grammar_tool *tool = calloc(chat->chat.tool_count + 1, sizeof *tool);
     enum status status = tool ? OK : NO_MEMORY;
 
     *grammar = NULL;
+    refused->err.text[0] = '\0';
     if (status == OK) set_calls(chat, tool, &source);
     bool json = source.content != GRAMMAR_CONTENT_FREE;
     if (json && end == PROMPT_IN_CONTENT) source.begun = begun_of(&chat->chat);
     struct grammars *grammars = request->service->grammars;
     if (status == OK && (source.calls || json)) {
         status = make_key(request, chat, &source, &key);
-        if (status == OK) status = grammars_get(grammars, &key, &source, grammar, &refused->err);
+        if (status == OK) status = grammars_get(grammars, &wish, grammar, &refused->err);
         if (status == TOO_LONG && let_names_go(tool, &source))
-            status = grammars_get(grammars, &key, &source, grammar, &refused->err);
+            status = grammars_get(grammars, &wish, grammar, &refused->err);
     }
     free(tool);
-    if (status == NO_MEMORY) fail(&refused->err, status, "no memory for this request now");
+    if (status == NO_MEMORY && !refused->err.text[0])
+        fail(&refused->err, status, "no memory for this request now");
     return status == OK ? OK : refuse(status, refused);
 }

@@ -18,7 +18,7 @@ static int setup(void **state)
 {
     (void)state;
     if (!checker_init(&checker, "models/pilot/tokenizer.json")) return -1;
-    struct grammars_setup made = { .vocab = &checker.vocab, .most = 64, .compile_ms = 5000 };
+    struct grammars_setup made = { .vocab = &checker.vocab, .most = 64 << 20, .compile_ms = 5000 };
     service = *lines_service();
     service.vocab = &checker.vocab;
     return grammars_open(&made, &grammars) == OK ? 0 : -1;
@@ -331,6 +331,59 @@ static void more_tools_than_a_grammar_holds_keep_their_names_unless_strict(void 
     free(body);
 }
 
+/* Of one size, each with a key of its own. */
+#define LARGE(last)                                                                                \
+    CHAT_OF("\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"schema\":{\"type\":" \
+            "\"string\",\"pattern\":\"^(ab?){1000}(cd?){1000}(ab?){1000}(cd?){1000}" last          \
+            "$\"}}}")
+
+static void what_finds_no_room_is_refused_for_now_and_what_never_will_for_good(void **unused)
+{
+    static const struct tenant tenant = { .name = "acme" };
+    struct grammars_setup setup = { .vocab = &checker.vocab, .compile_ms = 5000 };
+    struct grammars *usual = grammars;
+    struct asked first, second;
+    (void)unused;
+    ask(&first, CHAT, LARGE("x"), PROMPT_IN_CONTENT);
+    size_t held = grammar_size(first.grammar).held;
+    end(&first);
+
+    setup.most = held + held / 2;
+    assert_int_equal(grammars_open(&setup, &grammars), OK);
+    ask(&first, CHAT, LARGE("y"), PROMPT_IN_CONTENT);
+    assert_int_equal(first.status, OK);
+    ask(&second, CHAT, LARGE("x"), PROMPT_IN_CONTENT);
+    assert_int_equal(second.status, NO_MEMORY);
+    assert_int_equal(second.refused.refusal, REFUSE_FULL);
+    assert_string_equal(second.refused.param, "response_format.json_schema.schema");
+    grammar_drop(first.grammar);
+    assert_int_equal(grammar_of_request(&second.request, &second.chat, PROMPT_IN_CONTENT,
+                                        &second.grammar, &second.refused),
+                     OK);
+    grammar_drop(second.grammar);
+
+    first.request.caller.tenant = second.request.caller.tenant = &tenant;
+    assert_int_equal(grammar_of_request(&first.request, &first.chat, PROMPT_IN_CONTENT,
+                                        &first.grammar, &first.refused),
+                     OK);
+    assert_int_equal(grammar_of_request(&second.request, &second.chat, PROMPT_IN_CONTENT,
+                                        &second.grammar, &second.refused),
+                     BUSY);
+    assert_int_equal(second.refused.refusal, REFUSE_RATE);
+    end(&first);
+    end(&second);
+    grammars_close(grammars);
+
+    setup.most = held / 2;
+    assert_int_equal(grammars_open(&setup, &grammars), OK);
+    ask(&first, CHAT, LARGE("x"), PROMPT_IN_CONTENT);
+    assert_int_equal(first.status, TOO_LONG);
+    assert_int_equal(first.refused.refusal, REFUSE_BAD_REQUEST);
+    end(&first);
+    grammars_close(grammars);
+    grammars = usual;
+}
+
 static void an_answer_begun_in_another_form_is_refused(void **unused)
 {
     struct asked a;
@@ -349,6 +402,7 @@ int main(void)
         cmocka_unit_test(the_same_is_compiled_once_for_each_tenant),
         cmocka_unit_test(what_cannot_be_enforced_is_refused_by_name),
         cmocka_unit_test(more_tools_than_a_grammar_holds_keep_their_names_unless_strict),
+        cmocka_unit_test(what_finds_no_room_is_refused_for_now_and_what_never_will_for_good),
         cmocka_unit_test(an_answer_begun_in_another_form_is_refused),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -5,12 +5,15 @@
 #include "config/log.h"
 #include "config/metrics.h"
 
+#define STALE_NS (10 * 60 * NS_PER_S)  // an agent's next turn comes sooner
+
 struct grammars {
     struct grammars_setup setup;
     struct grammar_store *store;
     pthread_mutex_t lock;  // of the next two
     bool made;
     struct grammar_vocab vocab;
+    struct grammar_store_stats told;  // the loop thread's
 };
 
 enum status grammars_open(const struct grammars_setup *setup, struct grammars **grammars)
@@ -20,7 +23,8 @@ enum status grammars_open(const struct grammars_setup *setup, struct grammars **
     *grammars = NULL;
     if (!made) return NO_MEMORY;
     made->setup = *setup;
-    enum status status = grammar_store_open(setup->most, &made->store);
+    struct grammar_store_setup store = { .most = setup->most, .stale_ns = STALE_NS };
+    enum status status = grammar_store_open(&store, &made->store);
     if (status != OK) {
         free(made);
         return status;
@@ -59,11 +63,30 @@ static enum status make_tables(struct grammars *grammars, struct err *err)
     return status;
 }
 
-enum status grammars_get(struct grammars *grammars, const struct grammar_key *key,
-                         const struct grammar_source *source, struct grammar **grammar,
-                         struct err *err)
+/* The request's field whose grammar it is. */
+static const char *field_of(const struct grammar_source *source)
 {
-    *grammar = grammar_store_find(grammars->store, key);
+    if (source->content != GRAMMAR_CONTENT_FREE && source->schema_field)
+        return source->schema_field;
+    return source->calls ? "tools" : "response_format";
+}
+
+static enum status keep(struct grammars *grammars, const struct grammars_wish *wish,
+                        struct grammar **grammar, struct err *err)
+{
+    struct err why;
+    enum status status = grammar_store_put(grammars->store, wish->key, wish->tenant, grammar, &why);
+    if (status == OK) return OK;
+    grammar_drop(*grammar);
+    *grammar = NULL;
+    metric_add(status == TOO_LONG ? METRIC_grammars_refused : METRIC_grammars_full, 1);
+    return fail(err, status, "%.80s: %.400s", field_of(wish->source), why.text);
+}
+
+enum status grammars_get(struct grammars *grammars, const struct grammars_wish *wish,
+                         struct grammar **grammar, struct err *err)
+{
+    *grammar = grammar_store_find(grammars->store, wish->key);
     if (*grammar) {
         metric_add(METRIC_grammars_found, 1);
         return OK;
@@ -71,17 +94,29 @@ enum status grammars_get(struct grammars *grammars, const struct grammar_key *ke
     enum status status = make_tables(grammars, err);
     if (status != OK) return status;
 
-    struct grammar_source limited = *source;
+    struct grammar_source limited = *wish->source;
     uint64_t start = thread_ns();
     limited.compile_ms = grammars->setup.compile_ms;
     status = grammar_compile(&limited, &grammars->vocab, grammar, err);
     metric_observe(METRIC_grammar_compile, thread_ns() - start);
-    metric_add(status == OK ? METRIC_grammars_compiled : METRIC_grammars_refused, 1);
-    if (status == OK) grammar_store_put(grammars->store, key, *grammar);
+    if (status != OK) {
+        metric_add(METRIC_grammars_refused, 1);
+        return status;
+    }
+    status = keep(grammars, wish, grammar, err);
+    if (status == OK) metric_add(METRIC_grammars_compiled, 1);
     return status;
 }
 
-uint32_t grammars_kept(struct grammars *grammars)
+void grammars_tell(struct grammars *grammars)
 {
-    return grammar_store_stats(grammars->store).count;
+    struct grammar_store_stats *told = &grammars->told;
+    struct grammar_store_stats stats = grammar_store_stats(grammars->store);
+
+    metric_set(METRIC_grammars_kept, stats.count);
+    metric_set(METRIC_grammar_bytes_in_use, (int64_t)stats.in_use);
+    metric_set(METRIC_grammar_bytes_idle, (int64_t)(stats.bytes - stats.in_use));
+    metric_add(METRIC_grammars_evicted, (int64_t)(stats.evicted - told->evicted));
+    metric_add(METRIC_grammar_masks_unkept, (int64_t)(stats.unkept - told->unkept));
+    *told = stats;
 }

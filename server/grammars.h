@@ -13,7 +13,7 @@ struct grammars;
 
 struct grammars_setup {
     const struct vocab *vocab;  // borrowed
-    uint32_t most;              // grammars kept
+    size_t most;                // bytes of the grammars kept, their masks among them
     uint32_t compile_ms;        // of a thread's own time, the most for one of them
 };
 
@@ -21,13 +21,19 @@ struct grammars_setup {
 CHECKED enum status grammars_open(const struct grammars_setup *setup, struct grammars **grammars);
 void grammars_close(struct grammars *grammars);  // NULL does nothing
 
-/* The grammar of the key if it was compiled before, else it is now, from `source`. The caller holds
- * *grammar once. Failures as grammar_compile. */
-CHECKED enum status grammars_get(struct grammars *grammars, const struct grammar_key *key,
-                                 const struct grammar_source *source, struct grammar **grammar,
-                                 struct err *err);
+/* What is asked for: the key, the name of the tenant who pays for it ("": nobody), and the rest. */
+struct grammars_wish {
+    const struct grammar_key *key;
+    const char *tenant;
+    const struct grammar_source *source;
+};
 
-/* How many are kept. */
-uint32_t grammars_kept(struct grammars *grammars);
+/* The grammar of the key if it was compiled before, else it is now. The caller holds *grammar once.
+ * Failures as grammar_compile; BUSY: the tenant has too much in use; NO_MEMORY: so have all. */
+CHECKED enum status grammars_get(struct grammars *grammars, const struct grammars_wish *wish,
+                                 struct grammar **grammar, struct err *err);
+
+/* Sets the gauges and counters of what is kept. Loop thread. */
+void grammars_tell(struct grammars *grammars);
 
 #endif

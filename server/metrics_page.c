@@ -70,7 +70,7 @@ static void take_text_alias_stats(const struct service *service)
 
 static void take_grammar_stats(const struct service *service)
 {
-    if (service->grammars) metric_set(METRIC_grammars_kept, grammars_kept(service->grammars));
+    if (service->grammars) grammars_tell(service->grammars);
 }
 
 /* Every tenant has its series from the start, so that the first of its requests is seen as one more. */

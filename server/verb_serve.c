@@ -271,7 +271,7 @@ static enum status set_service(struct daemon *daemon, struct err *err)
         status = text_alias_open(daemon->options.text_alias_bytes, &daemon->service.text_alias);
     struct grammars_setup grammars = {
         .vocab = &daemon->text.vocab,
-        .most = (uint32_t)daemon->options.grammars,
+        .most = daemon->options.grammar_memory_bytes,
         .compile_ms = (uint32_t)(daemon->options.grammar_time_ns / NS_PER_MS),
     };
     if (status == OK) status = grammars_open(&grammars, &daemon->service.grammars);

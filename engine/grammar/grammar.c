@@ -194,6 +194,7 @@ struct grammar_size grammar_size(const struct grammar *grammar)
                                  .sets = grammar->program.sets };
     pthread_mutex_lock(&cache->lock);
     size.masks = cache->bytes;
+    size.held = sizeof *grammar + HEAP_BYTES_EACH + size.program + size.masks;
     size.hits = cache->hits;
     size.misses = cache->misses;
     pthread_mutex_unlock(&cache->lock);

@@ -98,9 +98,10 @@ CHECKED enum status grammar_compile(const struct grammar_source *source,
 void grammar_hold(struct grammar *grammar);
 void grammar_drop(struct grammar *grammar);  // the last one frees it; NULL does nothing
 
-/* Memory of the automaton, and of the masks kept for it, in bytes; and how often a mask was there. */
+/* Memory in bytes, of the automaton, of the masks kept for it, and of all that it holds; and how often
+ * a mask was there. */
 struct grammar_size {
-    size_t program, masks;
+    size_t program, masks, held;
     uint32_t sets;
     uint64_t hits, misses;
 };

@@ -390,22 +390,49 @@ static bool use_kept(const struct masker *masker, const struct grammar_state *st
     return true;
 }
 
+static size_t entry_bytes(const struct masker *masker, const struct mask_entry *entry)
+{
+    return sizeof *entry + (entry->sure + entry->maybe + 1) * sizeof *entry->id +
+           (entry->own ? masker->vocab->words * sizeof *entry->own : 0) + 3 * HEAP_BYTES_EACH;
+}
+
+/* Where others have all the room, the grammar's own masks make it. False: no room even so. */
+static bool pay(struct mask_cache *cache, size_t bytes)
+{
+    if (grammar_account_take(cache->account, bytes)) return true;
+    pthread_mutex_lock(&cache->lock);
+    size_t gone = cache->bytes;
+    forget_all(cache);
+    pthread_mutex_unlock(&cache->lock);
+    grammar_account_give(cache->account, gone);
+    return grammar_account_take(cache->account, bytes);
+}
+
 static void keep(const struct masker *masker, struct mask_entry *entry)
 {
     struct mask_cache *cache = masker->cache;
-    size_t bytes = sizeof *entry + (entry->sure + entry->maybe) * sizeof *entry->id +
-                   (entry->own ? masker->vocab->words * sizeof *entry->own : 0);
+    size_t bytes = entry_bytes(masker, entry), gone = 0;
+    if (!pay(cache, bytes)) {
+        entry_free(entry);
+        grammar_account_note_unkept(cache->account);
+        return;
+    }
     pthread_mutex_lock(&cache->lock);
-    if (cache->bytes + bytes > MASK_BYTES_MOST || cache->count >= MASKS_MOST) forget_all(cache);
+    if (cache->bytes + bytes > MASK_BYTES_MOST || cache->count >= MASKS_MOST) {
+        gone = cache->bytes;
+        forget_all(cache);
+    }
     uint32_t at = slot_of(cache, &entry->key);
     if (cache->slot[at]) {  // another thread was first
         entry_free(entry);
+        gone += bytes;
     } else {
         cache->slot[at] = entry;
         cache->count++;
         cache->bytes += bytes;
     }
     pthread_mutex_unlock(&cache->lock);
+    grammar_account_give(cache->account, gone);
 }
 
 /* Many ids take less room as bits. */

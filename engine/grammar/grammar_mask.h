@@ -10,6 +10,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include "engine/grammar/grammar_account.h"
 #include "engine/grammar/grammar_run.h"
 
 enum {
@@ -34,7 +35,8 @@ struct mask_entry {
 };
 
 struct mask_cache {
-    pthread_mutex_t lock;
+    struct grammar_account *account;      // charged with `bytes`; NULL: nobody is
+    pthread_mutex_t lock;                 // of the rest
     struct mask_entry *slot[MASK_SLOTS];  // owned
     uint32_t count;
     size_t bytes;

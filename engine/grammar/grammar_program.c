@@ -366,13 +366,23 @@ static void make(struct maker *m, uint32_t start, uint64_t until_ns)
     free(x.made);
 }
 
+/* Every array has one element more than it needs: none is ever empty. */
+static void *trimmed(void *array, uint32_t count, size_t size)
+{
+    void *smaller = realloc(array, (count + 1) * size);
+    return smaller ? smaller : array;
+}
+#define TRIM(array, count) (array) = trimmed(array, count, sizeof *(array))
+
 /* Gives back what growing left over. */
 static void trim(struct program *p)
 {
-    void *smaller = realloc(p->set, (p->sets + 1) * sizeof *p->set);
-    if (smaller) p->set = smaller;
-    smaller = realloc(p->edge, (p->edges + 1) * sizeof *p->edge);
-    if (smaller) p->edge = smaller;
+    TRIM(p->set, p->sets);
+    TRIM(p->edge, p->edges);
+    TRIM(p->ret, p->rets);
+    TRIM(p->landing, p->landings);
+    TRIM(p->any, p->anys);
+    TRIM(p->any_guard, p->any_guards);
 }
 
 enum status program_init(struct program *program, const struct nfa *nfa, uint32_t start,
@@ -430,8 +440,9 @@ void program_release(struct program *program)
 
 size_t program_bytes(const struct program *p)
 {
-    return p->sets * sizeof *p->set + p->edges * sizeof *p->edge + p->rets * sizeof *p->ret +
-           p->frames * sizeof *p->frame + p->landings * sizeof *p->landing +
-           p->guards * sizeof *p->guard + p->anys * sizeof *p->any +
-           p->any_guards * sizeof *p->any_guard;
+    return (p->sets + 1) * sizeof *p->set + (p->edges + 1) * sizeof *p->edge +
+           (p->rets + 1) * sizeof *p->ret + (p->frames + 1) * sizeof *p->frame +
+           (p->landings + 1) * sizeof *p->landing + (p->guards + 1) * sizeof *p->guard +
+           (p->anys + 1) * sizeof *p->any + (p->any_guards + 1) * sizeof *p->any_guard +
+           8 * HEAP_BYTES_EACH;
 }

@@ -30,6 +30,7 @@ enum {
     GUARDED_RETURNS = 6,       // of one set and symbol
     PROGRAM_HEIGHT_MOST = 34,  // frames that the shortest way out may still need
     PROGRAM_NONE = 0xffffffffu,
+    HEAP_BYTES_EACH = 16,  // what a block of memory takes besides, about
 };
 
 enum { PROGRAM_STEP, PROGRAM_PUSH, PROGRAM_POP };
@@ -104,6 +105,7 @@ void program_release(struct program *program);
 /* Fills in which sets are alike; the seed makes looks hard to forge. For program_init alone. */
 void program_find_alike(struct program *program, uint64_t seed);
 
+/* What it holds in memory. */
 size_t program_bytes(const struct program *program);
 
 /* live[state] = may a reading in this state still come to an end? calloc'ed; NULL: no memory. */
