@@ -334,24 +334,26 @@ static void room_is_made_past_a_page_that_a_fork_still_holds(void **unused)  // 
     unmake(shadow);
 }
 
-static void load_of_a_tenant_at_its_cap_makes_room_among_its_own(void **unused)  // B10, I20
+static void load_goes_on_however_low_the_cap_of_its_owner(void **unused)  // B10, I20
 {
     (void)unused;
     struct shadow *shadow = make(60, 20, WITH_DISK);
     struct shadow_seq *seq = prompt(shadow, 0, "00000", 1);
     serve(shadow, seq);
-    for (int tier = KV_DEVICE; tier < KV_DISK; tier++) {
-        go_down(shadow, seq);
-        prefix_tree_quota(&shadow->tree, 0, KV_G, tier,
-                          (struct prefix_quota){ .cap = tier == KV_HOST ? 2 : 6 });
-        shadow_begin(shadow, seq);
-        for (int i = 0; i < 100 && seq->state == SEQ_LOADING; i++) {
-            shadow_poll(shadow, seq);
-            shadow_settle(shadow);
-        }
-        assert_int_equal(seq->state, SEQ_RUNNING);
-        assert_int_equal(seq->computed, 5 * KV_BLOCK_TOKENS);
-        shadow_stop(shadow, seq, true);
+    go_down(shadow, seq);
+    prefix_tree_quota(&shadow->tree, 0, (struct prefix_quota){ .weight = 1, .cap = 1 });
+    shadow_begin(shadow, seq);
+    for (int i = 0; i < 100 && seq->state == SEQ_LOADING; i++) {
+        shadow_poll(shadow, seq);
+        shadow_settle(shadow);
+    }
+    assert_int_equal(seq->state, SEQ_RUNNING);
+    assert_int_equal(seq->computed, 5 * KV_BLOCK_TOKENS);
+    assert_int_equal(prefix_tree_trim(&shadow->tree, KV_DEVICE, 99), 0);  // all of it is in use
+    shadow_stop(shadow, seq, true);
+    for (int tier = 0; tier < KV_TIERS; tier++) {
+        prefix_tree_trim(&shadow->tree, tier, 99);
+        assert_int_equal(prefix_tree_held(&shadow->tree, 0, tier), 0);
     }
     free(seq);
     unmake(shadow);
@@ -615,7 +617,7 @@ int main(void)
         cmocka_unit_test(window_outlives_the_page_that_the_sequence_lets_go),
         cmocka_unit_test(pool_of_one_sequence_and_a_block_never_stalls),
         cmocka_unit_test(room_is_made_past_a_page_that_a_fork_still_holds),
-        cmocka_unit_test(load_of_a_tenant_at_its_cap_makes_room_among_its_own),
+        cmocka_unit_test(load_goes_on_however_low_the_cap_of_its_owner),
         cmocka_unit_test(every_way_out_gives_back_every_pin),
         cmocka_unit_test(eight_conversations_in_turn_keep_their_hits),
         cmocka_unit_test(new_weights_find_nothing_of_the_old_ones),

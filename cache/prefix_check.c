@@ -61,7 +61,7 @@ static bool check_order(const struct prefix_tree *tree, uint32_t id, struct sums
 {
     const struct prefix_node *node = &tree->node[id];
     for (int object = 0; object < KV_OBJECTS; object++)
-        for (int tier = 0; tier < ORDERED_TIERS; tier++) {
+        for (int tier = 0; tier < KV_TIERS; tier++) {
             uint32_t at = node->queued[object][tier];
             WANT((at != NOT_QUEUED) == is_victim(node, object, tier));
             if (at == NOT_QUEUED) continue;
@@ -82,7 +82,6 @@ static bool check_tenants(const struct prefix_tree *tree, const struct sums *sum
             for (uint32_t i = 0; i < tree->options.tenants; i++) {
                 const struct prefix_tenant *tenant = &tree->tenant[i];
                 used += tenant->used[object][tier];
-                if (tier >= ORDERED_TIERS) continue;
                 queued += tenant->order[object][tier].count;
                 WANT(tenant->order[object][tier].room >= tenant->used[object][tier]);
             }
@@ -90,6 +89,19 @@ static bool check_tenants(const struct prefix_tree *tree, const struct sums *sum
             WANT(tree->held[object][tier] == sums->held[object][tier]);
         }
     WANT(queued == sums->queued);
+    return true;
+}
+
+static bool check_owners(const struct prefix_tree *tree, struct err *err)
+{
+    for (uint32_t owner = 0, id = 0; owner < tree->options.owners; owner++)
+        for (int object = 0; object < KV_OBJECTS; object++)
+            for (int tier = 0; tier < KV_TIERS; tier++) {
+                uint32_t used = 0;
+                for (uint32_t i = 0; i < tree->options.tenants; i++)
+                    if (tree->tenant[i].owner == owner) used += tree->tenant[i].used[object][tier];
+                WANT(used == tree->owner[owner].used[object][tier]);
+            }
     return true;
 }
 
@@ -157,5 +169,5 @@ bool prefix_tree_check(const struct prefix_tree *tree, struct err *err)
     for (int object = 0; object < KV_OBJECTS; object++)
         for (int tier = 0; tier < KV_TIERS; tier++)
             if (!check_slots(tree, object, tier, err)) return false;
-    return check_table(tree, err) && check_tenants(tree, &sums, err);
+    return check_table(tree, err) && check_tenants(tree, &sums, err) && check_owners(tree, err);
 }

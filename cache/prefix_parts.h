@@ -1,7 +1,7 @@
 /* prefix_parts.h - the prefix tree's inside, shared by the files that make it up.
  *
- * Memory a block: 152 bytes of node, 11.4 of table, 4 to 8 of order on the device and in host memory
- * each; with the store's 16 bytes of extent under 200.
+ * Memory a block: 156 bytes of node, 11.4 of table, 4 to 5 of order on each tier where it is; with the
+ * store's 16 bytes of extent under 200.
  */
 #ifndef CACHE_PREFIX_PARTS_H
 #define CACHE_PREFIX_PARTS_H
@@ -9,7 +9,6 @@
 #include "cache/prefix_tree.h"
 
 #define NOT_QUEUED UINT32_MAX
-#define ORDERED_TIERS 2  // device and host
 
 struct prefix_copy {
     uint32_t slot;
@@ -29,13 +28,13 @@ struct prefix_node {
     uint32_t children[KV_TIERS];               // with G LOADING or VALID there
     uint32_t pinned_below;                     // PINNED W in the subtree, its own counted
     uint16_t tenant;
-    uint8_t w_class, hits;
+    uint8_t w_class : 4, life : 4;  // enum w_class, enum node_life
+    uint8_t hits;
     uint32_t last_use_s, w_use_s;
     struct prefix_copy copy[KV_OBJECTS][KV_TIERS];
-    uint32_t queued[KV_OBJECTS][ORDERED_TIERS];  // place in the tenant's order, or NOT_QUEUED
-    uint8_t life;                                // enum node_life
+    uint32_t queued[KV_OBJECTS][KV_TIERS];  // place in the tenant's order, or NOT_QUEUED
 };
-_Static_assert(sizeof(struct prefix_node) == 152, "the budget above");
+_Static_assert(sizeof(struct prefix_node) == 156, "the budget above");
 
 /* The high half of the key's first 8 bytes finds; its home follows from it alone. */
 struct prefix_entry {
@@ -50,10 +49,14 @@ struct prefix_order {
 };
 
 struct prefix_tenant {
-    struct prefix_order order[KV_OBJECTS][ORDERED_TIERS];
-    struct prefix_quota quota[KV_OBJECTS][KV_TIERS];
+    struct prefix_order order[KV_OBJECTS][KV_TIERS];
     uint32_t used[KV_OBJECTS][KV_TIERS];
-    uint32_t w_pinned;
+    uint32_t w_pinned, owner;
+};
+
+struct prefix_owner {
+    struct prefix_quota quota;
+    uint32_t used[KV_OBJECTS][KV_TIERS];  // of all its tenants
 };
 
 /* ---- prefix_order.c */

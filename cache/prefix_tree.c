@@ -7,6 +7,11 @@
 
 static const uint32_t NO_NODE = UINT32_MAX;
 
+#define NOWHERE                                                                                    \
+    {                                                                                              \
+        { NOT_QUEUED, NOT_QUEUED, NOT_QUEUED }, { NOT_QUEUED, NOT_QUEUED, NOT_QUEUED }             \
+    }
+
 /* ---- the table ------------------------------------------------------------------------------ */
 
 uint32_t entry_tag(const struct prefix_key *key)
@@ -90,7 +95,7 @@ static void refresh(struct prefix_tree *tree, uint32_t id)
 {
     struct prefix_node *node = &tree->node[id];
     for (int object = 0; object < KV_OBJECTS; object++)
-        for (int tier = 0; tier < ORDERED_TIERS; tier++) {
+        for (int tier = 0; tier < KV_TIERS; tier++) {
             bool wanted = is_victim(node, object, tier);
             bool queued = node->queued[object][tier] != NOT_QUEUED;
             if (wanted && !queued) order_add(tree, object, tier, id);
@@ -102,7 +107,7 @@ static void refresh(struct prefix_tree *tree, uint32_t id)
 static void refresh_age(struct prefix_tree *tree, uint32_t id)
 {
     for (int object = 0; object < KV_OBJECTS; object++)
-        for (int tier = 0; tier < ORDERED_TIERS; tier++)
+        for (int tier = 0; tier < KV_TIERS; tier++)
             if (tree->node[id].queued[object][tier] != NOT_QUEUED)
                 order_again(tree, object, tier, id);
 }
@@ -120,7 +125,7 @@ static void set_class(struct prefix_tree *tree, uint32_t id, enum w_class w_clas
 {
     struct prefix_node *node = &tree->node[id];
     bool was = node->w_class == W_PINNED, is = w_class == W_PINNED;
-    node->w_class = (uint8_t)w_class;
+    node->w_class = w_class & 15;
     if (was == is) return;
     tree->tenant[node->tenant].w_pinned += is ? 1u : UINT32_MAX;
     pinned_below(tree, id, is ? 1u : UINT32_MAX);
@@ -167,9 +172,7 @@ static bool has_room(struct prefix_tree *tree, uint32_t tenant, enum kv_object o
                      enum kv_tier tier)
 {
     struct prefix_tenant *of = &tree->tenant[tenant];
-    uint32_t used = of->used[object][tier], cap = of->quota[object][tier].cap;
-    if (cap && used >= cap) return false;
-    return tier >= ORDERED_TIERS || order_reserve(&of->order[object][tier], used + 1);
+    return order_reserve(&of->order[object][tier], of->used[object][tier] + 1);
 }
 
 /* has_room was asked. */
@@ -180,6 +183,7 @@ static void put_copy(struct prefix_tree *tree, uint32_t id, enum kv_object objec
     node->copy[object][tier] = *copy;
     tree->used[object][tier]++;
     tree->tenant[node->tenant].used[object][tier]++;
+    tree->owner[tree->tenant[node->tenant].owner].used[object][tier]++;
     if (object == KV_G) {
         tree->node[node->parent].children[tier]++;
         refresh(tree, node->parent);
@@ -191,10 +195,12 @@ static void release_slot(struct prefix_tree *tree, uint32_t id, enum kv_object o
                          enum kv_tier tier)
 {
     struct prefix_copy *copy = &tree->node[id].copy[object][tier];
+    struct prefix_tenant *of = &tree->tenant[tree->node[id].tenant];
     must(copy->pins == 0);
     copy->state = COPY_NONE;
     tree->used[object][tier]--;
-    tree->tenant[tree->node[id].tenant].used[object][tier]--;
+    of->used[object][tier]--;
+    tree->owner[of->owner].used[object][tier]--;
     tree->options.freed(tree->options.user, object, tier, copy->slot);
 }
 
@@ -279,18 +285,21 @@ enum status prefix_tree_init(struct prefix_tree *tree, const struct prefix_optio
     tree->node = calloc((size_t)options->nodes + 1, sizeof *tree->node);
     tree->entry = calloc(tree->entries, sizeof *tree->entry);
     tree->tenant = calloc(options->tenants, sizeof *tree->tenant);
-    if (!tree->node || !tree->entry || !tree->tenant) {
+    if (!tree->options.owners) tree->options.owners = 1;
+    tree->owner = calloc(tree->options.owners, sizeof *tree->owner);
+    if (!tree->node || !tree->entry || !tree->tenant || !tree->owner) {
+        free(tree->owner);
         free(tree->tenant);
         free(tree->entry);
         free(tree->node);
         *tree = (struct prefix_tree){ 0 };
         return NO_MEMORY;
     }
+    for (uint32_t i = 0; i < tree->options.owners; i++) tree->owner[i].quota.weight = 1;
     tree->node[0] = (struct prefix_node){ .generation = 1,
                                           .depth = UINT32_MAX,
                                           .life = NODE_LIVE,
-                                          .queued = { { NOT_QUEUED, NOT_QUEUED },
-                                                      { NOT_QUEUED, NOT_QUEUED } } };
+                                          .queued = NOWHERE };
     return OK;
 }
 
@@ -299,8 +308,9 @@ void prefix_tree_release(struct prefix_tree *tree)
     must(tree->pins == 0);
     for (uint32_t i = 0; i < tree->options.tenants; i++)
         for (int object = 0; object < KV_OBJECTS; object++)
-            for (int tier = 0; tier < ORDERED_TIERS; tier++)
+            for (int tier = 0; tier < KV_TIERS; tier++)
                 free(tree->tenant[i].order[object][tier].node);
+    free(tree->owner);
     free(tree->tenant);
     free(tree->entry);
     free(tree->node);
@@ -311,13 +321,6 @@ void prefix_tree_clock(struct prefix_tree *tree, uint32_t now_s)
 {
     must(now_s >= tree->now_s);
     tree->now_s = now_s;
-}
-
-void prefix_tree_quota(struct prefix_tree *tree, uint32_t tenant, enum kv_object object,
-                       enum kv_tier tier, struct prefix_quota quota)
-{
-    must(tenant < tree->options.tenants);
-    tree->tenant[tenant].quota[object][tier] = quota;
 }
 
 uint32_t prefix_tree_match(const struct prefix_tree *tree, const struct prefix_key *root,
@@ -432,8 +435,7 @@ static uint32_t new_node(struct prefix_tree *tree, uint32_t parent, const struct
                                   .tenant = (uint16_t)add->tenant,
                                   .last_use_s = tree->now_s,
                                   .life = NODE_LIVE,
-                                  .queued = { { NOT_QUEUED, NOT_QUEUED },
-                                              { NOT_QUEUED, NOT_QUEUED } } };
+                                  .queued = NOWHERE };
     if (node->next) tree->node[node->next].prev = id;
     before->first_child = id;
     table_add(tree, id);
@@ -614,67 +616,6 @@ void prefix_tree_drop(struct prefix_tree *tree, struct prefix_ref ref, enum kv_o
         drop_copy(tree, id, object, tier);
 }
 
-static uint32_t top_of(const struct prefix_tree *tree, const struct prefix_evict *evict,
-                       uint32_t tenant)
-{
-    const struct prefix_order *order = &tree->tenant[tenant].order[evict->object][evict->tier];
-    return order->count ? order->node[0] : 0;
-}
-
-static uint32_t coldest(const struct prefix_tree *tree, const struct prefix_evict *evict)
-{
-    must(evict->tier < ORDERED_TIERS && evict->tenant < tree->options.tenants);
-    uint32_t best = 0;
-    for (uint32_t i = 0; i < tree->options.tenants && !evict->own_only; i++) {
-        const struct prefix_tenant *tenant = &tree->tenant[i];
-        if (tenant->used[evict->object][evict->tier] <=
-            tenant->quota[evict->object][evict->tier].share)
-            continue;
-        uint32_t top = top_of(tree, evict, i);
-        if (top && (!best || order_before(tree, evict->object, top, best))) best = top;
-    }
-    return best ? best : top_of(tree, evict, evict->tenant);
-}
-
-struct prefix_ref prefix_tree_coldest(const struct prefix_tree *tree,
-                                      const struct prefix_evict *evict)
-{
-    uint32_t id = coldest(tree, evict);
-    return id ? ref_of(tree, id) : PREFIX_NONE;
-}
-
-uint32_t prefix_tree_evict(struct prefix_tree *tree, const struct prefix_evict *evict,
-                           uint32_t want)
-{
-    uint32_t count = 0, id;
-    for (; count < want && (id = coldest(tree, evict)); count++)
-        drop_copy(tree, id, evict->object, evict->tier);
-    tree->evicted[evict->object][evict->tier] += count;
-    return count;
-}
-
-bool prefix_tree_is_without(const struct prefix_tree *tree, uint32_t tenant)
-{
-    const struct prefix_tenant *of = &tree->tenant[tenant];
-    uint32_t copies = 0;
-    for (int object = 0; object < KV_OBJECTS; object++)
-        for (int tier = 0; tier < KV_TIERS; tier++) copies += of->used[object][tier];
-    return copies == 0;
-}
-
-bool prefix_tree_fit(struct prefix_tree *tree, const struct prefix_evict *evict, uint32_t want)
-{
-    const struct prefix_tenant *tenant = &tree->tenant[evict->tenant];
-    uint32_t cap = tenant->quota[evict->object][evict->tier].cap;
-    const uint32_t *used = &tenant->used[evict->object][evict->tier];
-    struct prefix_evict own = *evict;
-    own.own_only = true;
-    if (!cap || *used + want <= cap) return true;
-    if (want > cap) return false;
-    prefix_tree_evict(tree, &own, *used + want - cap);
-    return *used + want <= cap;
-}
-
 void prefix_tree_purge(struct prefix_tree *tree, uint32_t tenant)
 {
     for (uint32_t id = tree->node[0].first_child, next; id; id = next) {
@@ -696,10 +637,11 @@ size_t prefix_tree_bytes(const struct prefix_tree *tree)
 {
     size_t bytes = ((size_t)tree->options.nodes + 1) * sizeof *tree->node +
                    tree->entries * sizeof *tree->entry +
-                   tree->options.tenants * sizeof *tree->tenant;
+                   tree->options.tenants * sizeof *tree->tenant +
+                   tree->options.owners * sizeof *tree->owner;
     for (uint32_t i = 0; i < tree->options.tenants; i++)
         for (int object = 0; object < KV_OBJECTS; object++)
-            for (int tier = 0; tier < ORDERED_TIERS; tier++)
+            for (int tier = 0; tier < KV_TIERS; tier++)
                 bytes += tree->tenant[i].order[object][tier].room * sizeof(uint32_t);
     return bytes;
 }

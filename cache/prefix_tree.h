@@ -54,16 +54,20 @@ struct prefix_pin {
     uint8_t object, tier;
 };
 
+/* How much its owner may keep of the tiers. An owner is one tenant of the tree, or several. */
 struct prefix_quota {
-    uint32_t share;  // copies that nobody else's writes evict; 0: none
-    uint32_t cap;    // copies at most; 0: any number
+    uint32_t
+        weight;  // its share of each tier, against the other owners that have copies there; 0: none
+    uint64_t cap;  // bytes on each tier; 0: any number
 };
 
 struct prefix_options {
-    uint32_t nodes;      // blocks known at once, on all tiers together
-    uint32_t tenants;    // numbered from 0
-    uint32_t ends_kept;  // W_END on one path; at least 1
-    uint32_t w_pinned;   // W_PINNED of one tenant at most; a further one is kept as W_BRANCH
+    uint32_t nodes;              // blocks known at once, on all tiers together
+    uint32_t tenants;            // numbered from 0
+    uint32_t owners;             // likewise; 0: one
+    uint64_t bytes[KV_OBJECTS];  // of a copy, as caps count
+    uint32_t ends_kept;          // W_END on one path; at least 1
+    uint32_t w_pinned;  // W_PINNED of one tenant at most; a further one is kept as W_BRANCH
     void *user;
     void (*freed)(void *user, enum kv_object object, enum kv_tier tier, uint32_t slot);
 };
@@ -73,6 +77,7 @@ struct prefix_tree {
     struct prefix_node *node;      // [options.nodes + 1]; owned; 0 is the root
     struct prefix_entry *entry;    // [entries]; owned; open addressing
     struct prefix_tenant *tenant;  // [options.tenants]; owned
+    struct prefix_owner *owner;    // [options.owners]; owned
     uint32_t entries;
     uint32_t free_node, fresh_node;       // reused nodes first, then those never used
     uint32_t reap_node;                   // dead ones whose children still live
@@ -91,8 +96,12 @@ void prefix_tree_release(struct prefix_tree *tree);
 
 /* Coarse monotonic seconds; never goes back. */
 void prefix_tree_clock(struct prefix_tree *tree, uint32_t now_s);
-void prefix_tree_quota(struct prefix_tree *tree, uint32_t tenant, enum kv_object object,
-                       enum kv_tier tier, struct prefix_quota quota);
+
+/* Whose a tenant is from now on, which has no copies; at first all are owner 0's. */
+void prefix_tree_own(struct prefix_tree *tree, uint32_t tenant, uint32_t owner);
+/* At first every owner has the weight 1 and no cap. */
+void prefix_tree_quota(struct prefix_tree *tree, uint32_t owner, struct prefix_quota quota);
+uint64_t prefix_tree_held(const struct prefix_tree *tree, uint32_t owner, enum kv_tier tier);
 
 /* ---- finding ------------------------------------------------------------------------------- */
 
@@ -149,7 +158,7 @@ struct prefix_add {
 enum prefix_added {
     PREFIX_ADOPTED,  // the slot is the tree's
     PREFIX_KNOWN,    // a VALID copy is there: the caller uses that one and gives its slot back
-    PREFIX_PRIVATE,  // no place (nodes, memory, cap, a copy that is coming or going): the slot
+    PREFIX_PRIVATE,  // no place (nodes, memory, a copy that is coming or going): the slot
                      // stays the caller's alone
 };
 
@@ -187,7 +196,7 @@ uint32_t prefix_tree_slot(const struct prefix_tree *tree, const struct prefix_pi
 enum copy_state prefix_tree_state(const struct prefix_tree *tree, const struct prefix_pin *pin);
 
 /* Starts a copy on a tier from a VALID one on another, taking the slot and pinning it for the
- * operation that fills it. false: nothing changed (gone, no source, already there, cap). */
+ * operation that fills it. false: nothing changed (gone, no source, already there, memory). */
 CHECKED bool prefix_tree_begin(struct prefix_tree *tree, struct prefix_ref ref,
                                enum kv_object object, enum kv_tier tier, uint32_t slot,
                                struct prefix_pin *pin);
@@ -204,16 +213,16 @@ void prefix_tree_drop(struct prefix_tree *tree, struct prefix_ref ref, enum kv_o
 
 struct prefix_evict {
     enum kv_object object;
-    enum kv_tier tier;  // KV_DEVICE or KV_HOST; the disk's order is its log's
-    uint32_t tenant;    // who wants room
-    bool own_only;      // it is at its cap: nobody else's copies help
+    enum kv_tier tier;
+    uint32_t tenant;  // who wants room
 };
 
 /* The next victim, or PREFIX_NONE. Victims are unpinned copies with no block after them on that
- * tier; tenants above their share lose first, then the asking one; oldest first, by 10 s, within
- * which a G that was hit seldom and is cheap to compute, or a W of a lesser class, goes first. The last G that a PINNED W needs and
- * that W's last copy are no victims. It stays; the caller may begin a copy on a lower tier, and
- * drops it, or leaves it pinned until that has landed. */
+ * tier. First those of owners above their share of it, which is by their weights what all owners
+ * together have of that object there; then the asking one's own; then anybody's. Oldest first, by
+ * 10 s, within which a G that was hit seldom and is cheap to compute, or a W of a lesser class, goes
+ * first. The last G that a PINNED W needs and that W's last copy are no victims. It stays; the caller
+ * may begin a copy on a lower tier, and drops it, or leaves it pinned until that has landed. */
 struct prefix_ref prefix_tree_coldest(const struct prefix_tree *tree,
                                       const struct prefix_evict *evict);
 
@@ -222,12 +231,22 @@ struct prefix_ref prefix_tree_coldest(const struct prefix_tree *tree,
 uint32_t prefix_tree_evict(struct prefix_tree *tree, const struct prefix_evict *evict,
                            uint32_t want);
 
+/* The tenant's owner has less than its share of the object there, and another more than its own. */
+bool prefix_tree_is_poor(const struct prefix_tree *tree, uint32_t tenant, enum kv_object object,
+                         enum kv_tier tier);
+
 /* No copy of this tenant's is left: its number may be another's. */
 bool prefix_tree_is_without(const struct prefix_tree *tree, uint32_t tenant);
 
-/* Drops victims of the tenant's own until `want` more of its copies stay below its cap; false: they
- * would not, and nothing more than victims has gone. */
-bool prefix_tree_fit(struct prefix_tree *tree, const struct prefix_evict *evict, uint32_t want);
+/* A cap refuses nothing by itself: a sequence holds what it computes. Whoever makes a copy that can be
+ * done without asks first. True: one more of this block's stays below its owner's cap, for which
+ * victims of the owner's that are older than the block, and that nothing hangs on, may have gone.
+ * False: it does not. */
+CHECKED bool prefix_tree_fit(struct prefix_tree *tree, struct prefix_ref ref, enum kv_object object,
+                             enum kv_tier tier);
+
+/* Drops up to `most` victims on a tier, the oldest first, of owners above their cap there: how many. */
+uint32_t prefix_tree_trim(struct prefix_tree *tree, enum kv_tier tier, uint32_t most);
 
 /* Everything of one tenant, or of one tier, is out of reach when this returns. */
 void prefix_tree_purge(struct prefix_tree *tree, uint32_t tenant);

@@ -38,6 +38,8 @@ static struct bed *make(uint32_t nodes, uint32_t slots)
     for (uint8_t i = 0; i < 3; i++) bed->root[i].byte[0] = i;
     assert_int_equal(prefix_tree_init(&bed->tree, &(struct prefix_options){ .nodes = nodes,
                                                                             .tenants = 3,
+                                                                            .owners = 3,
+                                                                            .bytes = { 10, 100 },
                                                                             .ends_kept = 2,
                                                                             .w_pinned = 2,
                                                                             .user = bed,
@@ -330,19 +332,32 @@ static void newest_ends_of_a_path_supersede_the_others_on_all_tiers(void **unuse
     unmake(bed);
 }
 
-static void tenant_below_its_share_loses_nothing_to_others(void **unused)
+/* Each tenant its own owner. */
+static struct bed *make_owners(uint32_t nodes, uint32_t slots)
 {
-    struct bed *bed = make(64, 16);
+    struct bed *bed = make(nodes, slots);
+    for (uint32_t i = 0; i < 3; i++) prefix_tree_own(&bed->tree, i, i);
+    return bed;
+}
+
+/* Prompts of four blocks that have nothing in common, all kept at first. */
+static void be_greedy(struct bed *bed, uint32_t tenant)
+{
     struct prefix_ref ref[LONGEST];
-    (void)unused;
-    for (uint32_t tenant = 0; tenant < 3; tenant++)
-        prefix_tree_quota(&bed->tree, tenant, KV_G, KV_DEVICE, (struct prefix_quota){ .share = 5 });
-    known(bed, 0, "abcd", ref);
-    prefix_tree_clock(&bed->tree, 1000);
     for (char first = 'a'; first < 'a' + 20; first++) {
         char prompt[] = { first, 'x', 'y', 'z', 0 };
-        assert_int_equal(known(bed, 1, prompt, ref), 4);
+        assert_int_equal(known(bed, tenant, prompt, ref), 4);
     }
+}
+
+static void owner_below_its_share_loses_nothing_to_others(void **unused)
+{
+    struct bed *bed = make_owners(64, 16);
+    struct prefix_ref ref[LONGEST];
+    (void)unused;
+    known(bed, 0, "abcd", ref);
+    prefix_tree_clock(&bed->tree, 1000);
+    be_greedy(bed, 1);
     assert_int_equal(match(bed, 0, "abcd", 1, NULL), 4);  // however old it is
     assert_int_equal(known(bed, 2, "abcde", ref), 5);     // its share is free for the asking
     assert_int_equal(match(bed, 0, "abcd", 1, NULL), 4);
@@ -350,18 +365,121 @@ static void tenant_below_its_share_loses_nothing_to_others(void **unused)
     unmake(bed);
 }
 
-static void cap_stops_a_tenant_and_nobody_else(void **unused)
+static void shares_are_by_weight_and_none_without(void **unused)
 {
-    struct bed *bed = make(64, 64);
+    struct bed *bed = make_owners(64, 16);
     struct prefix_ref ref[LONGEST];
-    struct prefix_evict own = { .object = KV_G, .tier = KV_DEVICE, .own_only = true };
     (void)unused;
-    prefix_tree_quota(&bed->tree, 0, KV_G, KV_DEVICE, (struct prefix_quota){ .cap = 3 });
+    prefix_tree_quota(&bed->tree, 0, (struct prefix_quota){ .weight = 3 });
+    known(bed, 0, "abcdefghijkl", ref);  // three quarters of 16
+    prefix_tree_clock(&bed->tree, 1000);
+    be_greedy(bed, 1);
+    assert_int_equal(match(bed, 0, "abcdefghijkl", 1, NULL), 12);
+    assert_true(prefix_tree_is_poor(&bed->tree, 2, KV_G, KV_DEVICE));
+    assert_false(prefix_tree_is_poor(&bed->tree, 1, KV_G, KV_DEVICE));
+    prefix_tree_quota(&bed->tree, 0, (struct prefix_quota){ .weight = 0 });
+    be_greedy(bed, 1);
+    assert_int_equal(match(bed, 0, "abcdefghijkl", 1, NULL), 0);
+    unmake(bed);
+}
+
+static void tenants_of_one_owner_have_one_share(void **unused)
+{
+    struct bed *bed = make_owners(64, 16);
+    struct prefix_ref ref[LONGEST];
+    (void)unused;
+    prefix_tree_own(&bed->tree, 2, 1);
+    known(bed, 0, "abcdefgh", ref);
+    prefix_tree_clock(&bed->tree, 1000);
+    be_greedy(bed, 1);
+    be_greedy(bed, 2);
+    assert_int_equal(match(bed, 0, "abcdefgh", 1, NULL), 8);
+    unmake(bed);
+}
+
+static void somebody_else_goes_when_those_above_their_share_cannot(void **unused)
+{
+    struct bed *bed = make_owners(64, 16);
+    struct prefix_ref ref[LONGEST];
+    struct prefix_pin pin[LONGEST];
+    struct prefix_evict evict = { .object = KV_G, .tier = KV_DEVICE, .tenant = 2 };
+    (void)unused;
+    known(bed, 0, "ab", ref);
+    compute(bed, 1, "abcdefghijkl", ref, pin);
+    assert_int_equal(prefix_tree_evict(&bed->tree, &evict, 9), 2);
+    for (int i = 0; i < 12; i++) prefix_tree_unpin(&bed->tree, &pin[i]);
+    unmake(bed);
+}
+
+static void cap_refuses_nothing_that_is_in_use_and_trims_the_rest(void **unused)
+{
+    struct bed *bed = make_owners(64, 64);
+    struct prefix_ref ref[LONGEST];
+    struct prefix_pin pin[LONGEST];
+    (void)unused;
+    prefix_tree_quota(&bed->tree, 0, (struct prefix_quota){ .weight = 1, .cap = 35 });
     known(bed, 1, "xyz", ref);
-    assert_int_equal(known(bed, 0, "abcde", ref), 3);
-    assert_int_equal(known(bed, 1, "abcde", ref), 5);
-    assert_int_equal(prefix_tree_evict(&bed->tree, &own, 9), 3);
+    compute(bed, 0, "abcde", ref, pin);
+    assert_int_equal(prefix_tree_held(&bed->tree, 0, KV_DEVICE), 50);
+    assert_int_equal(prefix_tree_trim(&bed->tree, KV_DEVICE, 99), 0);
+    for (int i = 0; i < 5; i++) prefix_tree_unpin(&bed->tree, &pin[i]);
+    assert_int_equal(prefix_tree_trim(&bed->tree, KV_DEVICE, 1), 1);
+    assert_int_equal(prefix_tree_trim(&bed->tree, KV_DEVICE, 99), 1);
+    assert_int_equal(match(bed, 0, "abcde", 1, NULL), 3);  // the beginning
     assert_int_equal(match(bed, 1, "xyz", 1, NULL), 3);
+    unmake(bed);
+}
+
+static void trim_takes_the_older_of_blocks_and_windows(void **unused)
+{
+    struct bed *bed = make_owners(64, 64);
+    struct prefix_ref ref[LONGEST];
+    (void)unused;
+    known(bed, 0, "ab", ref);
+    keep(bed, ref[0], W_END);
+    prefix_tree_clock(&bed->tree, 100);
+    prefix_tree_touch(&bed->tree, ref, 2, true);
+    prefix_tree_quota(&bed->tree, 0, (struct prefix_quota){ .weight = 1, .cap = 110 });
+    assert_int_equal(prefix_tree_trim(&bed->tree, KV_DEVICE, 99), 1);
+    assert_int_equal(look(bed, ref[0]).w_class, W_NONE);
+    assert_int_equal(match(bed, 0, "ab", 1, NULL), 2);
+    unmake(bed);
+}
+
+/* Block and tier of a further copy: whether it may be made. */
+static bool fits(struct bed *bed, struct prefix_ref ref, enum kv_tier tier)
+{
+    uint32_t slot;
+    struct prefix_pin pin;
+    if (!prefix_tree_fit(&bed->tree, ref, KV_G, tier)) return false;
+    assert_true(take(bed, KV_G, tier, 0, &slot));
+    assert_true(prefix_tree_begin(&bed->tree, ref, KV_G, tier, slot, &pin));
+    assert_true(prefix_tree_land(&bed->tree, &pin));
+    prefix_tree_unpin(&bed->tree, &pin);
+    return true;
+}
+
+static void copy_above_the_cap_takes_the_place_of_older_ones_alone(void **unused)
+{
+    struct bed *bed = make_owners(64, 64);
+    struct prefix_ref old[LONGEST], ref[LONGEST];
+    (void)unused;
+    prefix_tree_quota(&bed->tree, 0, (struct prefix_quota){ .weight = 1, .cap = 35 });
+    for (int tier = KV_HOST; tier < KV_TIERS; tier++) {
+        char first[] = { (char)('a' + tier), 'o', 'l', 0 },
+             then[] = { (char)('m' + tier), 'n', 'e', 'w', 0 };
+        known(bed, 0, first, old);
+        for (int i = 0; i < 3; i++) assert_true(fits(bed, old[i], tier));
+        prefix_tree_clock(&bed->tree, 100 * (uint32_t)tier);
+        known(bed, 0, then, ref);
+        for (int i = 0; i < 3; i++) assert_true(fits(bed, ref[i], tier));
+        assert_false(fits(bed, ref[3], tier));  // its own beginning is worth more
+        assert_int_equal(prefix_tree_held(&bed->tree, 0, tier), 30);
+        for (int i = 0; i < 3; i++)
+            assert_int_equal(look(bed, old[i]).state[KV_G][tier], COPY_NONE);
+    }
+    prefix_tree_quota(&bed->tree, 0, (struct prefix_quota){ .weight = 1, .cap = 9 });
+    assert_false(fits(bed, old[0], KV_HOST));  // not even one, so that nothing goes for it
     unmake(bed);
 }
 
@@ -446,7 +564,7 @@ static void records_of_a_restart_come_back_parents_first_and_twice_is_once(void 
 
 static void block_costs_at_most_200_bytes(void **unused)
 {
-    enum { NODES = 140000 };  // past a doubling of the order's room: its worst case
+    enum { NODES = 112064 };  // past a growth of the order's room: its worst case
     struct prefix_tree tree;
     struct prefix_ref before = PREFIX_ROOT;
     struct prefix_pin pin;
@@ -461,8 +579,10 @@ static void block_costs_at_most_200_bytes(void **unused)
         struct prefix_add add = { .before = before, .slot = i };
         memcpy(add.key.byte, &spread, sizeof spread);
         assert_int_equal(prefix_tree_add(&tree, &add, &before, NULL), PREFIX_ADOPTED);
-        assert_true(prefix_tree_begin(&tree, before, KV_G, KV_HOST, i, &pin));
-        prefix_tree_unpin(&tree, &pin);
+        for (int tier = KV_HOST; tier < KV_TIERS; tier++) {
+            assert_true(prefix_tree_begin(&tree, before, KV_G, tier, i, &pin));
+            prefix_tree_unpin(&tree, &pin);
+        }
     }
     assert_true(prefix_tree_bytes(&tree) / NODES <= 200 - 16);  // 16: the store's extent
     prefix_tree_release(&tree);
@@ -663,7 +783,9 @@ int main(void)
         cmocka_unit_test(b9_window_is_the_trees_before_the_sequence_lets_the_page_go),
         cmocka_unit_test(block_computed_again_does_not_revive_what_hung_on_the_lost_one),
         cmocka_unit_test(block_costs_at_most_200_bytes),
-        cmocka_unit_test(cap_stops_a_tenant_and_nobody_else),
+        cmocka_unit_test(cap_refuses_nothing_that_is_in_use_and_trims_the_rest),
+        cmocka_unit_test(trim_takes_the_older_of_blocks_and_windows),
+        cmocka_unit_test(copy_above_the_cap_takes_the_place_of_older_ones_alone),
         cmocka_unit_test(fork_holds_its_blocks_even_after_a_purge),
         cmocka_unit_test(loss_of_a_block_cuts_off_what_follows_at_once),
         cmocka_unit_test(match_is_the_longest_common_prefix),
@@ -674,7 +796,10 @@ int main(void)
         cmocka_unit_test(records_of_a_restart_come_back_parents_first_and_twice_is_once),
         cmocka_unit_test(second_of_two_equal_computations_uses_the_first_ones_block),
         cmocka_unit_test(sequence_goes_on_in_private_after_its_tenant_was_purged),
-        cmocka_unit_test(tenant_below_its_share_loses_nothing_to_others),
+        cmocka_unit_test(owner_below_its_share_loses_nothing_to_others),
+        cmocka_unit_test(shares_are_by_weight_and_none_without),
+        cmocka_unit_test(tenants_of_one_owner_have_one_share),
+        cmocka_unit_test(somebody_else_goes_when_those_above_their_share_cannot),
         cmocka_unit_test(tenants_share_nothing),
         cmocka_unit_test(victims_leave_from_the_end_of_the_coldest_path),
         cmocka_unit_test(windows_and_blocks_do_not_press_each_other),

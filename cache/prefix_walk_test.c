@@ -11,7 +11,10 @@
 #include "cache/prefix_tree.h"
 
 enum {
-    TENANTS = 3,
+    TENANTS = 4,
+    OWNERS = 3,
+    G_BYTES = 3,
+    W_BYTES = 7,
     WAYS = 3,       // contents that a block can have
     DEPTH = 6,      // blocks of a prompt
     PLACES = 1093,  // prompts of up to DEPTH blocks: place p is followed by 3 p + 1 .. 3 p + 3
@@ -47,7 +50,8 @@ struct model_pin {
 struct walk {
     struct prefix_tree tree;
     struct prefix_key root[TENANTS], key[TENANTS][PLACES];
-    struct prefix_quota quota[TENANTS][KV_OBJECTS][KV_TIERS];
+    struct prefix_quota quota[OWNERS];
+    uint32_t owner[TENANTS];
     struct model_block block[BLOCKS];
     struct model_pin pin[PINS];
     uint32_t pins;
@@ -191,11 +195,18 @@ static uint32_t used_by(const struct walk *walk, uint32_t tenant, enum kv_object
     return used;
 }
 
-static bool below_cap(const struct walk *walk, uint32_t tenant, enum kv_object object,
+static uint32_t owned(const struct walk *walk, uint32_t owner, enum kv_object object,
                       enum kv_tier tier)
 {
-    uint32_t cap = walk->quota[tenant][object][tier].cap;
-    return !cap || used_by(walk, tenant, object, tier) < cap;
+    uint32_t used = 0;
+    for (uint32_t i = 0; i < TENANTS; i++)
+        if (walk->owner[i] == owner) used += used_by(walk, i, object, tier);
+    return used;
+}
+
+static uint64_t owned_bytes(const struct walk *walk, uint32_t owner, enum kv_tier tier)
+{
+    return owned(walk, owner, KV_G, tier) * G_BYTES + owned(walk, owner, KV_W, tier) * W_BYTES;
 }
 
 static bool needs_its_g(const struct walk *walk, int b)
@@ -241,23 +252,66 @@ static bool g_goes_before(const struct model_block *x, const struct model_block 
     return x->ref.node < y->ref.node;
 }
 
+/* Has, less its share: of what all have together, by weight among those who have something or ask. */
+static double above_share(const struct walk *walk, uint32_t owner, uint32_t asking,
+                          enum kv_object object, enum kv_tier tier)
+{
+    uint32_t all = 0, weights = 0;
+    for (uint32_t i = 0; i < OWNERS; i++) {
+        uint32_t used = owned(walk, i, object, tier);
+        all += used;
+        if (used || i == asking) weights += walk->quota[i].weight;
+    }
+    if (!weights) return 0;
+    double share = (double)all * walk->quota[owner].weight / weights;
+    double above = owned(walk, owner, object, tier) - share;
+    return above > 1e-6 || above < -1e-6 ? above : 0;
+}
+
+enum choice { OF_THE_RICH, ITS_OWN, ANYBODYS };
+
+static int model_first(const struct walk *walk, const struct prefix_evict *evict,
+                       enum choice choice)
+{
+    int best = -1;
+    uint32_t asking = walk->owner[evict->tenant];
+    for (int b = 0; b < BLOCKS; b++) {
+        if (!may_go(walk, b, evict->object, evict->tier)) continue;
+        uint32_t owner = walk->owner[walk->block[b].tenant];
+        if (choice == ITS_OWN && owner != asking) continue;
+        if (choice == OF_THE_RICH &&
+            above_share(walk, owner, asking, evict->object, evict->tier) <= 0)
+            continue;
+        if (best < 0 || (evict->object == KV_W ? w_goes_before : g_goes_before)(&walk->block[b],
+                                                                                &walk->block[best]))
+            best = b;
+    }
+    return best;
+}
+
 static int model_coldest(const struct walk *walk, const struct prefix_evict *evict)
 {
-    for (int own = evict->own_only; own < 2; own++) {
-        int best = -1;
-        for (int b = 0; b < BLOCKS; b++) {
-            uint32_t of = walk->block[b].tenant;
-            if (!may_go(walk, b, evict->object, evict->tier)) continue;
-            bool over = used_by(walk, of, evict->object, evict->tier) >
-                        walk->quota[of][evict->object][evict->tier].share;
-            if (own ? of != evict->tenant : !over) continue;
-            if (best < 0 || (evict->object == KV_W ? w_goes_before : g_goes_before)(
-                                &walk->block[b], &walk->block[best]))
-                best = b;
-        }
-        if (best >= 0) return best;
+    int best = model_first(walk, evict, OF_THE_RICH);
+    if (best < 0) best = model_first(walk, evict, ITS_OWN);
+    return best < 0 ? model_first(walk, evict, ANYBODYS) : best;
+}
+
+/* The older of a G and a W; -1: the owner has no victim there. */
+static int model_coldest_own(const struct walk *walk, uint32_t owner, enum kv_tier tier,
+                             enum kv_object *object)
+{
+    int best[KV_OBJECTS];
+    uint32_t tenant = 0;
+    while (tenant + 1 < TENANTS && walk->owner[tenant] != owner) tenant++;
+    for (int o = 0; o < KV_OBJECTS; o++) {
+        struct prefix_evict evict = { .object = o, .tier = tier, .tenant = tenant };
+        best[o] = walk->owner[tenant] == owner ? model_first(walk, &evict, ITS_OWN) : -1;
     }
-    return -1;
+    *object = KV_G;
+    if (best[KV_W] >= 0 &&
+        (best[KV_G] < 0 || walk->block[best[KV_W]].w_use_s < walk->block[best[KV_G]].last_use_s))
+        *object = KV_W;
+    return best[*object];
 }
 
 /* ---- operations ----------------------------------------------------------------------------- */
@@ -326,7 +380,6 @@ static void walk_add(struct walk *walk)
     if (parent >= 0 && !reachable(walk, parent)) goto compare;
     assert_true(b < 0 || walk->block[b].parent == parent);  // what was out of reach has made room
     if (b < 0) {
-        if (!below_cap(walk, tenant, KV_G, tier)) goto compare;
         if (prefix_is_none(ref)) {
             assert_false(nodes_are_left(walk));
             goto compare;
@@ -343,7 +396,7 @@ static void walk_add(struct walk *walk)
     named = true;
     struct model_copy *copy = &walk->block[b].copy[KV_G][tier];
     if (copy->state == COPY_VALID) wanted = PREFIX_KNOWN;
-    if (copy->state == COPY_NONE && below_cap(walk, tenant, KV_G, tier)) {
+    if (copy->state == COPY_NONE) {
         wanted = PREFIX_ADOPTED;
         *copy = (struct model_copy){ COPY_VALID, 0, slot };
     }
@@ -378,8 +431,7 @@ static void walk_keep(struct walk *walk)
         pinned += walk->block[other].used && walk->block[other].tenant == block->tenant &&
                   walk->block[other].w_class == W_PINNED;
     enum prefix_added wanted = copy->state == COPY_VALID ? PREFIX_KNOWN : PREFIX_PRIVATE;
-    if (copy->state == COPY_NONE && below_cap(walk, block->tenant, KV_W, tier))
-        wanted = PREFIX_ADOPTED;
+    if (copy->state == COPY_NONE) wanted = PREFIX_ADOPTED;
 
     struct prefix_pin pin;
     walk->slot_taken[KV_W][tier][slot] = true;
@@ -467,9 +519,8 @@ static void walk_begin(struct walk *walk)
     if (b < 0 || slot == SLOTS || walk->pins == PINS) return;
 
     struct model_block *block = &walk->block[b];
-    bool wanted = count_state(block, object, COPY_VALID) > 0 &&
-                  block->copy[object][tier].state == COPY_NONE &&
-                  below_cap(walk, block->tenant, object, tier);
+    bool wanted =
+        count_state(block, object, COPY_VALID) > 0 && block->copy[object][tier].state == COPY_NONE;
     struct prefix_pin pin;
     bool begun = prefix_tree_begin(&walk->tree, block->ref, object, tier, slot, &pin);
     assert_int_equal(begun, wanted);
@@ -493,9 +544,8 @@ static void walk_drop(struct walk *walk)
 static void walk_evict(struct walk *walk)
 {
     struct prefix_evict evict = { .object = roll(walk, 3) ? KV_G : KV_W,
-                                  .tier = roll(walk, 2) ? KV_DEVICE : KV_HOST,
-                                  .tenant = roll(walk, TENANTS),
-                                  .own_only = roll(walk, 8) == 0 };
+                                  .tier = roll(walk, KV_TIERS),
+                                  .tenant = roll(walk, TENANTS) };
     uint32_t want = 1 + roll(walk, 4), wanted = 0;
     struct prefix_ref coldest = prefix_tree_coldest(&walk->tree, &evict);
     int b = model_coldest(walk, &evict);
@@ -575,13 +625,74 @@ static void walk_flush(struct walk *walk)
 
 static void walk_quota(struct walk *walk)
 {
-    uint32_t tenant = roll(walk, TENANTS);
-    enum kv_object object = roll(walk, KV_OBJECTS);
+    uint32_t owner = roll(walk, OWNERS);
+    walk->quota[owner] = (struct prefix_quota){ .weight = roll(walk, 4),
+                                                .cap = roll(walk, 3) ? roll(walk, 120) : 0 };
+    prefix_tree_quota(&walk->tree, owner, walk->quota[owner]);
+}
+
+/* A tenant that has nothing becomes another owner's. */
+static void walk_own(struct walk *walk)
+{
+    uint32_t tenant = roll(walk, TENANTS), used = 0;
+    for (int object = 0; object < KV_OBJECTS; object++)
+        for (int tier = 0; tier < KV_TIERS; tier++) used += used_by(walk, tenant, object, tier);
+    assert_int_equal(prefix_tree_is_without(&walk->tree, tenant), used == 0);
+    if (used) return;
+    walk->owner[tenant] = roll(walk, OWNERS);
+    prefix_tree_own(&walk->tree, tenant, walk->owner[tenant]);
+}
+
+/* Something hangs on it, and it is nowhere else. */
+static bool is_foundation(const struct walk *walk, int b)
+{
+    bool has_child = false;
+    for (int child = 0; child < BLOCKS; child++)
+        has_child |= walk->block[child].used && walk->block[child].attached &&
+                     walk->block[child].parent == b;
+    return has_child && count_state(&walk->block[b], KV_G, COPY_VALID) == 1;
+}
+
+static bool may_make_way(const struct walk *walk, int victim, enum kv_object goes, uint32_t own_s)
+{
+    if (victim < 0) return false;
+    const struct model_block *block = &walk->block[victim];
+    if (goes == KV_W) return block->w_use_s < own_s;
+    return block->last_use_s < own_s && !is_foundation(walk, victim);
+}
+
+static void walk_fit(struct walk *walk)
+{
+    int b = any_block(walk);
+    enum kv_object object = roll(walk, KV_OBJECTS), goes;
     enum kv_tier tier = roll(walk, KV_TIERS);
-    struct prefix_quota quota = { .share = roll(walk, 8),
-                                  .cap = roll(walk, 3) ? 0 : 4 + roll(walk, SLOTS) };
-    walk->quota[tenant][object][tier] = quota;
-    prefix_tree_quota(&walk->tree, tenant, object, tier, quota);
+    if (b < 0) return;
+    struct prefix_ref ref = walk->block[b].ref;
+    uint32_t owner = walk->owner[walk->block[b].tenant], own_s = walk->block[b].last_use_s;
+    uint64_t cap = walk->quota[owner].cap, bytes = object == KV_G ? G_BYTES : W_BYTES;
+    bool wanted = !cap || bytes <= cap;
+    while (wanted && cap && owned_bytes(walk, owner, tier) + bytes > cap) {
+        int victim = model_coldest_own(walk, owner, tier, &goes);
+        wanted = may_make_way(walk, victim, goes, own_s);
+        if (wanted) model_drop(walk, victim, goes, tier);
+    }
+    assert_int_equal(prefix_tree_fit(&walk->tree, ref, object, tier), wanted);
+}
+
+static void walk_trim(struct walk *walk)
+{
+    enum kv_tier tier = roll(walk, KV_TIERS);
+    enum kv_object goes;
+    uint32_t most = roll(walk, 2) ? UINT32_MAX : 1 + roll(walk, 3), gone = 0;
+    for (uint32_t i = 0; i < OWNERS; i++)
+        while (walk->quota[i].cap && gone < most &&
+               owned_bytes(walk, i, tier) > walk->quota[i].cap) {
+            int victim = model_coldest_own(walk, i, tier, &goes);
+            if (victim < 0) break;
+            model_drop(walk, victim, goes, tier);
+            gone++;
+        }
+    assert_int_equal(prefix_tree_trim(&walk->tree, tier, most), gone);
 }
 
 static void walk_clock(struct walk *walk)
@@ -601,8 +712,9 @@ static const struct {
 } operation[] = {
     { walk_add, 300 },  { walk_keep, 90 }, { walk_pin, 70 },       { walk_unpin, 150 },
     { walk_begin, 90 }, { walk_drop, 25 }, { walk_evict, 70 },     { walk_touch, 60 },
-    { walk_match, 90 }, { walk_purge, 1 }, { walk_flush, 1 },      { walk_quota, 4 },
-    { walk_clock, 40 }, { walk_reap, 20 }, { walk_pin_again, 20 },
+    { walk_match, 90 }, { walk_purge, 1 }, { walk_flush, 1 },      { walk_quota, 8 },
+    { walk_clock, 40 }, { walk_reap, 20 }, { walk_pin_again, 20 }, { walk_own, 20 },
+    { walk_fit, 40 },   { walk_trim, 20 },
 };
 enum { OPERATIONS = sizeof operation / sizeof *operation };
 
@@ -612,14 +724,14 @@ static void compare(struct walk *walk)
 {
     struct err err;
     struct prefix_block look;
-    uint32_t owned = 0, taken = 0, attached = 0;
+    uint32_t held = 0, taken = 0, attached = 0;
     for (int b = 0; b < BLOCKS; b++) {
         const struct model_block *block = &walk->block[b];
         if (!block->used) continue;
         for (int object = 0; object < KV_OBJECTS; object++)
             for (int tier = 0; tier < KV_TIERS; tier++)
                 if (block->copy[object][tier].state != COPY_NONE) {
-                    owned++;
+                    held++;
                     assert_true(walk->slot_taken[object][tier][block->copy[object][tier].slot]);
                 }
         assert_int_equal(prefix_tree_look(&walk->tree, block->ref, &look), block->attached);
@@ -642,7 +754,15 @@ static void compare(struct walk *walk)
     for (int object = 0; object < KV_OBJECTS; object++)
         for (int tier = 0; tier < KV_TIERS; tier++)
             for (int slot = 0; slot < SLOTS; slot++) taken += walk->slot_taken[object][tier][slot];
-    assert_int_equal(taken, owned);  // I14
+    assert_int_equal(taken, held);  // I14
+    for (uint32_t i = 0; i < TENANTS; i++)
+        for (int tier = 0; tier < KV_TIERS; tier++) {
+            uint32_t owner = walk->owner[i];
+            assert_int_equal(prefix_tree_held(&walk->tree, owner, tier),
+                             owned_bytes(walk, owner, tier));
+            assert_int_equal(prefix_tree_is_poor(&walk->tree, i, KV_G, tier),
+                             above_share(walk, owner, owner, KV_G, tier) < 0);
+        }
     assert_int_equal(attached, walk->tree.live);
     assert_int_equal(walk->tree.pins, walk->pins);
     if (!prefix_tree_check(&walk->tree, &err)) assert_string_equal(err.text, "");
@@ -666,6 +786,8 @@ static void walk_once(struct walk *walk, uint64_t seed, uint64_t steps)
 {
     struct prefix_options options = { .nodes = NODES,
                                       .tenants = TENANTS,
+                                      .owners = OWNERS,
+                                      .bytes = { G_BYTES, W_BYTES },
                                       .ends_kept = ENDS_KEPT,
                                       .w_pinned = W_PINNED_MOST,
                                       .user = walk,
@@ -674,6 +796,7 @@ static void walk_once(struct walk *walk, uint64_t seed, uint64_t steps)
     *walk = (struct walk){ .random = seed * 0x9e3779b97f4a7c15u + 1, .reap_at_once = seed % 2 };
     make_keys(walk);
     assert_int_equal(prefix_tree_init(&walk->tree, &options), OK);
+    for (uint32_t i = 0; i < OWNERS; i++) walk->quota[i].weight = 1;
     for (int i = 0; i < OPERATIONS; i++) weights += operation[i].weight;
 
     for (uint64_t step = 0; step < steps; step++) {

@@ -364,11 +364,16 @@ static void open_tree(struct shadow *shadow)
 {
     struct prefix_options options = { .nodes = shadow->options.nodes,
                                       .tenants = SHADOW_TENANTS,
+                                      .owners = SHADOW_OWNERS,
+                                      .bytes = { shadow->shape.g_words * sizeof(uint32_t),
+                                                 shadow->shape.w_words * sizeof(uint32_t) },
                                       .ends_kept = shadow->options.ends_kept,
                                       .w_pinned = shadow->options.w_pinned,
                                       .user = shadow,
                                       .freed = slot_freed };
     must(prefix_tree_init(&shadow->tree, &options) == OK);
+    for (uint32_t i = 0; i < SHADOW_TENANTS; i++)
+        prefix_tree_own(&shadow->tree, i, i % SHADOW_OWNERS);
     prefix_tree_clock(&shadow->tree, shadow->now_s);
 }
 

@@ -22,6 +22,7 @@
 
 enum {
     SHADOW_TENANTS = 3,
+    SHADOW_OWNERS = 2,   // of the tenants in turn
     SHADOW_LAYERS = 4,   // at most, drafts among them
     SHADOW_BLOCKS = 12,  // of one sequence at most
     SHADOW_TOKENS = SHADOW_BLOCKS * KV_BLOCK_TOKENS,

@@ -29,15 +29,15 @@ struct walk {
     struct shadow shadow;
     struct shadow_seq seq[SEQS];
     uint64_t seed;
-    bool quotas;    // some tenant has one
-    bool lossless;  // large tiers and a good disk: all that was sealed stays
+    uint64_t trimmed;  // copies
+    bool lossless;     // large tiers and a good disk: all that was sealed stays
 };
 
 /* What a child leaves behind. */
 struct told {
     uint32_t step;
     uint64_t computed, resumed, replays, restores, forks, found, busy, landed, failed, hits, misses;
-    uint64_t forwarded, lost;
+    uint64_t forwarded, lost, trimmed;
 };
 
 static uint32_t below(struct walk *walk, uint32_t n)
@@ -285,15 +285,14 @@ static void walk_evict(struct walk *walk)
     struct prefix_tree *tree = &walk->shadow.tree;
     struct prefix_evict evict = { .object = below(walk, 2) ? KV_G : KV_W,
                                   .tier = below(walk, 2) ? KV_DEVICE : KV_HOST,
-                                  .tenant = below(walk, SHADOW_TENANTS),
-                                  .own_only = below(walk, 4) == 0 };
+                                  .tenant = below(walk, SHADOW_TENANTS) };
     if (walk->lossless) return;
     uint32_t used = tree->used[evict.object][evict.tier], want = 1 + below(walk, 6);
     uint32_t windows = tree->used[KV_W][KV_DEVICE] + tree->used[KV_W][KV_HOST];
     uint32_t blocks = tree->used[KV_G][KV_DEVICE] + tree->used[KV_G][KV_HOST];
-    /* Where nothing moves and nothing is set aside for anybody, whatever is not pinned goes. */
-    bool all = !walk->quotas && !walk->shadow.options.w_pinned && !evict.own_only &&
-               !walk->shadow.tiers.in_flight && !any_seq(walk, SEQ_LOADING);
+    /* Where nothing moves and nothing is set aside, whatever is not pinned goes, whosever it is. */
+    bool all = !walk->shadow.options.w_pinned && !walk->shadow.tiers.in_flight &&
+               !any_seq(walk, SEQ_LOADING);
     uint32_t idle = used - tree->held[evict.object][evict.tier];
     uint32_t gone = prefix_tree_evict(tree, &evict, want);
     must(!all || gone == (want < idle ? want : idle));
@@ -311,12 +310,24 @@ static void walk_reap(struct walk *walk)
 
 static void walk_quota(struct walk *walk)
 {
-    struct prefix_quota quota = { .share = below(walk, 6),
-                                  .cap = below(walk, 2) ? 0 : 2 + below(walk, 20) };
+    uint32_t most = 2 * (uint32_t)walk->shadow.tree.options.bytes[KV_W];
+    struct prefix_quota quota = { .weight = below(walk, 4),
+                                  .cap = below(walk, 2) ? 0 : 1 + below(walk, most) };
     if (walk->lossless || walk->seed % 2) return;
-    walk->quotas = true;
-    prefix_tree_quota(&walk->shadow.tree, below(walk, SHADOW_TENANTS), below(walk, 2) ? KV_G : KV_W,
-                      below(walk, KV_TIERS), quota);
+    prefix_tree_quota(&walk->shadow.tree, below(walk, SHADOW_OWNERS), quota);
+}
+
+/* What stays above a cap is in use, or has something in use behind it. */
+static void walk_trim(struct walk *walk)
+{
+    struct prefix_tree *tree = &walk->shadow.tree;
+    enum kv_tier tier = below(walk, KV_TIERS);
+    uint32_t most = below(walk, 2) ? UINT32_MAX : 1 + below(walk, 4);
+    uint32_t used = tree->used[KV_G][tier] + tree->used[KV_W][tier];
+    uint32_t gone = prefix_tree_trim(tree, tier, most);
+    must(tree->used[KV_G][tier] + tree->used[KV_W][tier] + gone <= used);
+    walk->trimmed += gone;
+    if (gone < most) must(prefix_tree_trim(tree, tier, UINT32_MAX) == 0);
 }
 
 static void walk_purge(struct walk *walk)
@@ -393,16 +404,16 @@ static const struct {
     const char *name;
     uint32_t weight;
 } operation[] = {
-    OPERATION(begin, 130),     OPERATION(poll, 220),       OPERATION(step, 330),
-    OPERATION(speculate, 70),  OPERATION(preempt, 25),     OPERATION(fork, 35),
-    OPERATION(finish, 15),     OPERATION(abort, 20),       OPERATION(poison, 4),
-    OPERATION(pump, 330),      OPERATION(pump_all, 12),    OPERATION(loads_end, 12),
-    OPERATION(save, 40),       OPERATION(save_path, 110),  OPERATION(spill, 90),
-    OPERATION(touch, 30),      OPERATION(fetch, 10),       OPERATION(drop, 6),
-    OPERATION(evict, 15),      OPERATION(reap, 25),        OPERATION(quota, 4),
-    OPERATION(purge, 2),       OPERATION(spill_path, 110), OPERATION(flush, 7),
-    OPERATION(clock, 40),      OPERATION(faults, 6),       OPERATION(restart, 3),
-    OPERATION(new_weights, 1), OPERATION(new_geometry, 1),
+    OPERATION(begin, 130),    OPERATION(poll, 220),      OPERATION(step, 330),
+    OPERATION(speculate, 70), OPERATION(preempt, 25),    OPERATION(fork, 35),
+    OPERATION(finish, 15),    OPERATION(abort, 20),      OPERATION(poison, 4),
+    OPERATION(pump, 330),     OPERATION(pump_all, 12),   OPERATION(loads_end, 12),
+    OPERATION(save, 40),      OPERATION(save_path, 110), OPERATION(spill, 90),
+    OPERATION(touch, 30),     OPERATION(fetch, 10),      OPERATION(drop, 6),
+    OPERATION(evict, 15),     OPERATION(reap, 25),       OPERATION(quota, 6),
+    OPERATION(trim, 30),      OPERATION(purge, 2),       OPERATION(spill_path, 110),
+    OPERATION(flush, 7),      OPERATION(clock, 40),      OPERATION(faults, 6),
+    OPERATION(restart, 3),    OPERATION(new_weights, 1), OPERATION(new_geometry, 1),
 };
 enum { OPERATIONS = sizeof operation / sizeof *operation };
 
@@ -479,7 +490,8 @@ static void run_walk(uint64_t seed, const bool *leave_out, bool loud, const char
                            .landed = s->landed,
                            .failed = s->failed,
                            .hits = s->hits,
-                           .misses = s->misses };
+                           .misses = s->misses,
+                           .trimmed = walk->trimmed };
     shadow_settle(&walk->shadow);
     shadow_restart(&walk->shadow, SHADOW_CLEAN);
     told->forwarded = s->forwarded;
@@ -568,6 +580,7 @@ static void add(struct told *sum, const struct told *one)
     sum->misses += one->misses;
     sum->forwarded += one->forwarded;
     sum->lost += one->lost;
+    sum->trimmed += one->trimmed;
 }
 
 static void whole_cache_serves_no_wrong_byte_whatever_happens(void **unused)
@@ -595,19 +608,20 @@ static void whole_cache_serves_no_wrong_byte_whatever_happens(void **unused)
     }
     print_message("computed %llu tokens, resumed %llu (%llu restores, %llu replays), %llu forks, "
                   "%llu times no room; %llu transfers landed, %llu failed; disk: %llu right, %llu "
-                  "missed, %llu found, %llu lost, %llu written again\n",
+                  "missed, %llu found, %llu lost, %llu written again; %llu trimmed\n",
                   (unsigned long long)sum.computed, (unsigned long long)sum.resumed,
                   (unsigned long long)sum.restores, (unsigned long long)sum.replays,
                   (unsigned long long)sum.forks, (unsigned long long)sum.busy,
                   (unsigned long long)sum.landed, (unsigned long long)sum.failed,
                   (unsigned long long)sum.hits, (unsigned long long)sum.misses,
                   (unsigned long long)sum.found, (unsigned long long)sum.lost,
-                  (unsigned long long)sum.forwarded);
+                  (unsigned long long)sum.forwarded, (unsigned long long)sum.trimmed);
     if (steps < 300000) return;
     assert_true(sum.resumed > sum.computed / 10);  // every path was walked, and often
     assert_true(sum.replays > 20 && sum.restores > 1000 && sum.forks > 500 && sum.busy > 500);
     assert_true(sum.landed > 5000 && sum.failed > 200 && sum.hits > 100 && sum.found > 100 &&
                 sum.forwarded > 30);
+    assert_true(sum.trimmed > 50);
 }
 
 int main(void)

@@ -108,7 +108,6 @@ static enum status take(struct tiers *tiers, enum kv_object object, enum kv_tier
     struct kv_pool *pool = tiers->options.pool[object][tier];
     struct prefix_evict evict = { .object = object, .tier = tier, .tenant = tenant };
     if (!pool) return BUSY;
-    if (tier != KV_DISK && !prefix_tree_fit(tiers->options.tree, &evict, count)) return BUSY;
     bool evicts = tier == KV_DEVICE || (tier == KV_HOST && !tiers->options.host_waits);
     /* A victim's slot is not free yet where a fork has the same page beside the tree. */
     while (evicts && count > pool->free_count &&
@@ -142,6 +141,10 @@ static enum status copy(struct tiers *tiers, const struct tiers_move *move, bool
     if (there == COPY_VALID || there == COPY_LOADING) return OK;
     if (look.state[object][move->from] != COPY_VALID) return BAD_INPUT;
     must(prefix_tree_pin(tree, move->ref, object, move->from, &source) == COPY_VALID);
+    if (!prefix_tree_fit(tree, move->ref, object, move->to)) {
+        prefix_tree_unpin(tree, &source);
+        return BAD_INPUT;
+    }
     enum status status = begin(tiers, move->ref, object, move->to, &target);
     if (status == OK) {
         status = start(tiers, &source, &target, leave);
@@ -220,7 +223,7 @@ static enum status take_device(struct tiers *tiers, struct tiers_load *load, enu
         if (item->object != object || item->stage != ITEM_NEEDED) continue;
         if (prefix_tree_begin(tree, item->ref, object, KV_DEVICE, slot[used], &item->device))
             used++;
-        else status = BUSY;  // the tenant's cap, or its source is only coming
+        else status = BUSY;  // its source is only coming
     }
     while (used < count)
         kv_pool_drop(tiers->options.pool[object][KV_DEVICE], slot[used++], KV_DISCARD);

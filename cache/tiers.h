@@ -50,7 +50,7 @@ void tiers_freed(struct tiers *tiers, enum kv_object object, enum kv_tier tier, 
 
 /* Device to host, as soon as something is sealed; evicts there. A W leaves the device then, unless it
  * is pinned. OK: on its way, or there. BUSY: no room, no operation or `start` would not: it stays
- * where it is. BAD_INPUT: gone. */
+ * where it is. BAD_INPUT: gone, or above the cap of its owner (prefix_tree_fit). */
 CHECKED enum status tiers_save(struct tiers *tiers, struct prefix_ref ref, enum kv_object object);
 
 /* Host to disk, which does not evict. `leave`: its host copy goes when that is done, unless it is

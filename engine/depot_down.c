@@ -213,7 +213,10 @@ static bool let_go(struct depot *depot, struct prefix_ref ref, enum kv_object ob
                   verdict_of(depot, &look, object, SPILL_VICTIM) == SPILL_WRITE;
     if (writes && depot->spill.count == 0 && push_chain(depot, ref, object, true)) {
         depot_spill_some(depot, until_ns);
-        if (depot->spill.count == 0) return true;
+        if (!prefix_tree_look(tree, ref, &look)) return true;
+        bool goes = look.state[object][KV_HOST] != COPY_VALID || look.pins[object][KV_HOST];
+        if (depot->spill.count == 0 && goes) return true;
+        writes = depot->spill.count > 0;  // else given up: its owner's cap, or the disk failed
     }
     if (writes && !pressed) return false;
     if (prefix_tree_look(tree, ref, &look) && !look.pins[object][KV_HOST]) {
