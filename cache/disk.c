@@ -285,24 +285,26 @@ static void pack(struct disk *disk, struct disk_op *op)
     start_code(disk, op);
 }
 
-/* Takes writes that are no longer wanted out of a queue: of one number, or of one scope. */
-static void cancel_in(struct disk *disk, struct list *list, uint32_t slot, const uint8_t *scope)
+/* Takes writes that are no longer wanted out of a queue: of one number, or those a purge means. */
+static void cancel_in(struct disk *disk, struct list *list, uint32_t slot,
+                      const struct disk_op *purge)
 {
     struct list all = *list;
     struct disk_op *op;
 
     *list = (struct list){ 0 };
     while ((op = pop(&all))) {
-        if (scope ? memcmp(op->id.scope, scope, RECORD_TAG) == 0 : op->slot == slot)
+        if (purge ? memcmp(op->id.scope, purge->id.scope, purge->scope_bytes) == 0
+                  : op->slot == slot)
             answer(disk, op, CANCELLED);
         else append(list, op);
     }
 }
 
-static void cancel_writes(struct disk *disk, uint32_t slot, const uint8_t *scope)
+static void cancel_writes(struct disk *disk, uint32_t slot, const struct disk_op *purge)
 {
-    cancel_in(disk, &disk->unpacked, slot, scope);
-    cancel_in(disk, &disk->writes, slot, scope);
+    cancel_in(disk, &disk->unpacked, slot, purge);
+    cancel_in(disk, &disk->writes, slot, purge);
 }
 
 /* No write is with the codec threads any more. */
@@ -318,8 +320,8 @@ static void drain_coders(struct disk *disk)
 static void purge(struct disk *disk, struct disk_op *op)
 {
     drain_coders(disk);
-    cancel_writes(disk, 0, op->id.scope);
-    answer(disk, op, store_purge(disk->store, op->id.scope));
+    cancel_writes(disk, 0, op);
+    answer(disk, op, store_purge(disk->store, op->id.scope, op->scope_bytes));
 }
 
 static void obey(struct disk *disk, const struct command *command)

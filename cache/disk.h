@@ -21,16 +21,17 @@
 enum disk_kind {
     DISK_READ,   // into memory: the image lies RECORD_HEAD behind its start, when status is OK
     DISK_WRITE,  // out of it; the image is only read, head and tail of the slot are the disk's
-    DISK_PURGE,  // id.scope: what was submitted before is gone from the files when it comes back OK
+    DISK_PURGE,  // what was submitted before of such scopes is gone from the files when it comes back OK
 };
 
 struct disk_op {
     enum disk_kind kind;
-    struct record_id id;  // READ: key and object
-    uint32_t slot;        // < disk_slots
-    void *memory;         // disk_slot_bytes of the object, 4 KiB aligned
-    uint64_t owner;       // WRITE: the engine's word for the block, told when it is lost
-    void *user;           // the engine's
+    struct record_id id;   // READ: key and object; PURGE: scope, of which
+    uint32_t scope_bytes;  // so many count; 0: everybody
+    uint32_t slot;         // < disk_slots
+    void *memory;          // disk_slot_bytes of the object, 4 KiB aligned
+    uint64_t owner;        // WRITE: the engine's word for the block, told when it is lost
+    void *user;            // the engine's
 
     /* What came of it. OK. IO_FAILED: a miss, not written, not purged. BUSY: not written, since there
      * is more to write than the budget or the device allows. CANCELLED: the number was forgotten, the

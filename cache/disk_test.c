@@ -237,7 +237,7 @@ static void purged_blocks_are_gone_and_waiting_writes_of_the_scope_too(void **un
         if (block == 4 * CHAIN) settle_all(&b);
     }
     struct disk_op *op = free_op(&b);
-    *op = (struct disk_op){ .kind = DISK_PURGE };
+    *op = (struct disk_op){ .kind = DISK_PURGE, .scope_bytes = RECORD_TAG };
     fixture_scope(CHAIN, op->id.scope);
     disk_submit(b.disk, op);
     settle_all(&b);

@@ -143,7 +143,7 @@ static uint32_t use_store(struct fixture *f)
     uint8_t scope[RECORD_TAG];
     fixture_scope(CHAIN, scope);
     in_store = 1;
-    status = store_purge(f->store, scope);
+    status = store_purge(f->store, scope, RECORD_TAG);
     in_store = 0;
     assert_true(status == OK || status == IO_FAILED);
     fixture_compare(f);

@@ -551,7 +551,7 @@ void shadow_purge(struct shadow *shadow, uint32_t tenant)
         scope_of(tenant, scope);
         bool held = shadow->fault.hold, off = store_state(shadow->store, NULL) == STORE_OFF;
         shadow->fault.hold = false;
-        enum status status = store_purge(shadow->store, scope);
+        enum status status = store_purge(shadow->store, scope, RECORD_TAG);
         shadow->fault.hold = held;
         bool faults = false, lies = false;
         for (int k = 0; k < FAULT_KINDS; k++) {

@@ -547,9 +547,9 @@ uint32_t store_take(struct store *store, struct store_done *done, uint32_t most)
     return got;
 }
 
-enum status store_purge(struct store *store, const uint8_t scope[RECORD_TAG])
+enum status store_purge(struct store *store, const uint8_t *scope, uint32_t bytes)
 {
-    return purge_segments(store, scope);
+    return purge_segments(store, scope, bytes);
 }
 
 void store_flush(struct store *store)

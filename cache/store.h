@@ -166,10 +166,11 @@ void store_erase(struct store *store, uint32_t slot);
 uint32_t store_take(struct store *store, struct store_done *done, uint32_t most);
 bool store_wait(struct store *store, int timeout_ms);
 
-/* Ends with no byte of the scope's records in any file: lost to the caller, overwritten on disk,
- * flushed. Waits for the device; writes under way finish first (and store_take still returns them).
+/* Ends with no byte in any file of the records whose scope begins with these bytes, RECORD_TAG of
+ * them at most and 0 for everybody's, known to the caller or not: lost, overwritten on disk, flushed.
+ * Waits for the device; writes under way finish first (and store_take still returns them).
  * IO_FAILED: not all could be overwritten; the tier is off, and the next opening goes on with it. */
-CHECKED enum status store_purge(struct store *store, const uint8_t scope[RECORD_TAG]);
+CHECKED enum status store_purge(struct store *store, const uint8_t *scope, uint32_t bytes);
 
 /* Everything is lost to the caller, until a restart finds again what was not overwritten. */
 void store_flush(struct store *store);

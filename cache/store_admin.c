@@ -11,7 +11,8 @@
 
 enum { CLOSE_MS = 60000, ZERO_BYTES = 1 << 20 };
 
-enum status store_admin_purge(const char *dir, const uint8_t scope[RECORD_TAG], struct err *err)
+enum status store_admin_purge(const char *dir, const uint8_t *scope, uint32_t bytes,
+                              struct err *err)
 {
     struct store_config config = { .dir = dir, .as_found = true };
     struct store_facts facts;
@@ -20,7 +21,7 @@ enum status store_admin_purge(const char *dir, const uint8_t scope[RECORD_TAG], 
     enum status status = store_facts(dir, &facts, err);  // so that no directory is made
     if (status == OK) status = store_open(&config, &store, err);
     if (status != OK) return status;
-    status = store_purge(store, scope);
+    status = store_purge(store, scope, bytes);
     if (status != OK)
         status =
             fail(err, status,

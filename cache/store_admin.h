@@ -10,7 +10,7 @@
 
 /* store_purge of a directory. BUSY: a process uses it; BAD_INPUT: there is no store; IO_FAILED: not
  * all could be overwritten, and the next opening goes on with it. */
-CHECKED enum status store_admin_purge(const char *dir, const uint8_t scope[RECORD_TAG],
+CHECKED enum status store_admin_purge(const char *dir, const uint8_t *scope, uint32_t bytes,
                                       struct err *err);
 
 /* Overwrites every segment and removes the store; what else lies in the directory stays. The same

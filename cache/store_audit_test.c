@@ -96,7 +96,7 @@ static void facts_name_the_process_that_uses_it(void **unused)
     assert_int_equal(facts.image_bytes[RECORD_W], W_BYTES);
     assert_in_range(time(NULL) - facts.opened_s, 0, 60);
     assert_int_equal(store_admin_wipe(f.dir, &err), BUSY);
-    assert_int_equal(store_admin_purge(f.dir, f.config.key, &err), BUSY);
+    assert_int_equal(store_admin_purge(f.dir, f.config.key, RECORD_TAG, &err), BUSY);
     char pid[32];
     snprintf(pid, sizeof pid, "process %d", getpid());
     assert_non_null(strstr(err.text, pid));
@@ -194,7 +194,7 @@ static void a_purge_from_outside_leaves_no_byte_of_the_scope_and_all_others(void
     struct store_audit was = audit_of(look, &before);
     fixture_scope(2 * CHAIN, scope);
     assert_true(before.of_scope[2] > 0 && fixture_marks(&f, scope[0]) > 0);
-    enum status status = store_admin_purge(f.dir, scope, &err);
+    enum status status = store_admin_purge(f.dir, scope, RECORD_TAG, &err);
     if (status != OK) print_error("%s\n", err.text);
     assert_int_equal(status, OK);
     struct store_audit is = audit_of(look, &after);
@@ -248,7 +248,7 @@ static void where_there_is_no_store_none_is_made(void **unused)
     const char *const where[] = { dir, missing };
     for (int i = 0; i < 2; i++) {
         assert_int_equal(store_facts(where[i], &facts, &err), BAD_INPUT);
-        assert_int_equal(store_admin_purge(where[i], scope, &err), BAD_INPUT);
+        assert_int_equal(store_admin_purge(where[i], scope, RECORD_TAG, &err), BAD_INPUT);
         assert_int_equal(store_admin_wipe(where[i], &err), BAD_INPUT);
     }
     assert_int_equal(rmdir(dir), 0);

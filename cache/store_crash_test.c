@@ -78,7 +78,7 @@ static void child(struct fixture *f, struct told *told, uint64_t seed)
         if (fixture_below(f, 40) == 0 && spared) {
             uint8_t scope[RECORD_TAG];
             fixture_scope(block, scope);
-            if (store_purge(f->store, scope) == OK) {
+            if (store_purge(f->store, scope, RECORD_TAG) == OK) {
                 told->purges++;
                 told->purged = scope[0];
                 spared = false;

@@ -83,6 +83,7 @@ static void a_purge_leaves_no_byte_of_its_scope_and_all_others(void **unused)
     for (uint64_t round = 0; round < 6; round++) {
         struct fixture f;
         uint8_t scope[RECORD_TAG];
+        uint32_t bytes = round % 3 ? RECORD_TAG : 1;  // of the tag, which begins like no other
         uint32_t others = 0, purged = 0;
         fixture_open_new(&f, 20 + round);
         fixture_fill(&f, 0, 4 + (uint32_t)round * 12);  // little, up to several times round
@@ -96,7 +97,7 @@ static void a_purge_leaves_no_byte_of_its_scope_and_all_others(void **unused)
         assert_true(fixture_marks(&f, scope[0]) > 0);
         for (uint32_t slot = 0; slot < store_slots(f.store); slot++)
             if (f.slot[slot].state == MODEL_THERE) others += f.slot[slot].block / CHAIN % 4 != 2;
-        assert_int_equal(store_purge(f.store, scope), OK);
+        assert_int_equal(store_purge(f.store, scope, bytes), OK);
         assert_int_equal(fixture_marks(&f, scope[0]), 0);
         fixture_compare(&f);
         uint32_t left = 0;  // eviction may have been under way
@@ -126,7 +127,7 @@ static void a_purge_that_cannot_overwrite_turns_the_tier_off_and_goes_on_later(v
     fixture_scope(CHAIN, scope);
     f.fault.rate[FAULT_EIO] = FAULT_ALWAYS / 4;
     f.fault.only_writes = true;
-    assert_int_equal(store_purge(f.store, scope), IO_FAILED);
+    assert_int_equal(store_purge(f.store, scope, RECORD_TAG), IO_FAILED);
     assert_int_equal(store_state(f.store, NULL), STORE_OFF);
     assert_true(store_close(f.store, 10000));
     f.fault.rate[FAULT_EIO] = 0;
@@ -135,6 +136,32 @@ static void a_purge_that_cannot_overwrite_turns_the_tier_off_and_goes_on_later(v
     for (uint32_t i = 0; i < store_slots(f.store); i++)
         assert_true(f.slot[i].block / CHAIN % 4 != 1);
     assert_int_equal(fixture_read_all(&f), f.found);
+    fixture_close_and_remove(&f);
+}
+
+static void a_purge_of_everybody_leaves_no_byte_and_a_cut_one_goes_on_as_it_began(void **unused)
+{
+    (void)unused;
+    struct fixture f;
+    uint8_t scope[RECORD_TAG];
+    fixture_open_new(&f, 41);
+    for (uint32_t cut = 0; cut < 2; cut++) {
+        fixture_fill(&f, 100 * cut, 20);
+        if (cut) f.fault.rate[FAULT_EIO] = FAULT_ALWAYS;
+        f.fault.only_writes = true;
+        assert_int_equal(store_purge(f.store, NULL, 0), cut ? IO_FAILED : OK);
+        if (!cut) continue;
+        assert_true(store_close(f.store, 10000));
+        f.fault.rate[FAULT_EIO] = 0;
+        assert_int_equal(fixture_open(&f), OK);
+    }
+    assert_int_equal(f.found, 0);
+    for (uint32_t i = 0; i < 4; i++) {
+        fixture_scope(i * CHAIN, scope);
+        assert_int_equal(fixture_marks(&f, scope[0]), 0);
+    }
+    fixture_fill(&f, 300, 4);
+    fixture_compare(&f);
     fixture_close_and_remove(&f);
 }
 
@@ -149,7 +176,7 @@ static void two_purges_that_failed_are_both_done_by_the_next_opening(void **unus
     f.fault.only_writes = true;
     for (uint32_t i = 0; i < 2; i++) {
         fixture_scope((1 + i) * CHAIN, scope[i]);
-        assert_int_equal(store_purge(f.store, scope[i]), IO_FAILED);
+        assert_int_equal(store_purge(f.store, scope[i], RECORD_TAG), IO_FAILED);
     }
     assert_true(store_close(f.store, 10000));
     f.fault.rate[FAULT_EIO] = 0;
@@ -170,6 +197,7 @@ int main(void)
         cmocka_unit_test(a_stalled_device_refuses_and_comes_back),
         cmocka_unit_test(a_purge_leaves_no_byte_of_its_scope_and_all_others),
         cmocka_unit_test(a_purge_that_cannot_overwrite_turns_the_tier_off_and_goes_on_later),
+        cmocka_unit_test(a_purge_of_everybody_leaves_no_byte_and_a_cut_one_goes_on_as_it_began),
         cmocka_unit_test(two_purges_that_failed_are_both_done_by_the_next_opening),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,7 +3,7 @@
  *   store.c        reads and writes of the caller, what comes back, when to stop trusting a device
  *   store_log.c    segments: opening, filling, closing; places for records
  *   store_evict.c  the oldest segment goes, what was touched is written again
- *   store_purge.c  one scope's bytes go, now
+ *   store_purge.c  the bytes of a scope, or of several, go now
  *   store_scan.c   what a restart finds
  *   store_dir.c    the directory: lock, super, files
  *   store_audit.c  a look at all of it from outside
@@ -51,7 +51,7 @@ struct table_head {
     uint64_t sum;  // of all bytes before it
 };
 
-enum { PURGE_SCOPE = 1, PURGE_ALL };
+enum { PURGE_SCOPE = 1, PURGE_ALL };  // with the bytes of a tag that count, above; 0: all of it
 
 struct super {  // padded with zeros to 4 KiB
     uint32_t magic, version;
@@ -61,7 +61,7 @@ struct super {  // padded with zeros to 4 KiB
     uint64_t opened;  // how often; the upper half of generations
     uint32_t image_bytes[RECORD_OBJECTS], table_bytes[RECORD_OBJECTS];
     uint32_t segment_bytes;
-    uint32_t purging;  // records of this scope may still be on disk, or of several: then all go
+    uint32_t purging;  // such records may still be on disk; 0: none
     uint8_t purge_scope[RECORD_TAG];
     uint64_t sum;  // of all bytes before it
 };
@@ -250,7 +250,9 @@ bool is_segment_head(const struct store *store, uint32_t at, const uint8_t *memo
 CHECKED enum status store_scan(struct store *store, struct err *err);
 
 /* ---- store_purge.c */
-CHECKED enum status purge_segments(struct store *store, const uint8_t scope[RECORD_TAG]);
+CHECKED enum status purge_segments(struct store *store, const uint8_t *scope, uint32_t bytes);
+uint32_t purge_bytes(const struct super *super);
+bool is_purged(const struct store *store, const struct record_id *id);
 
 /* ---- store_dir.c */
 CHECKED enum status dir_open(struct store *store, struct err *err);

@@ -57,7 +57,7 @@ static void work(struct cut *cut)
             (void)!fixture_write(f, fixture_take_slot(f), block, 1);
         if (block != 20 * CHAIN || cut->sim.off) continue;
         fixture_scope(2 * CHAIN, scope);
-        if (store_purge(f->store, scope) == OK) cut->purged = scope[0];
+        if (store_purge(f->store, scope, RECORD_TAG) == OK) cut->purged = scope[0];
     }
 }
 

@@ -1,10 +1,10 @@
-/* store_purge.c - the bytes of one scope go from every file.
+/* store_purge.c - the bytes of one scope, of all scopes of one owner, or of everybody go from every file.
  *
- * A sealed segment holds what its table lists, and zeros. So where the table names the scope, all
- * that is not another scope's live record is overwritten with zeros, and the table is written anew
+ * A sealed segment holds what its table lists, and zeros. So where the table names what is meant, all
+ * that is not another's live record is overwritten with zeros, and the table is written anew
  * without what went. Segments without a table, and free ones, are overwritten whole. A mark in the
- * super makes a purge that was cut short go on at the next opening. It has room for one scope: when
- * a second one could not be purged either, everything goes.
+ * super makes a purge that was cut short go on at the next opening. It has room for one purge: when
+ * a second one could not be done either, everything goes.
  */
 #include <errno.h>
 #include <string.h>
@@ -87,19 +87,29 @@ static int clear_segment(struct store *store, uint32_t at, const struct by_segme
     return 0;
 }
 
-static bool names_scope(const struct table_entry *entry, uint32_t count,
-                        const uint8_t scope[RECORD_TAG])
+uint32_t purge_bytes(const struct super *super)
+{
+    uint32_t bytes = super->purging >> 8;
+    return (super->purging & 0xff) == PURGE_ALL ? 0 : bytes ? bytes : RECORD_TAG;
+}
+
+bool is_purged(const struct store *store, const struct record_id *id)
+{
+    const struct super *super = &store->super;
+    return super->purging && memcmp(id->scope, super->purge_scope, purge_bytes(super)) == 0;
+}
+
+static bool names_purged(const struct store *store, const struct table_entry *entry, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++)
-        if (memcmp(entry[i].id.scope, scope, RECORD_TAG) == 0) return true;
+        if (is_purged(store, &entry[i].id)) return true;
     return false;
 }
 
-/* Loses the scope's records and moves the entries of the live others to the front of `entry`, whose
+/* Loses the records that are meant and moves the entries of the live others to the front of `entry`, whose
  * number is returned. Both lists are in order of pages. */
 static uint32_t keep_others(struct store *store, uint32_t at, const struct by_segment *by,
-                            struct table_entry *entry, uint32_t count,
-                            const uint8_t scope[RECORD_TAG])
+                            struct table_entry *entry, uint32_t count)
 {
     uint32_t kept = 0, next = by->start[at];
 
@@ -112,14 +122,14 @@ static uint32_t keep_others(struct store *store, uint32_t at, const struct by_se
             place_page(store->extent[by->slot[next]].place) == entry[i].page)
             slot = by->slot[next++];
         if (slot == NONE) continue;
-        if (memcmp(entry[i].id.scope, scope, RECORD_TAG) == 0) lose(store, slot);
+        if (is_purged(store, &entry[i].id)) lose(store, slot);
         else entry[kept++] = entry[i];
     }
     return kept;
 }
 
 static int purge_sealed(struct store *store, uint32_t at, const struct by_segment *by,
-                        const uint8_t scope[RECORD_TAG], uint8_t *memory)
+                        uint8_t *memory)
 {
     uint32_t object = class_of(store, at), end = store->table_page[object], page = 1, count;
     uint32_t bytes = store->super.table_bytes[object];
@@ -134,12 +144,12 @@ static int purge_sealed(struct store *store, uint32_t at, const struct by_segmen
     const struct table_entry *found =
         error ? NULL : read_table(store, at, store->segment[at].generation, memory, &count);
     if (!found) return clear_segment(store, at, by);
-    if (!names_scope(found, count, scope)) return 0;
+    if (!names_purged(store, found, count)) return 0;
 
     struct table_entry *entry = malloc((count + 1) * sizeof *entry);
     if (!entry) return ENOMEM;
     memcpy(entry, found, count * sizeof *entry);
-    uint32_t kept = keep_others(store, at, by, entry, count, scope);
+    uint32_t kept = keep_others(store, at, by, entry, count);
     for (uint32_t i = 0; i < kept && !error; i++) {
         error = zero_pages(store, at, page, entry[i].page);
         page = entry[i].page + entry[i].pages;
@@ -172,8 +182,7 @@ static bool drain(struct store *store)
     }
 }
 
-/* scope NULL: of everybody. */
-static int purge_all(struct store *store, const uint8_t *scope)
+static int purge_all(struct store *store)
 {
     struct by_segment by = { 0 };
     uint32_t most = store->super.table_bytes[RECORD_G];
@@ -183,8 +192,8 @@ static int purge_all(struct store *store, const uint8_t *scope)
 
     for (uint32_t at = 0; at < store->segments && !error; at++) {
         const struct segment *segment = &store->segment[at];
-        if (segment->state == SEGMENT_SEALED && scope)
-            error = purge_sealed(store, at, &by, scope, memory);
+        if (segment->state == SEGMENT_SEALED && purge_bytes(&store->super))
+            error = purge_sealed(store, at, &by, memory);
         else if (segment->state != SEGMENT_FREE || segment->dirty)
             error = clear_segment(store, at, &by);
     }
@@ -194,13 +203,24 @@ static int purge_all(struct store *store, const uint8_t *scope)
     return error;
 }
 
-enum status purge_segments(struct store *store, const uint8_t scope[RECORD_TAG])
+/* What a cut purge meant is meant still. */
+static void mark(struct store *store, const uint8_t *scope, uint32_t bytes)
 {
-    bool other = store->super.purging && memcmp(store->super.purge_scope, scope, RECORD_TAG) != 0;
-    memcpy(store->super.purge_scope, scope, RECORD_TAG);
-    if (store->super.purging != PURGE_ALL) store->super.purging = other ? PURGE_ALL : PURGE_SCOPE;
+    struct super *super = &store->super;
+    bool same = super->purging && purge_bytes(super) == bytes &&
+                (!bytes || memcmp(super->purge_scope, scope, bytes) == 0);
+    if (!bytes || (super->purging && !same)) super->purging = PURGE_ALL;
+    else super->purging = PURGE_SCOPE | bytes << 8;
+    memset(super->purge_scope, 0, RECORD_TAG);
+    if (bytes) memcpy(super->purge_scope, scope, bytes);
+}
+
+enum status purge_segments(struct store *store, const uint8_t *scope, uint32_t bytes)
+{
+    must(bytes <= RECORD_TAG);
+    mark(store, scope, bytes);
     if (dir_write_super(store) != OK || store->base == STORE_OFF || !drain(store)) goto failed;
-    if (purge_all(store, store->super.purging == PURGE_ALL ? NULL : scope) != 0) goto failed;
+    if (purge_all(store) != 0) goto failed;
     store->super.purging = 0;
     memset(store->super.purge_scope, 0, RECORD_TAG);
     if (dir_write_super(store) == OK) return OK;

@@ -231,10 +231,7 @@ static enum status collect(struct scan *scan)
         for (uint32_t i = 0; i < scan->count[at]; i++) {
             const struct table_entry *entry = &scan->table[at][i];
             if (i + AHEAD < scan->count[at]) __builtin_prefetch(first_spot(scan, &entry[AHEAD].id));
-            if (store->super.purging == PURGE_ALL ||
-                (store->super.purging &&
-                 memcmp(entry->id.scope, store->super.purge_scope, RECORD_TAG) == 0))
-                continue;
+            if (is_purged(store, &entry->id)) continue;
             uint32_t *known = spot(scan, &entry->id.key, entry->id.object);
             struct found new = { .entry = entry, .segment = at };
             if (*known == 0) {
@@ -376,7 +373,7 @@ enum status store_scan(struct store *store, struct err *err)
     if (store->super.purging) {
         uint8_t scope[RECORD_TAG];
         memcpy(scope, store->super.purge_scope, RECORD_TAG);
-        if (purge_segments(store, scope) != OK)
+        if (purge_segments(store, scope, purge_bytes(&store->super)) != OK)
             return fail(err, IO_FAILED, "%s: what a purge had to overwrite could not be",
                         store->config.dir);
     }

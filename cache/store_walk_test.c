@@ -140,7 +140,7 @@ static void step(struct walk *w)
     } else if (kind < 997 && f->config.failures_off) {
         settle(w, true);
         fixture_scope((uint64_t)fixture_below(f, 4) * CHAIN, scope);
-        enum status status = store_purge(f->store, scope);
+        enum status status = store_purge(f->store, scope, RECORD_TAG);
         if (status == OK && !f->fault.rate[FAULT_LOST] && !f->fault.rate[FAULT_TORN] &&
             !f->fault.rate[FAULT_ASTRAY] && !f->fault.rate[FAULT_FLIP])
             must(fixture_marks(f, scope[0]) == 0);

@@ -455,7 +455,7 @@ int depot_wait_ms(const struct depot *depot)
 
 bool depot_reads(const struct depot *depot)
 {
-    return depot->disk &&
+    return depot->disk && !depot->mover.purge &&
            (depot->disk_state == CACHE_DISK_ON || depot->disk_state == CACHE_DISK_READ_ONLY);
 }
 
@@ -516,12 +516,15 @@ void depot_fetch_end(struct depot *depot, struct depot_fetch *fetch)
 
 void depot_purge(struct depot *depot, uint32_t tenant)
 {
-    uint8_t tag[RECORD_TAG];
-    depot->options.tag_of(depot->options.user, tenant, tag);
     depot->wipes = true;  // also of what is still under way
     prefix_tree_purge(depot->options.tree, tenant);
     while (prefix_tree_reap(depot->options.tree, UINT32_MAX)) continue;
-    if (depot->disk && kv_mover_purge(&depot->mover, tag) != OK) depot->mover.purges_failed++;
+}
+
+void depot_purge_disk(struct depot *depot, const uint8_t *scope, uint32_t bytes)
+{
+    if (!depot->disk) return;
+    if (kv_mover_purge(&depot->mover, scope, bytes) != OK) depot->mover.purges_failed++;
 }
 
 void depot_erase(struct depot *depot, struct prefix_ref ref, enum kv_object object)

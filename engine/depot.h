@@ -111,7 +111,7 @@ int depot_fd(const struct depot *depot);  // readable when there is something to
 int depot_wait_ms(
     const struct depot *depot);  // when it wants to be called again; -1: when readable
 
-/* Blocks on disk can be read. While not, plans do without them: how many of block[count] are left, with
+/* Blocks on disk can be read: not while a purge goes through the files. While not, plans do without them: how many of block[count] are left, with
  * windows on disk taken out. */
 bool depot_reads(const struct depot *depot);
 uint32_t depot_limit(const struct depot *depot, struct resume_block *block, uint32_t count);
@@ -131,8 +131,11 @@ CHECKED enum status depot_fetch_begin(struct depot *depot, struct depot_fetch *f
                                       const struct resume_plan *plan);
 void depot_fetch_end(struct depot *depot, struct depot_fetch *fetch);
 
-/* Nothing of this tenant may be read any more, in memory or on disk, where that takes a while. */
+/* Nothing of this tenant is in memory any more. */
 void depot_purge(struct depot *depot, uint32_t tenant);
+/* Nothing of scopes that begin so will be on disk, which takes a while: what the tree does not know
+ * goes too, such as what fell out of it. 0 bytes: nothing of anybody. */
+void depot_purge_disk(struct depot *depot, const uint8_t *scope, uint32_t bytes);
 
 /* What was found wrong: gone from all tiers, and not to be believed after a restart either. */
 void depot_erase(struct depot *depot, struct prefix_ref ref, enum kv_object object);

@@ -450,6 +450,14 @@ static bool arena_holds(const struct bed *bed, uint64_t word)
     return false;
 }
 
+static void purge(struct bed *bed, uint32_t tenant)
+{
+    uint8_t tag[RECORD_TAG];
+    tag_of(bed, tenant, tag);
+    depot_purge(&bed->depot, tenant);
+    depot_purge_disk(&bed->depot, tag, RECORD_TAG);
+}
+
 static void a_purged_tenant_is_gone_from_memory_and_disk_and_nobody_else(void **unused)
 {
     static struct bed bed;
@@ -466,7 +474,7 @@ static void a_purged_tenant_is_gone_from_memory_and_disk_and_nobody_else(void **
     fill(1, 3, KV_G, image);
     assert_true(arena_holds(&bed, image[100]));
     bed.depot.arena.spoils = false;  // it is the purge that overwrites
-    depot_purge(&bed.depot, 1);
+    purge(&bed, 1);
     settle(&bed);
     assert_int_equal(bed.depot.mover.purges_failed, 0);
     assert_false(arena_holds(&bed, image[100]));
@@ -476,6 +484,34 @@ static void a_purged_tenant_is_gone_from_memory_and_disk_and_nobody_else(void **
     start(&bed);
     assert_int_equal(find(&bed, 1), 0);
     assert_int_equal(use(&bed, 2), 6);
+    unmake(&bed);
+}
+
+/* Another took the place of this one's blocks in the tree; the next start would find them again. */
+static void a_purge_reaches_on_disk_what_the_tree_does_not_know(void **unused)
+{
+    static struct bed bed;
+    uint8_t tag[RECORD_TAG];
+    (void)unused;
+    make(&bed, 64);
+    compute(&bed, 1, 6);
+    compute(&bed, 2, 6);
+    settle(&bed);
+    for (uint32_t all = 0; all < 2; all++) {
+        stop(&bed, 5000);
+        start(&bed);
+        assert_int_equal(find(&bed, 1), all ? 0 : 6);
+        assert_int_equal(find(&bed, 2), 6);
+        prefix_tree_purge(&bed.tree, 1 + all);
+        tag_of(&bed, 1, tag);
+        depot_purge_disk(&bed.depot, tag, all ? 0 : RECORD_TAG);
+        assert_false(depot_reads(&bed.depot));  // what asks meanwhile would wait for the purge
+        settle(&bed);
+        assert_true(depot_reads(&bed.depot));
+    }
+    stop(&bed, 5000);
+    start(&bed);
+    assert_int_equal(find(&bed, 2), 0);
     unmake(&bed);
 }
 
@@ -627,7 +663,7 @@ static void walk(struct bed *bed, uint32_t steps, uint32_t *hits)
             bed->now_s += (uint32_t)rand() % 400;
             break;
         case 7:
-            if (rand() % 40 == 0) depot_purge(&bed->depot, path % TENANTS);
+            if (rand() % 40 == 0) purge(bed, path % TENANTS);
             break;
         case 8:
             if (find(bed, path) && rand() % 20 == 0)
@@ -671,6 +707,7 @@ int main(void)
         cmocka_unit_test(a_full_host_passes_its_coldest_on_to_the_disk),
         cmocka_unit_test(what_was_used_again_goes_to_disk_once_it_rests),
         cmocka_unit_test(an_end_that_the_conversation_left_behind_is_not_written),
+        cmocka_unit_test(a_purge_reaches_on_disk_what_the_tree_does_not_know),
         cmocka_unit_test(a_purged_tenant_is_gone_from_memory_and_disk_and_nobody_else),
         cmocka_unit_test(a_directory_that_cannot_be_used_costs_the_disk_alone),
         cmocka_unit_test(a_full_disk_is_said_and_what_is_there_is_still_read),

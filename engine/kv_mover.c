@@ -265,12 +265,13 @@ uint32_t kv_mover_give_up(struct kv_mover *mover, uint64_t patience_ns)
     return count;
 }
 
-enum status kv_mover_purge(struct kv_mover *mover, const uint8_t scope[RECORD_TAG])
+enum status kv_mover_purge(struct kv_mover *mover, const uint8_t *scope, uint32_t bytes)
 {
     struct kv_purge *purge = calloc(1, sizeof *purge);
     if (!purge) return NO_MEMORY;
     purge->op.kind = DISK_PURGE;
-    memcpy(purge->op.id.scope, scope, RECORD_TAG);
+    purge->op.scope_bytes = bytes;
+    memcpy(purge->op.id.scope, scope, bytes);
     purge->next = mover->purge;
     mover->purge = purge;
     disk_submit(mover->options.disk, &purge->op);

@@ -74,8 +74,8 @@ void kv_mover_allow(struct kv_mover *mover, uint64_t bytes);
  * it back. How many. */
 uint32_t kv_mover_give_up(struct kv_mover *mover, uint64_t patience_ns);
 
-/* Nothing of this scope may be read from the disk any more (disk.h: DISK_PURGE). NO_MEMORY. */
-CHECKED enum status kv_mover_purge(struct kv_mover *mover, const uint8_t scope[RECORD_TAG]);
+/* Nothing of scopes that begin so may be read from the disk any more (disk.h: DISK_PURGE). NO_MEMORY. */
+CHECKED enum status kv_mover_purge(struct kv_mover *mover, const uint8_t *scope, uint32_t bytes);
 
 /* What is being written of this block must not be believed after a restart. */
 void kv_mover_erase(struct kv_mover *mover, struct prefix_ref ref, enum kv_object object);

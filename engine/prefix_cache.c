@@ -213,7 +213,7 @@ uint32_t prefix_cache_purge(struct prefix_cache *cache, const struct engine_purg
     uint32_t scopes = 0;
     cache_identity_tag(&cache->options.identity.secret, purge->cache_owner, purge->cache_tenant,
                        tag);
-    size_t meant = purge->all ? 0 : purge->whole ? CACHE_OWNER_TAG : RECORD_TAG;  // bytes of it
+    uint32_t meant = purge->all ? 0 : purge->whole ? CACHE_OWNER_TAG : RECORD_TAG;  // bytes of it
     for (uint32_t i = 0; i < CACHE_SCOPES; i++) {
         const uint8_t *its = scopes_tag(&cache->scopes, i);
         if (!its || memcmp(its, tag, meant) != 0) continue;
@@ -221,6 +221,7 @@ uint32_t prefix_cache_purge(struct prefix_cache *cache, const struct engine_purg
         depot_purge(&cache->depot, i);
         scopes++;
     }
+    depot_purge_disk(&cache->depot, tag, meant);
     return scopes;
 }
 

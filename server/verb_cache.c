@@ -344,12 +344,7 @@ static void count_item(void *user, const struct store_record *record)
 /* One that is named goes also where no record of it is seen: what was erased before may lie there. */
 static enum status purge_scopes(struct tool *tool, struct err *err)
 {
-    enum status status = OK;
-
-    if (tool->meant == RECORD_TAG) return store_admin_purge(tool->dir, tool->tag, err);
-    for (size_t i = 0; i < tool->scopes && status == OK; i++)
-        status = store_admin_purge(tool->dir, tool->scope_of[i], err);
-    return status;
+    return store_admin_purge(tool->dir, tool->tag, (uint32_t)tool->meant, err);
 }
 
 static enum status purge(struct tool *tool, struct err *err)
