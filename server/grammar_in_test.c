@@ -73,6 +73,8 @@ static void end(struct asked *a)
 #define BEGUN(text, more)                                                                          \
     "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"},{\"role\":\"assistant\",\"content\":"    \
     "\"" text "\",\"prefix\":true}]," more "}"
+/* More than a grammar lets a model begin with white space after. */
+#define MUCH_SPACE "                                                                            "
 #define RESPONSE_OF(more) "{\"input\":\"x\"," more "}"
 #define MESSAGE_OF(more)                                                                           \
     "{\"max_tokens\":9,\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]," more "}"
@@ -111,6 +113,9 @@ static void the_answer_has_the_form_that_was_asked_for(void **unused)
         { CHAT, PROMPT_IN_REASONING, false, CHAT_OF(SCHEMA), "{\"a\": 9}" },
         { CHAT, PROMPT_IN_CONTENT, true, BEGUN("{\\\"a\\\":", SCHEMA), " 9}" },
         { CHAT, PROMPT_IN_CONTENT, false, BEGUN("{\\\"a\\\":", SCHEMA), "{\"a\": 9}" },
+        { CHAT, PROMPT_IN_CONTENT, true, BEGUN("{" MUCH_SPACE "\\\"a\\\":" MUCH_SPACE, SCHEMA),
+          "9}" },
+        { CHAT, PROMPT_IN_CONTENT, false, BEGUN("{\\\"a\\\":" MUCH_SPACE, SCHEMA), " 9}" },
         { CHAT, PROMPT_IN_CONTENT, true, CHAT_OF("\"response_format\":{\"type\":\"json_object\"}"),
           "{\"b\": [null]}" },
         { CHAT, PROMPT_IN_CONTENT, false, CHAT_OF("\"response_format\":{\"type\":\"json_object\"}"),

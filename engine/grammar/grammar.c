@@ -127,7 +127,18 @@ static enum status compile(struct compiler *c, struct program *program, struct e
     return fail(err, status, "%.80s: %.400s", field, why.text);
 }
 
-/* Goes on from what the prompt holds of the JSON, byte by byte. */
+/* Byte by byte. How much white space there may be binds the model alone, and ends with a token of it:
+ * what it wrote itself may hold more. */
+static bool take_begun(const struct masker *masker, struct grammar_state *state, uint8_t byte)
+{
+    uint16_t space = state->space;
+    state->space = 0;
+    if (!mask_try(masker, state, masker->vocab->vocab->byte_id[byte], state)) return false;
+    if (state->space) state->space = space < GRAMMAR_SPACE_MOST ? space + 1 : space;
+    return true;
+}
+
+/* Goes on from what the prompt holds of the JSON. */
 static enum status begin(struct grammar *grammar, const struct grammar_source *source,
                          struct err *err)
 {
@@ -135,8 +146,7 @@ static enum status begin(struct grammar *grammar, const struct grammar_source *s
     grammar->begin = (struct grammar_state){ .set = grammar->program.start };
     if (source->start != GRAMMAR_IN_CONTENT || !makes_json(source)) return OK;
     for (size_t i = 0; i < source->begun.size; i++) {
-        uint32_t id = grammar->vocab->vocab->byte_id[(uint8_t)source->begun.data[i]];
-        if (mask_try(&masker, &grammar->begin, id, &grammar->begin)) continue;
+        if (take_begun(&masker, &grammar->begin, (uint8_t)source->begun.data[i])) continue;
         return fail(err, BAD_INPUT,
                     "%.80s: the answer was begun with what cannot begin it, from byte %zu on",
                     source->schema_field ? source->schema_field : "response_format", i);
