@@ -1,5 +1,6 @@
 /* constrained_test.c - jobs with grammars on the pilot model at high temperature: every answer that ends
- * follows its grammar, and is the same alone and in company, with steps that overlap, captured or not.
+ * follows its grammar, and is the same alone and in company, with steps that overlap, captured or not,
+ * and where it had to give its place up for a while.
  * FATHOM_BACKEND says on what (cpu). */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,7 +15,7 @@
 #include "engine/recording.h"
 #include "engine/sampling.h"
 
-enum { JOBS = 24, MOST_TOKENS = 120, KINDS = 4 };
+enum { SOME = 24, LONG = 4, JOBS = SOME + LONG, MOST_TOKENS = 120, KINDS = 4 };
 
 struct answer {
     uint32_t token[MOST_TOKENS];
@@ -25,10 +26,10 @@ struct answer {
 };
 
 static struct checker checker;
-static struct grammar *grammar[KINDS];
+static struct grammar *grammar[KINDS + 1];  // the last one of the long jobs
 static struct answer alone[JOBS], together[JOBS];
 
-static const char *const schema[KINDS] = {
+static const char *const schema[KINDS + 1] = {
     "{\"type\":\"object\",\"properties\":{\"name\":{\"type\":\"string\",\"maxLength\":12},\"age\":{"
     "\"type\":\"integer\",\"minimum\":0,\"maximum\":120},\"tags\":{\"type\":\"array\",\"items\":{"
     "\"enum\":[\"red\",\"green\",\"blue\"]},\"maxItems\":3}},\"required\":[\"name\",\"age\"],"
@@ -39,14 +40,22 @@ static const char *const schema[KINDS] = {
     "constant text behind it\"},\"x\":{\"type\":\"null\"}},\"required\":[\"a_rather_long_name_of_a_"
     "field\",\"x\"],\"additionalProperties\":false}",
     "{\"type\":\"string\",\"pattern\":\"^[a-z]{3,9}-[0-9]{2}$\"}",
+    "{\"type\":\"array\",\"items\":{\"enum\":[\"this constant text\",\"that one\"]},"
+    "\"minItems\":10,\"maxItems\":10}",
 };
+
+static struct grammar *grammar_of(uint32_t job)
+{
+    if (job >= SOME) return grammar[KINDS];
+    return job % 6 == 5 ? NULL : grammar[job % KINDS];
+}
 
 static int setup(void **state)
 {
     (void)state;
     struct err err = { "" };
     if (!checker_init(&checker, "models/pilot/tokenizer.json")) return -1;
-    for (uint32_t i = 0; i < KINDS; i++)
+    for (uint32_t i = 0; i <= KINDS; i++)
         if (checker_schema(&checker, schema[i], &grammar[i], &err) != OK) return -1;
     return 0;
 }
@@ -54,7 +63,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     (void)state;
-    for (uint32_t i = 0; i < KINDS; i++) grammar_drop(grammar[i]);
+    for (uint32_t i = 0; i <= KINDS; i++) grammar_drop(grammar[i]);
     checker_release(&checker);
     return 0;
 }
@@ -105,7 +114,9 @@ static void submit_with_stop(struct engine *engine, uint32_t i, uint32_t stop)
         .sampling = { .temperature = 2, .top_p = 1, .repetition = 1, .seed = i * 31 },
         .stop_token = { checker.gv.eos },
         .stop_tokens = 1,
-        .grammar = i % 6 == 5 ? NULL : grammar[i % KINDS],
+        .grammar = grammar_of(i),
+        .tenant = i < JOBS - LONG / 2 ? 1 : 2,
+        .weight = 1,
     };
     if (stop != NO_TOKEN) job->stop_token[job->stop_tokens++] = stop;
     if (i % 7 == 3) job->sampling.logprobs = 2;
@@ -158,13 +169,14 @@ static uint32_t collect(struct engine *engine, struct answer *answer)
 static void expect_follows(uint32_t i, const struct answer *a)
 {
     struct grammar_state state;
-    if (i % 6 == 5) return;
-    grammar_begin(grammar[i % KINDS], &state);
+    struct grammar *follows = grammar_of(i);
+    if (!follows) return;
+    grammar_begin(follows, &state);
     for (uint32_t t = 0; t < a->tokens; t++)
-        assert_true(grammar_accept(grammar[i % KINDS], &state, a->token[t]));
+        assert_true(grammar_accept(follows, &state, a->token[t]));
     if (a->finish == FINISH_STOP) {
         assert_int_equal(a->stop_token, checker.gv.eos);
-        assert_true(grammar_can_end(grammar[i % KINDS], &state));
+        assert_true(grammar_can_end(follows, &state));
     } else {
         assert_int_equal(a->finish, FINISH_LENGTH);
     }
@@ -195,15 +207,20 @@ static void answers_follow_their_grammars(void **unused)
     assert_true(whole >= JOBS / 2);
 }
 
-static void expect_the_same(const struct way *way)
+static void expect_the_same_from(uint32_t first)
 {
-    run(way, together, true);
-    for (uint32_t i = 0; i < JOBS; i++) {
+    for (uint32_t i = first; i < JOBS; i++) {
         assert_int_equal(together[i].finish, alone[i].finish);
         assert_int_equal(together[i].tokens, alone[i].tokens);
         assert_memory_equal(together[i].token, alone[i].token,
                             alone[i].tokens * sizeof *alone[i].token);
     }
+}
+
+static void expect_the_same(const struct way *way)
+{
+    run(way, together, true);
+    expect_the_same_from(0);
 }
 
 static void company_changes_no_answer(void **unused)
@@ -224,6 +241,37 @@ static void captured_steps_change_no_answer(void **unused)
     if (strcmp(backend(), "cpu") != 0) skip();  // they always are
     expect_the_same(&(struct way){ .overlap = true, .graphs = true, .seqs = 8 });
     assert_true(recording.graphs_run > 0);
+}
+
+/* One tenant's answers have both places until another's come. Returns how often one gave its place up. */
+static uint64_t take_places(const struct way *way)
+{
+    struct engine *engine = open_engine(way);
+    struct engine_stats stats;
+    uint32_t ended = 0;
+    memset(together, 0, sizeof together);
+    for (uint32_t i = SOME; i < JOBS - LONG / 2; i++) submit(engine, i);
+    while (together[SOME].tokens < 20) ended += collect(engine, together);
+    for (uint32_t i = JOBS - LONG / 2; i < JOBS; i++) submit(engine, i);
+    while (ended < LONG) ended += collect(engine, together);
+    engine_stats(engine, &stats);
+    engine_close(engine);
+    return stats.preempted;
+}
+
+/* Another round where the first ones had ended before the others came. */
+static void a_place_given_up_changes_no_answer(void **unused)
+{
+    enum { ROUNDS = 50 };
+    (void)unused;
+    for (int overlap = 0; overlap < 2; overlap++) {
+        uint64_t preempted = 0;
+        for (int round = 0; round < ROUNDS && !preempted; round++) {
+            preempted = take_places(&(struct way){ .overlap = overlap, .seqs = LONG / 2 });
+            expect_the_same_from(SOME);
+        }
+        assert_true(preempted > 0);
+    }
 }
 
 static void what_must_follow_is_not_asked_for(void **unused)
@@ -308,6 +356,7 @@ int main(void)
         cmocka_unit_test(company_changes_no_answer),
         cmocka_unit_test(steps_that_overlap_change_no_answer),
         cmocka_unit_test(captured_steps_change_no_answer),
+        cmocka_unit_test(a_place_given_up_changes_no_answer),
         cmocka_unit_test(what_must_follow_is_not_asked_for),
         cmocka_unit_test(stop_token_is_taken_for_nobody),
         cmocka_unit_test(what_can_only_stop_may_stop_early),
