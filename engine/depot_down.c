@@ -119,10 +119,19 @@ static enum status spill_one(struct depot *depot, const struct depot_item *item)
     return status == OK ? BUSY : BAD_INPUT;
 }
 
+/* A write holds its host slot for as long as the budget or the device lets it wait: half of the slots
+ * are left to those that read. */
+static bool may_write(const struct depot *depot, enum kv_object object)
+{
+    const struct kv_mover *mover = &depot->mover;
+    return kv_mover_writes(mover) < WRITES_MOST &&
+           mover->writing[object] < (depot->arena.part[object].slots + 1) / 2;
+}
+
 void depot_spill_some(struct depot *depot, uint64_t until_ns)
 {
     struct depot_ring *ring = &depot->spill;
-    while (ring->count && depot->mover.writing < WRITES_MOST && now_ns() < until_ns) {
+    while (ring->count && may_write(depot, ring_first(ring)->object) && now_ns() < until_ns) {
         enum status status = depot_writes(depot) ? spill_one(depot, ring_first(ring)) : BAD_INPUT;
         if (status == BUSY && ++depot->spill_tries < SPILL_TRIES) return;
         if (status != OK) {
@@ -354,7 +363,7 @@ static void wait_for_writes(struct depot *depot, uint32_t most, uint64_t until_n
     for (;;) {
         bool moved = kv_mover_step(&depot->mover);
         depot_spill_some(depot, until_ns);
-        bool done = depot->spill.count == 0 && depot->mover.writing <= most;
+        bool done = depot->spill.count == 0 && kv_mover_writes(&depot->mover) <= most;
         if (done || now_ns() >= until_ns) return;
         if (!moved) usleep(200);
     }

@@ -487,6 +487,29 @@ static void a_purged_tenant_is_gone_from_memory_and_disk_and_nobody_else(void **
     unmake(&bed);
 }
 
+/* What waits to be written holds slots of the host, and who reads wants one too. */
+static void a_budget_that_is_spent_holds_no_reader_up(void **unused)
+{
+    static struct bed bed;
+    (void)unused;
+    make(&bed, 0);
+    compute(&bed, 7, 6);
+    settle(&bed);
+    stop(&bed, 5000);
+    bed.options.disk.store.write_bytes_day = 1;
+    start(&bed);
+    assert_int_equal(find(&bed, 7), 6);
+    for (uint32_t path = 0; path < 6; path++) {
+        compute(&bed, path, 3);
+        for (int i = 0; i < 100; i++) {
+            step(&bed);
+            usleep(200);
+        }
+    }
+    assert_int_equal(use(&bed, 7), 6);
+    unmake(&bed);
+}
+
 /* Another took the place of this one's blocks in the tree; the next start would find them again. */
 static void a_purge_reaches_on_disk_what_the_tree_does_not_know(void **unused)
 {
@@ -621,6 +644,8 @@ static void a_waiting_job_s_blocks_come_up_within_a_tenth_of_the_host(void **unu
     assert_int_equal(depot_fetch_begin(&bed.depot, &one, bed.ref, &plan), OK);
     plan = plan_for(&bed, 2);
     assert_int_equal(depot_fetch_begin(&bed.depot, &other, bed.ref, &plan), OK);
+    uint64_t end = now_ns() + 20 * NS_PER_S;  // a step whose time is over fetches nothing
+    while (count_of(&bed, KV_G, KV_HOST) < host / 10 && now_ns() < end) settle(&bed);
     settle(&bed);
     assert_int_equal(count_of(&bed, KV_G, KV_HOST), host / 10);
     assert_int_equal(count_of(&bed, KV_G, KV_DEVICE), 0);
@@ -707,6 +732,7 @@ int main(void)
         cmocka_unit_test(a_full_host_passes_its_coldest_on_to_the_disk),
         cmocka_unit_test(what_was_used_again_goes_to_disk_once_it_rests),
         cmocka_unit_test(an_end_that_the_conversation_left_behind_is_not_written),
+        cmocka_unit_test(a_budget_that_is_spent_holds_no_reader_up),
         cmocka_unit_test(a_purge_reaches_on_disk_what_the_tree_does_not_know),
         cmocka_unit_test(a_purged_tenant_is_gone_from_memory_and_disk_and_nobody_else),
         cmocka_unit_test(a_directory_that_cannot_be_used_costs_the_disk_alone),

@@ -174,7 +174,7 @@ static bool start_disk(struct kv_mover *mover, uint32_t operation, const struct 
     op->way = WAY_DISK;
     if (reads) gauge_begin(&mover->up, op->since_ns);
     if (reads) mover->reading++;
-    else mover->writing++;
+    else mover->writing[move->object]++;
     disk_submit(options->disk, &op->disk);
     return true;
 }
@@ -197,7 +197,7 @@ static void end_disk(struct kv_mover *mover, struct kv_mover_op *op, bool ok)
         mover->reading--;
     } else {
         if (ok && op->erases) disk_erase(mover->options.disk, op->disk.slot);
-        mover->writing--;
+        mover->writing[op->move.object]--;
     }
     end_operation(mover, (uint32_t)(op - mover->op), ok);
 }
@@ -280,7 +280,7 @@ enum status kv_mover_purge(struct kv_mover *mover, const uint8_t *scope, uint32_
 
 void kv_mover_erase(struct kv_mover *mover, struct prefix_ref ref, enum kv_object object)
 {
-    for (uint32_t i = 0; mover->writing && i < mover->options.operations; i++) {
+    for (uint32_t i = 0; kv_mover_writes(mover) && i < mover->options.operations; i++) {
         struct kv_mover_op *op = &mover->op[i];
         bool is_it = op->way == WAY_DISK && op->move.to == KV_DISK && op->move.object == object &&
                      kv_mover_owner(op->move.ref) == kv_mover_owner(ref);
@@ -322,7 +322,7 @@ enum status kv_mover_init(struct kv_mover *mover, const struct kv_mover_options 
 
 void kv_mover_release(struct kv_mover *mover)
 {
-    must(!kv_mover_copies(mover) && !mover->reading && !mover->writing);
+    must(!kv_mover_copies(mover) && !mover->reading && !kv_mover_writes(mover));
     free(mover->op);
     *mover = (struct kv_mover){ 0 };
 }

@@ -48,10 +48,10 @@ struct kv_mover {
         uint32_t first, last;  // operations in order, NO_OPERATION: none
         uint32_t marked;       // the last one that has a place
     } lane[DEV_LANES];
-    uint64_t in_left;           // bytes that may still go in before the next allowance
-    uint32_t reading, writing;  // operations with the disk
-    struct kv_gauge in, up;     // host to device, disk to host
-    struct kv_purge *purge;     // under way
+    uint64_t in_left;                       // bytes that may still go in before the next allowance
+    uint32_t reading, writing[KV_OBJECTS];  // operations with the disk
+    struct kv_gauge in, up;                 // host to device, disk to host
+    struct kv_purge *purge;                 // under way
     uint32_t purges_failed;
     uint64_t moved_bytes[KV_TIERS][KV_TIERS];  // from, to
 };
@@ -83,6 +83,12 @@ void kv_mover_erase(struct kv_mover *mover, struct prefix_ref ref, enum kv_objec
 /* The disk is closed, or the device has failed: what was under way with it has failed. */
 void kv_mover_end_disk(struct kv_mover *mover);
 void kv_mover_end_copies(struct kv_mover *mover);
+
+/* Writes under way. */
+static inline uint32_t kv_mover_writes(const struct kv_mover *mover)
+{
+    return mover->writing[KV_G] + mover->writing[KV_W];
+}
 
 /* Transfers on the lanes. */
 bool kv_mover_copies(const struct kv_mover *mover);
