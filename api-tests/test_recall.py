@@ -138,6 +138,13 @@ def test_a_continued_answer_comes_back_whole(speller):
     assert holds(ids, server.spell(" in Oslo"))
 
 
+def test_what_is_not_to_be_stored_does_not_come_back(speller):
+    server = speller(text=WORDS)
+    assert chat(server, no_store=True)["content"] == WORDS
+    assert not holds(ids_of(server, {"content": WORDS}, thinking=False), server.spell(WORDS))
+    assert server.metrics()["text_alias_answers"] == 0
+
+
 def test_it_can_be_switched_off(speller):
     server = speller("--text-alias", "0", text=WORDS)
     chat(server)

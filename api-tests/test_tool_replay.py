@@ -25,8 +25,9 @@ def second_turn(client, call_id, arguments):
     return answer.usage.prompt_tokens
 
 
-def sampled_call(client):
-    answer = client.chat.completions.create(messages=[QUESTION], **COMMON)
+def sampled_call(client, **fields):
+    more = {**COMMON, "extra_body": {**COMMON["extra_body"], **fields}}
+    answer = client.chat.completions.create(messages=[QUESTION], **more)
     assert answer.choices[0].finish_reason == "tool_calls"
     assert answer.choices[0].message.content is None
     (call,) = answer.choices[0].message.tool_calls
@@ -40,6 +41,13 @@ def test_known_id_brings_the_sampled_text_back(client):
     other = json.dumps({"city": "Oslo", "comment": "a long remark that was never sampled " * 3})
     assert second_turn(client, call.id, other) == exact
     assert second_turn(client, "call_" + "0" * 32, other) > exact
+
+
+def test_what_is_not_to_be_stored_is_written_anew(client):
+    call = sampled_call(client, no_store=True)
+    exact = second_turn(client, call.id, call.function.arguments)
+    other = json.dumps({"city": "Oslo", "comment": "a long remark that was never sampled " * 3})
+    assert second_turn(client, call.id, other) > exact
 
 
 def test_ids_are_never_the_same(client):

@@ -172,6 +172,7 @@ static enum status open_stream(struct request *request, const struct chat_reques
         .prompts = 1,
         .model = answer->model,
         .tenant = jobs_tenant(request, &chat->sampling),
+        .no_store = chat->sampling.no_store,
         .responses = answer->responses,
         .reply = { .start = start[prompt->end],
                    .continued = last->prefix,

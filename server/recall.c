@@ -96,6 +96,7 @@ enum status recall_encode(struct request *request, const struct sampling_request
     enum status status = prompt_encode(&with, out, ends);
     if (status != OK) return status;
 
+    if (sampling->no_store) return OK;
     struct recall *recall = make_recall(request, prompt, &place, passed);
     if (recall && copy_lead(request, recall, out, before + ends->next_reply))
         request->recall = recall;

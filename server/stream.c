@@ -151,7 +151,8 @@ static void remember_block(const struct choice *choice)
     uint32_t count = reply_calls(choice->reply);
     struct tool_memory *memory = choice->stream->request->service->tool_memory;
 
-    if (!memory || block.size == 0 || choice->call_ids.size != (size_t)count * RANDOM_ID_SIZE)
+    if (!memory || choice->stream->setup.no_store || block.size == 0 ||
+        choice->call_ids.size != (size_t)count * RANDOM_ID_SIZE)
         return;
     struct slice *id = calloc(count, sizeof *id);
     if (!id) return;

@@ -53,6 +53,7 @@ struct stream_setup {
     bool service_tier;                         // answered as "default"
     struct slice model;                        // the name to answer with; in the arena or static
     uint64_t tenant;                           // whose tool calls these are
+    bool no_store;                             // and none of them is kept
     const struct responses_answer *responses;  // RESPONSES (responses_in.h)
 
     /* What reply_open is to know; its sink is set here. Tools and strings live in the arena or for
