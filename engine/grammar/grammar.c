@@ -202,12 +202,12 @@ struct grammar_size grammar_size(const struct grammar *grammar)
     struct mask_cache *cache = (struct mask_cache *)(uintptr_t)&grammar->cache;
     struct grammar_size size = { .program = program_bytes(&grammar->program),
                                  .sets = grammar->program.sets };
-    pthread_mutex_lock(&cache->lock);
+    pthread_rwlock_rdlock(&cache->lock);
     size.masks = cache->bytes;
     size.held = sizeof *grammar + HEAP_BYTES_EACH + size.program + size.masks;
-    size.hits = cache->hits;
-    size.misses = cache->misses;
-    pthread_mutex_unlock(&cache->lock);
+    pthread_rwlock_unlock(&cache->lock);
+    size.hits = atomic_load(&cache->hits);
+    size.misses = atomic_load(&cache->misses);
     return size;
 }
 

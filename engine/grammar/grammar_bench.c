@@ -108,6 +108,14 @@ static const struct bench_schema {
       "\"number\"}]}},\"required\":[\"op\",\"text\"]}]}" },
     { "any pattern",
       "{\"type\":\"array\",\"items\":{\"type\":\"string\",\"pattern\":\"^[^\\\\n]{1,200}$\"}}" },
+    // Made to cost: the masks of these depend on how much was written, or on what.
+    { "short or pattern",
+      "{\"type\":\"array\",\"items\":{\"anyOf\":[{\"type\":\"string\",\"maxLength\":15},{\"type\":"
+      "\"string\",\"pattern\":\"^[^\\\\n]{1,200}$\"}]}}" },
+    { "long or pattern",
+      "{\"type\":\"array\",\"items\":{\"anyOf\":[{\"type\":\"string\",\"maxLength\":200},{\"type\":"
+      "\"string\",\"pattern\":\"^[^\\\\n]{1,900}$\"}]}}" },
+    { "nth letter", "{\"type\":\"array\",\"items\":{\"type\":\"string\",\"pattern\":\"e.{8}$\"}}" },
 };
 
 static const char tools_text[] =

@@ -80,119 +80,6 @@ bool mask_try(const struct masker *masker, const struct grammar_state *state, ui
     return yes;
 }
 
-/* ---- walking the tree ---- */
-
-struct ids {
-    uint32_t *id;
-    uint32_t count, room;
-    bool failed;  // no memory: the mask is right, but is not kept
-};
-
-static void ids_add(struct ids *ids, uint32_t id)
-{
-    if (ids->count == ids->room && !ids->failed) {
-        uint32_t room = ids->room ? 2 * ids->room : 1024;
-        uint32_t *bigger = realloc(ids->id, room * sizeof *bigger);
-        if (bigger) {
-            ids->id = bigger;
-            ids->room = room;
-        } else {
-            ids->failed = true;
-        }
-    }
-    if (!ids->failed) ids->id[ids->count++] = id;
-}
-
-struct walk {
-    const struct masker *masker;
-    struct run_frames frames;
-    struct ids sure, maybe;
-    uint32_t *bits;       // where sure ones go instead; NULL: into `sure`
-    unsigned bytes_most;  // of a token; longer ones are left to others; 0: any
-};
-
-static void walk_found(struct walk *walk, uint32_t id)
-{
-    if (walk->bits) bit_put(walk->bits, id);
-    else ids_add(&walk->sure, id);
-}
-
-static void walk_maybe(struct walk *walk, const struct token_tree *tree, uint32_t node)
-{
-    for (uint32_t i = node; i < tree->end[node]; i++) {
-        bool left = walk->bytes_most && tree->depth[i] > walk->bytes_most;
-        if (tree->token[i] != VOCAB_NONE && !left) ids_add(&walk->maybe, tree->token[i]);
-    }
-}
-
-/* The common step, without conditions, calls and counts: true when it was one. *to is then where it
- * leads. */
-static inline bool step_plainly(const struct program *program, const struct run *from,
-                                unsigned symbol, struct run *to, bool *taken)
-{
-    const struct program_edge *edge = program_edge_of(program, from->set, symbol);
-    *taken = edge != NULL;
-    if (!edge) return true;
-    if (edge->kind != PROGRAM_STEP || edge->guard || edge->act) return false;
-    if (program->set[from->set].counted || program->set[edge->to].guard) return false;
-    if (from->depth >= GRAMMAR_DEPTH_FREE) return false;
-    *to = *from;
-    to->set = edge->to;
-    to->chars = 0;
-    return true;
-}
-
-static void walk_tree(struct walk *walk, const struct token_tree *tree, struct run from)
-{
-    struct run at[TOKEN_BYTES_MOST + 1];
-    struct run_note note[TOKEN_BYTES_MOST + 1];
-    unsigned depth = 0;  // of the last node taken
-    const struct program *program = walk->masker->program;
-    at[0] = from;
-    for (uint32_t node = 0; node < tree->count;) {
-        unsigned want = tree->depth[node];
-        if (walk->bytes_most && want > walk->bytes_most) {
-            node = tree->end[node];
-            continue;
-        }
-        while (depth >= want) run_undo(&walk->frames, note[depth--]);
-        enum run_step step;
-        bool taken;
-        if (step_plainly(program, &at[depth], tree->byte[node], &at[want], &taken)) {
-            note[want].slot = PROGRAM_NONE;
-            step = taken ? RUN_YES : RUN_NO;
-        } else {
-            at[want] = at[depth];
-            step = run_take(program, &at[want], &walk->frames, tree->byte[node], &note[want]);
-        }
-        if (step == RUN_YES) {
-            depth = want;
-            if (tree->token[node] != VOCAB_NONE) walk_found(walk, tree->token[node]);
-            node++;
-        } else {
-            if (step == RUN_MAYBE) walk_maybe(walk, tree, node);
-            node = tree->end[node];
-        }
-    }
-    while (depth > 0) run_undo(&walk->frames, note[depth--]);
-}
-
-static void walk_token(struct walk *walk, struct run run, uint32_t token)
-{
-    struct slice bytes = vocab_bytes(walk->masker->vocab->vocab, token);
-    struct run_note note[TOKEN_BYTES_MOST];
-    size_t taken = 0;
-    enum run_step step = RUN_YES;
-    for (; taken < bytes.size; taken++) {
-        step = run_take(walk->masker->program, &run, &walk->frames, (uint8_t)bytes.data[taken],
-                        &note[taken]);
-        if (step != RUN_YES) break;
-    }
-    while (taken > 0) run_undo(&walk->frames, note[--taken]);
-    if (step == RUN_YES) walk_found(walk, token);
-    if (step == RUN_MAYBE) ids_add(&walk->maybe, token);
-}
-
 /* ---- the text that most of a mask is made of ---- */
 
 struct liberty {
@@ -256,7 +143,7 @@ static const uint32_t *stay_of(const struct grammar_vocab *vocab, const struct l
 static void walk_rest(struct walk *walk, const struct run *run, bool by_text,
                       const struct liberty *liberty)
 {
-    const struct grammar_vocab *vocab = walk->masker->vocab;
+    const struct grammar_vocab *vocab = walk->vocab;
     if (!by_text) {
         walk_tree(walk, &vocab->tree, *run);
         return;
@@ -269,7 +156,7 @@ static void walk_rest(struct walk *walk, const struct run *run, bool by_text,
 /* Tokens that do not fit into the room: another reading may have more of it. */
 static void walk_beyond(struct walk *walk, const struct run *run, const struct liberty *liberty)
 {
-    const struct grammar_vocab *vocab = walk->masker->vocab;
+    const struct grammar_vocab *vocab = walk->vocab;
     const struct token_chars *chars = &vocab->chars[liberty->kind];
     for (uint32_t i = 0; i < chars->longers && chars->chars[i] > liberty->room; i++) {
         size_t bytes = vocab_bytes(vocab->vocab, chars->longer[i]).size;
@@ -283,7 +170,10 @@ static void put_long(const struct masker *masker, const struct grammar_state *st
                      uint32_t *allowed)
 {
     uint32_t frame[GRAMMAR_FRAMES];
-    struct walk walk = { .masker = masker, .frames = { .frame = frame }, .bits = allowed };
+    struct walk walk = { .program = masker->program,
+                         .vocab = masker->vocab,
+                         .frames = { .frame = frame },
+                         .bits = allowed };
     memcpy(frame, state->frame, state->depth * sizeof *frame);
     walk_tree(&walk, &masker->vocab->long_tree, run_of(state));
 }
@@ -304,28 +194,51 @@ static void put_base(const struct masker *masker, const uint32_t *base, uint32_t
     else memset(allowed, 0, bytes);
 }
 
-/* A mask that depends on more than its key: straight into the bit set. */
+/* How a mask is made best. */
+struct way {
+    struct liberty liberty;
+    bool by_text;  // most of it is what stays in the text
+    bool tight;    // that fits into the room
+    bool mixed;    // other readings may have more of it
+};
+
+static struct way find_way(const struct masker *masker, const struct run *run)
+{
+    struct way way = { .mixed = masker->program->set[run->set].mixed };
+    way.by_text = find_liberty(masker->program, run, &way.liberty);
+    way.tight = way.by_text && way.liberty.room <= TOKEN_BYTES_MOST;
+    // Inside a character the number of those that follow is not known ahead.
+    // Nor do other readings keep within the room; where much is beyond it, all is walked.
+    if (way.tight && ((way.mixed && way.liberty.room < TOKEN_CHARS_SHORT) ||
+                      !masker->vocab->text[way.liberty.kind].boundary[way.liberty.state]))
+        way.by_text = way.tight = false;
+    return way;
+}
+
+/* Into walk->bits. */
+static void go(struct walk *walk, const struct run *run, const struct way *way)
+{
+    const struct grammar_vocab *vocab = walk->vocab;
+    if (way->by_text)
+        memcpy(walk->bits, stay_of(vocab, &way->liberty), vocab->words * sizeof *walk->bits);
+    else memset(walk->bits, 0, vocab->words * sizeof *walk->bits);
+    if (way->tight) fit(vocab, &way->liberty, walk->bits);
+    if (way->tight && way->mixed) walk_beyond(walk, run, &way->liberty);
+    walk_rest(walk, run, way->by_text, &way->liberty);
+}
+
+/* A mask that is not kept. */
 static void make_here(const struct masker *masker, const struct grammar_state *state,
-                      uint32_t *allowed)
+                      const struct way *way, uint32_t *allowed)
 {
     uint32_t frame[GRAMMAR_FRAMES];
     struct run run = run_of(state);
-    struct liberty liberty;
-    struct walk walk = { .masker = masker, .frames = { .frame = frame }, .bits = allowed };
+    struct walk walk = { .program = masker->program,
+                         .vocab = masker->vocab,
+                         .frames = { .frame = frame },
+                         .bits = allowed };
     memcpy(frame, state->frame, state->depth * sizeof *frame);
-
-    bool by_text = find_liberty(masker->program, &run, &liberty);
-    bool tight = by_text && liberty.room <= TOKEN_BYTES_MOST;
-    bool mixed = masker->program->set[run.set].mixed;
-    // Inside a character the number of those that follow is not known ahead.
-    // Nor do other readings keep within the room; where much is beyond it, all is walked.
-    if (tight && ((mixed && liberty.room < TOKEN_CHARS_SHORT) ||
-                  !masker->vocab->text[liberty.kind].boundary[liberty.state]))
-        by_text = tight = false;
-    put_base(masker, by_text ? stay_of(masker->vocab, &liberty) : NULL, allowed);
-    if (tight) fit(masker->vocab, &liberty, allowed);
-    if (tight && mixed) walk_beyond(&walk, &run, &liberty);
-    walk_rest(&walk, &run, by_text, &liberty);
+    go(&walk, &run, way);
 }
 
 /* ---- keeping ---- */
@@ -333,7 +246,7 @@ static void make_here(const struct masker *masker, const struct grammar_state *s
 void mask_cache_init(struct mask_cache *cache)
 {
     *cache = (struct mask_cache){ 0 };
-    pthread_mutex_init(&cache->lock, NULL);
+    pthread_rwlock_init(&cache->lock, NULL);
 }
 
 static void entry_free(struct mask_entry *entry)
@@ -357,7 +270,7 @@ static void forget_all(struct mask_cache *cache)
 void mask_cache_release(struct mask_cache *cache)
 {
     forget_all(cache);
-    pthread_mutex_destroy(&cache->lock);
+    pthread_rwlock_destroy(&cache->lock);
 }
 
 static uint32_t slot_of(const struct mask_cache *cache, const struct mask_key *key)
@@ -369,17 +282,21 @@ static uint32_t slot_of(const struct mask_cache *cache, const struct mask_key *k
 }
 
 static bool can_keep(const struct masker *masker, const struct grammar_state *state,
-                     struct mask_key *key)
+                     const struct way *way, struct mask_key *key)
 {
     struct run run = run_of(state);
-    if (!is_settled(masker->program, &run)) return false;
-    *key = (struct mask_key){ .set = masker->program->set[state->set].alike,
+    const struct program_set *set = &masker->program->set[run.set];
+    bool settled = is_settled(masker->program, &run);
+    bool cheap = way->by_text && !(way->tight && way->mixed);
+    if ((!settled && cheap) || state->depth >= GRAMMAR_DEPTH_FREE) return false;
+    *key = (struct mask_key){ .set = set->alike,
                               .frame = state->depth ? state->frame[state->depth - 1] : PROGRAM_NONE,
                               .seen = state->depth ? 0 : state->seen };
+    if (!settled) key->chars = run.chars < set->far ? run.chars : set->far;
     return true;
 }
 
-/* With the lock held: fills `allowed` from a kept mask. */
+/* With the lock held for reading: fills `allowed` from a kept mask. */
 static bool use_kept(const struct masker *masker, const struct grammar_state *state,
                      const struct mask_key *key, uint32_t *allowed)
 {
@@ -400,10 +317,10 @@ static size_t entry_bytes(const struct masker *masker, const struct mask_entry *
 static bool pay(struct mask_cache *cache, size_t bytes)
 {
     if (grammar_account_take(cache->account, bytes)) return true;
-    pthread_mutex_lock(&cache->lock);
+    pthread_rwlock_wrlock(&cache->lock);
     size_t gone = cache->bytes;
     forget_all(cache);
-    pthread_mutex_unlock(&cache->lock);
+    pthread_rwlock_unlock(&cache->lock);
     grammar_account_give(cache->account, gone);
     return grammar_account_take(cache->account, bytes);
 }
@@ -417,7 +334,7 @@ static void keep(const struct masker *masker, struct mask_entry *entry)
         grammar_account_note_unkept(cache->account);
         return;
     }
-    pthread_mutex_lock(&cache->lock);
+    pthread_rwlock_wrlock(&cache->lock);
     if (cache->bytes + bytes > MASK_BYTES_MOST || cache->count >= MASKS_MOST) {
         gone = cache->bytes;
         forget_all(cache);
@@ -431,7 +348,7 @@ static void keep(const struct masker *masker, struct mask_entry *entry)
         cache->count++;
         cache->bytes += bytes;
     }
-    pthread_mutex_unlock(&cache->lock);
+    pthread_rwlock_unlock(&cache->lock);
     grammar_account_give(cache->account, gone);
 }
 
@@ -450,41 +367,80 @@ static void pack(const struct grammar_vocab *vocab, struct mask_entry *entry)
     entry->base = entry->own = own;
 }
 
+/* And few bits as ids: then they are put into walk->sure. */
+static void unpack(struct walk *walk)
+{
+    uint32_t count = 0;
+    for (uint32_t w = 0; w < walk->vocab->words; w++)
+        count += (uint32_t)__builtin_popcount(walk->bits[w]);
+    if (count > walk->vocab->words) return;
+    for (uint32_t w = 0; w < walk->vocab->words; w++)
+        for (uint32_t bits = walk->bits[w]; bits; bits &= bits - 1)
+            ids_add(&walk->sure, 32 * w + (uint32_t)__builtin_ctz(bits));
+    free(walk->bits);
+    walk->bits = NULL;
+}
+
+static void walk_release(struct walk *walk)
+{
+    free(walk->sure.id);
+    free(walk->maybe.id);
+    free(walk->bits);
+}
+
+/* Takes what the walk found. NULL: no memory, and the walk is as before. */
+static struct mask_entry *entry_of(struct walk *walk, const struct mask_entry *like)
+{
+    struct mask_entry *entry = calloc(1, sizeof *entry);
+    size_t count = (size_t)walk->sure.count + walk->maybe.count + 1;
+    uint32_t *id =
+        walk->sure.failed || walk->maybe.failed ? NULL : realloc(walk->sure.id, count * sizeof *id);
+    if (!entry || !id) {
+        if (id) walk->sure.id = id;
+        free(entry);
+        return NULL;
+    }
+    if (walk->maybe.count)
+        memcpy(id + walk->sure.count, walk->maybe.id, walk->maybe.count * sizeof *id);
+    *entry = *like;
+    entry->id = id;
+    entry->sure = walk->sure.count;
+    entry->maybe = walk->maybe.count;
+    if (walk->bits) entry->base = entry->own = walk->bits;
+    free(walk->maybe.id);
+    pack(walk->vocab, entry);
+    return entry;
+}
+
 /* Walks with only the frame of the key known. NULL: no memory, or nesting is too deep for that. */
 static struct mask_entry *entry_make(const struct masker *masker, const struct grammar_state *state,
-                                     const struct mask_key *key)
+                                     const struct mask_key *key, const struct way *way)
 {
     uint32_t frame[GRAMMAR_FRAMES];
     struct run run = run_of(state);
-    struct liberty liberty;
-    struct walk walk = { .masker = masker, .frames = { .frame = frame } };
+    struct walk walk = { .program = masker->program,
+                         .vocab = masker->vocab,
+                         .frames = { .frame = frame } };
+    struct mask_entry like = { .key = *key };
     walk.frames.unknown = run.depth ? (uint16_t)(run.depth - 1) : 0;
     walk.frames.deepest = run.depth;
     memcpy(frame, state->frame, state->depth * sizeof *frame);
 
-    bool by_text = find_liberty(masker->program, &run, &liberty);
-    if (!by_text) walk.bytes_most = TOKEN_BYTES_LONG;
-    walk_rest(&walk, &run, by_text, &liberty);
-    struct mask_entry *entry = calloc(1, sizeof *entry);
-    uint32_t *id = realloc(walk.sure.id, (walk.sure.count + walk.maybe.count + 1) * sizeof *id);
-    bool deep = walk.frames.deepest >= GRAMMAR_DEPTH_FREE;
-    if (!entry || !id || walk.sure.failed || walk.maybe.failed || deep) {
-        free(id ? id : walk.sure.id);
-        free(walk.maybe.id);
-        free(entry);
-        return NULL;
+    like.shared = !way->by_text || way->tight;
+    if (like.shared) walk.bytes_most = TOKEN_BYTES_LONG;
+    if (way->by_text && !way->tight) {
+        like.base = stay_of(masker->vocab, &way->liberty);
+        walk_rest(&walk, &run, true, &way->liberty);
+    } else {
+        walk.bits = malloc(masker->vocab->words * sizeof *walk.bits);
+        if (!walk.bits) return NULL;
+        go(&walk, &run, way);
+        unpack(&walk);
     }
-    if (walk.maybe.count)
-        memcpy(id + walk.sure.count, walk.maybe.id, walk.maybe.count * sizeof *id);
-    free(walk.maybe.id);
-    *entry = (struct mask_entry){ .key = *key,
-                                  .base = by_text ? stay_of(masker->vocab, &liberty) : NULL,
-                                  .shared = !by_text,
-                                  .id = id,
-                                  .sure = walk.sure.count,
-                                  .maybe = walk.maybe.count,
-                                  .rise = (uint16_t)(walk.frames.deepest - run.depth) };
-    pack(masker->vocab, entry);
+    like.rise = (uint16_t)(walk.frames.deepest - run.depth);
+    bool deep = walk.frames.deepest >= GRAMMAR_DEPTH_FREE;
+    struct mask_entry *entry = deep ? NULL : entry_of(&walk, &like);
+    if (!entry) walk_release(&walk);
     return entry;
 }
 
@@ -511,23 +467,22 @@ void mask_make(const struct masker *masker, const struct grammar_state *state, u
         if (vocab->eos != VOCAB_NONE) bit_put(allowed, vocab->eos);
         return;
     }
-    bool keeps = can_keep(masker, state, &key);
+    struct run run = run_of(state);
+    struct way way = find_way(masker, &run);
+    bool keeps = can_keep(masker, state, &way, &key);
     if (keeps) {
-        pthread_mutex_lock(&masker->cache->lock);
+        pthread_rwlock_rdlock(&masker->cache->lock);
         done = use_kept(masker, state, &key, allowed);
-        if (done) masker->cache->hits++;
-        else masker->cache->misses++;
-        pthread_mutex_unlock(&masker->cache->lock);
+        pthread_rwlock_unlock(&masker->cache->lock);
+        atomic_fetch_add(done ? &masker->cache->hits : &masker->cache->misses, 1);
     }
-    struct mask_entry *entry = keeps && !done && state->depth < GRAMMAR_DEPTH_FREE
-                                   ? entry_make(masker, state, &key)
-                                   : NULL;
+    struct mask_entry *entry = keeps && !done ? entry_make(masker, state, &key, &way) : NULL;
     if (entry) {
         put_base(masker, entry->base, allowed);
         put_ids(masker, state, entry, allowed);
         keep(masker, entry);
     } else if (!done) {
-        make_here(masker, state, allowed);
+        make_here(masker, state, &way, allowed);
     }
     if (space_is_spent(masker, state))
         for (uint32_t w = 0; w < vocab->words; w++) allowed[w] &= ~vocab->spaced[w];

@@ -1,9 +1,11 @@
 /* grammar_mask.h - masks of one grammar, and the ones kept. Private to engine/grammar.
  *
- * What may come next depends on the set (or one that looks alike, program_alike.c), on the frame it would return to, and on the names seen:
- * that is the key. A mask is kept as a text rule's bit set (or nothing) and the few ids besides, and
- * those ids apart that look below that frame; they are tried at each use. Where a text's length
- * limit is near, or nesting is deep, a mask is made anew.
+ * What may come next depends on the set (or one that looks alike, program_alike.c), on the frame it
+ * would return to, on the names seen, and near a text's length limit on the characters so far: that is
+ * the key. A mask is kept as a text rule's bit set (or nothing, or bits of its own) and the few ids
+ * besides, and those ids apart that look below that frame; they are tried at each use. A mask that costs
+ * little more to make than to use is not kept, as that of a text alone near its limit; nor is one where
+ * nesting is deep.
  */
 #ifndef ENGINE_GRAMMAR_GRAMMAR_MASK_H
 #define ENGINE_GRAMMAR_GRAMMAR_MASK_H
@@ -11,7 +13,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include "engine/grammar/grammar_account.h"
-#include "engine/grammar/grammar_run.h"
+#include "engine/grammar/mask_walk.h"
 
 enum {
     MASK_BYTES_MOST = 8 << 20,  // of kept masks of one grammar; then it begins anew
@@ -22,6 +24,8 @@ enum {
 struct mask_key {
     uint64_t seen;
     uint32_t set, frame;
+    uint32_t chars;   // 0 where they make no difference
+    uint32_t unused;  // zero: keys are compared as bytes
 };
 
 struct mask_entry {
@@ -36,11 +40,11 @@ struct mask_entry {
 
 struct mask_cache {
     struct grammar_account *account;      // charged with `bytes`; NULL: nobody is
-    pthread_mutex_t lock;                 // of the rest
+    pthread_rwlock_t lock;                // of the rest; many may use what is kept at once
     struct mask_entry *slot[MASK_SLOTS];  // owned
     uint32_t count;
     size_t bytes;
-    uint64_t hits, misses;
+    _Atomic uint64_t hits, misses;
 };
 
 void mask_cache_init(struct mask_cache *cache);

@@ -34,6 +34,14 @@ struct explorer {
 
 /* ---- what a set is, apart from its edges ---- */
 
+enum { CLOSER_CHARS = 3 };  // beyond a text's own limit, those of its closer end
+
+static void see_limit(struct program_set *out, const struct guard *guard)
+{
+    if (guard->kind != GUARD_CHARS || guard->high >= UINT32_MAX - CLOSER_CHARS) return;
+    if (guard->high + CLOSER_CHARS > out->far) out->far = guard->high + CLOSER_CHARS;
+}
+
 static void see_text(struct program_set *out, const struct maker *m, const struct nfa_state *state)
 {
     unsigned kind = state->text >> 12, k = (state->text & 0xfffu) - 1;
@@ -66,6 +74,7 @@ static void describe(struct maker *m, uint32_t set)
         if (state->text) see_text(&out, m, state);
         else if (!(state->flags & NFA_CLOSER)) out.mixed = true;
         uint16_t one = state->guard;
+        if (one) see_limit(&out, &m->nfa->guard[one - 1]);
         bool known = !one;
         for (uint32_t g = 0; g < guards; g++) known = known || guard[g] == one - 1;
         if (!one || (!known && guards == SEEN_MOST)) open = true;
@@ -337,8 +346,14 @@ static void copy_guards(struct maker *m)
         return;
     }
     if (p->guards) memcpy(p->guard, m->nfa->guard, p->guards * sizeof *p->guard);
-    for (uint32_t g = 0; g < p->guards; g++)
+    uint32_t least = 0;
+    for (uint32_t g = 0; g < p->guards; g++) {
         if (p->guard[g].kind != GUARD_CHARS) p->remembers = true;
+        else if (p->guard[g].low > least) least = p->guard[g].low;
+    }
+    for (uint32_t s = 0; s < p->sets;
+         s++)  // a text's least number is not known from every state of it
+        if (p->set[s].far < least) p->set[s].far = least;
 }
 
 static void make(struct maker *m, uint32_t start, uint64_t until_ns)

@@ -58,6 +58,7 @@ struct program_set {
     uint16_t text;        // as nfa_state.text: the most liberal of its readings
     uint16_t text_guard;  // index + 1 of that reading's guard among program.guard; 0: none
     uint8_t flags;        // of enum nfa_flag
+    uint32_t far;         // characters; whether it is so many or more makes no difference
     bool counted;         // some reading counts characters
     bool boundary;        // and the next byte begins one
     bool mixed;           // some reading is neither of such a text nor on its way out

@@ -320,6 +320,34 @@ static void every_mask_is_what_each_token_says_for_itself(void **unused)
     }
 }
 
+/* Where such masks are kept, what was written so far is part of their keys. */
+static void masks_near_a_limit_are_exact_beside_other_readings(void **unused)
+{
+    static const char *const schemas[] = {
+        "{\"type\":\"array\",\"items\":{\"anyOf\":[{\"type\":\"string\",\"maxLength\":15},{"
+        "\"type\":"
+        "\"string\",\"pattern\":\"^[^\\\\n]{1,60}$\"}]}}",
+        "{\"type\":\"array\",\"items\":{\"anyOf\":[{\"type\":\"string\",\"minLength\":9},{\"type\":"
+        "\"string\",\"pattern\":\"^[a-z ]*$\"}]}}",
+        "{\"type\":\"array\",\"items\":{\"anyOf\":[{\"type\":\"string\",\"maxLength\":5},{\"type\":"
+        "\"string\",\"minLength\":12,\"maxLength\":30},{\"type\":\"string\",\"pattern\":\"^[a-z]+$"
+        "\"}]}}",
+        "{\"type\":\"array\",\"items\":{\"anyOf\":[{\"type\":\"string\",\"maxLength\":3},{\"type\":"
+        "\"string\",\"maxLength\":20},{\"enum\":[\"abcdefghijklmnopqrstuvwxyz\",\"a\\n\\u00e9\"]}]}"
+        "}",
+        "{\"type\":\"array\",\"items\":{\"anyOf\":[{\"type\":\"string\",\"maxLength\":15},{"
+        "\"type\":"
+        "\"string\",\"pattern\":\"e.{4}$\"}]}}",
+    };
+    (void)unused;
+    for (size_t i = 0; i < sizeof schemas / sizeof *schemas; i++) {
+        struct grammar *grammar = grammar_of(schemas[i]);
+        for (int round = 0; round < 6; round++) assert_masks_are_exact(grammar, 60);
+        assert_true(grammar_size(grammar).hits > 0);
+        grammar_drop(grammar);
+    }
+}
+
 static void what_is_written_under_masks_is_taken_again_and_is_json(void **unused)
 {
     (void)unused;
@@ -484,6 +512,7 @@ int main(void)
         cmocka_unit_test(what_is_not_supported_is_refused_by_name),
         cmocka_unit_test(hostile_schemas_are_answered_soon),
         cmocka_unit_test(every_mask_is_what_each_token_says_for_itself),
+        cmocka_unit_test(masks_near_a_limit_are_exact_beside_other_readings),
         cmocka_unit_test(what_is_written_under_masks_is_taken_again_and_is_json),
         cmocka_unit_test(nesting_ends_before_the_frames_do),
         cmocka_unit_test(white_space_does_not_go_on_for_ever),

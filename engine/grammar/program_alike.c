@@ -2,7 +2,8 @@
  *
  * A counted repetition has a set for each count, and far from its end they all allow the same
  * tokens. Two sets look alike over n + 1 bytes if their edges are alike and lead to sets that look
- * alike over n. Sets with a text of their own are left out: their masks are cheap.
+ * alike over n. Sets with a text of their own are left out, since their masks are cheap; but not where
+ * other readings stand beside a text with a limit.
  */
 #include "engine/grammar/grammar_program.h"
 
@@ -12,17 +13,31 @@ static uint64_t mix(uint64_t hash, uint64_t value)
     return hash ^ hash >> 29;
 }
 
+/* The same conditions may stand in several places. */
+static uint64_t mix_any(const struct program *p, uint64_t hash, uint16_t guard)
+{
+    if (!guard) return mix(hash, 0);
+    struct program_any any = p->any[guard - 1];
+    for (uint32_t i = 0; i < any.count; i++) {
+        const struct guard *one = &p->guard[p->any_guard[any.guard + i]];
+        hash = mix(hash, (uint64_t)one->kind + 1);
+        hash = mix(mix(hash, (uint64_t)one->high << 32 | one->low), one->names);
+    }
+    return hash;
+}
+
 /* What a set is, apart from where its edges lead. */
 static uint64_t look_of(const struct program *p, uint32_t set, uint64_t seed)
 {
     const struct program_set *s = &p->set[set];
-    uint64_t hash = mix(seed, s->guard);
-    hash = mix(hash, s->flags);
+    uint64_t hash = mix_any(p, seed, s->guard);
+    hash = mix(mix(hash, s->flags), s->far);
     hash = mix(hash, (uint64_t)s->counted << 1 | s->boundary);
-    if (s->text) hash = mix(hash, set + 1ull);
+    if (s->text && s->counted && s->mixed) hash = mix(mix(hash, s->text), s->text_guard);
+    else if (s->text) hash = mix(hash, set + 1ull);
     for (uint32_t e = s->edge; e < s->edge + s->edges; e++) {
         const struct program_edge *edge = &p->edge[e];
-        hash = mix(hash, (uint64_t)edge->low << 32 | (uint64_t)edge->high << 16 | edge->guard);
+        hash = mix_any(p, mix(hash, (uint64_t)edge->low << 16 | edge->high), edge->guard);
         hash = mix(hash, (uint64_t)edge->kind << 8 | edge->act);
         if (edge->kind == PROGRAM_PUSH) hash = mix(hash, (uint64_t)edge->to << 32 | edge->frame);
         if (edge->kind != PROGRAM_POP) continue;
