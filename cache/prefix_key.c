@@ -73,3 +73,29 @@ struct prefix_key prefix_key_next(const struct prefix_key *before, struct slice 
     sha256(part, 4, key.byte);
     return key;
 }
+
+void prefix_keys_release(struct prefix_keys *keys)
+{
+    free(keys->key);
+    *keys = (struct prefix_keys){ 0 };
+}
+
+static bool has_room(struct prefix_keys *keys)
+{
+    if (keys->count < keys->room) return true;
+    uint32_t room = keys->room ? 2 * keys->room : 16;
+    struct prefix_key *grown = realloc(keys->key, room * sizeof *grown);
+    if (!grown) return false;
+    keys->key = grown;
+    keys->room = room;
+    return true;
+}
+
+struct prefix_key prefix_keys_at(struct prefix_keys *keys, uint32_t i,
+                                 const struct prefix_key *before, const uint32_t *token)
+{
+    if (i < keys->count) return keys->key[i];
+    struct prefix_key key = prefix_key_next(before, SLICE(""), token + (size_t)i * KV_BLOCK_TOKENS);
+    if (i == keys->count && has_room(keys)) keys->key[keys->count++] = key;
+    return key;
+}

@@ -45,6 +45,18 @@ struct prefix_key prefix_key_root(const struct prefix_space *space);
 struct prefix_key prefix_key_next(const struct prefix_key *before, struct slice extra,
                                   const uint32_t token[KV_BLOCK_TOKENS]);
 
+/* The keys of a prompt's first blocks, so that who asks again need not hash again. Zeroed: none. */
+struct prefix_keys {
+    struct prefix_key *key;  // [room] owned
+    uint32_t count, room;
+};
+void prefix_keys_release(struct prefix_keys *keys);
+
+/* The key of block i of a prompt, which follows `before`; asked for in order, from 0 on. Without memory
+ * it is not kept. */
+struct prefix_key prefix_keys_at(struct prefix_keys *keys, uint32_t i,
+                                 const struct prefix_key *before, const uint32_t *token);
+
 /* Most blocks of a prompt that may come from the cache: at least one token is left to compute,
  * since its logits are wanted. Whoever matches, prefetches or plans asks here. */
 static inline uint32_t prefix_cap(uint32_t tokens)

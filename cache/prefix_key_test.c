@@ -122,6 +122,27 @@ static void cap_leaves_one_token_to_compute(void **unused)
         assert_int_equal(prefix_cap(row[i].tokens), row[i].blocks);
 }
 
+static void keys_that_are_kept_are_those_of_the_chain_and_hashed_once(void **unused)
+{
+    enum { BLOCKS = 40 };
+    static uint32_t token[BLOCKS * KV_BLOCK_TOKENS];
+    struct prefix_key root = { { 1 } }, want[BLOCKS], key;
+    struct prefix_keys keys = { 0 };
+    (void)unused;
+    for (uint32_t i = 0; i < BLOCKS * KV_BLOCK_TOKENS; i++) token[i] = i * i;
+    for (uint32_t i = 0; i < BLOCKS; i++)
+        want[i] = prefix_key_next(i ? &want[i - 1] : &root, SLICE(""), token + i * KV_BLOCK_TOKENS);
+    for (uint32_t round = 1; round <= 2; round++) {
+        key = root;
+        for (uint32_t i = 0; i < BLOCKS / 2 * round; i++) {
+            key = prefix_keys_at(&keys, i, &key, token);
+            assert_true(same(&key, &want[i]));
+        }
+        memset(token, 0, sizeof token / 2);  // nobody looks there a second time
+    }
+    prefix_keys_release(&keys);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -129,6 +150,7 @@ int main(void)
         cmocka_unit_test(cap_leaves_one_token_to_compute),
         cmocka_unit_test(every_part_of_the_namespace_changes_the_key),
         cmocka_unit_test(golden_chain_stays_what_it_is),
+        cmocka_unit_test(keys_that_are_kept_are_those_of_the_chain_and_hashed_once),
         cmocka_unit_test(no_tenant_has_the_shared_scope),
         cmocka_unit_test(parts_joined_otherwise_are_another_key),
     };

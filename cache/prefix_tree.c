@@ -338,6 +338,21 @@ uint32_t prefix_tree_match(const struct prefix_tree *tree, const struct prefix_k
     return count;
 }
 
+uint32_t prefix_tree_match_again(const struct prefix_tree *tree, const struct prefix_prompt *prompt,
+                                 struct prefix_ref *path)
+{
+    struct prefix_key key = *prompt->root;
+    struct prefix_ref before = PREFIX_ROOT;
+    uint32_t cap = prefix_cap(prompt->tokens), count = 0;
+    for (; count < cap; count++) {
+        key = prefix_keys_at(prompt->keys, count, &key, prompt->token);
+        path[count] = prefix_tree_find(tree, before, &key);
+        if (prefix_is_none(path[count])) break;
+        before = path[count];
+    }
+    return count;
+}
+
 struct prefix_ref prefix_tree_find(const struct prefix_tree *tree, struct prefix_ref before,
                                    const struct prefix_key *key)
 {

@@ -110,6 +110,16 @@ uint64_t prefix_tree_held(const struct prefix_tree *tree, uint32_t owner, enum k
 uint32_t prefix_tree_match(const struct prefix_tree *tree, const struct prefix_key *root,
                            const uint32_t *token, uint32_t tokens, struct prefix_ref *path);
 
+/* The same with keys that are kept, for a prompt that is looked up again and again. */
+struct prefix_prompt {
+    const struct prefix_key *root;
+    const uint32_t *token;  // [tokens], which may grow from one look to the next
+    uint32_t tokens;
+    struct prefix_keys *keys;
+};
+uint32_t prefix_tree_match_again(const struct prefix_tree *tree, const struct prefix_prompt *prompt,
+                                 struct prefix_ref *path);
+
 /* The block after `before` (PREFIX_ROOT: the first one) that has this key, or PREFIX_NONE. */
 struct prefix_ref prefix_tree_find(const struct prefix_tree *tree, struct prefix_ref before,
                                    const struct prefix_key *key);

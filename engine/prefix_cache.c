@@ -253,26 +253,26 @@ static struct cache_outcome outcome_of(const struct cache_match *match,
 }
 
 void prefix_cache_match(struct prefix_cache *cache, const struct cache_scope *scope,
-                        const uint32_t *token, uint32_t tokens, struct cache_match *match)
+                        const struct prefix_prompt *prompt, struct cache_match *match)
 {
     const struct prefix_cache_options *options = &cache->options;
     const struct kv_layout *layout = &options->model->layout;
     struct prefix_block last;
     *match = (struct cache_match){ .path = cache->path };
-    match->plan.compute_tokens = tokens;
+    match->plan.compute_tokens = prompt->tokens;
     if (!scope->reads) {
         match->outcome.miss = CACHE_MISS_OFF;
         return;
     }
     uint64_t from_ns = now_ns();
-    match->matched = prefix_tree_match(&cache->tree, &scope->root, token, tokens, cache->path);
+    match->matched = prefix_tree_match_again(&cache->tree, prompt, cache->path);
     match->matched = resume_blocks(&cache->tree, cache->path, match->matched, cache->block);
     uint32_t known = match->matched;
     match->matched = depot_limit(&cache->depot, cache->block, known);
     depot_rates(&cache->depot, &cache->rates);
     match->plan = resume_plan(&(struct resume_ask){ .block = cache->block,
                                                     .blocks = match->matched,
-                                                    .tokens = tokens,
+                                                    .tokens = prompt->tokens,
                                                     .layers = layout->layers,
                                                     .may_replay = !options->cache.no_replay,
                                                     .g_bytes = layout->g_bytes,
@@ -284,7 +284,7 @@ void prefix_cache_match(struct prefix_cache *cache, const struct cache_scope *sc
         match->goes_on = !last.is_leaf;
         match->has_w = last.w_class != W_NONE;
     }
-    match->outcome = outcome_of(match, cache->block, prefix_cap(tokens));
+    match->outcome = outcome_of(match, cache->block, prefix_cap(prompt->tokens));
     if (match->outcome.miss == CACHE_MISS_UNKNOWN && match->matched < known)
         match->outcome.miss = CACHE_MISS_FAILED;
     for (uint32_t i = 0; i < match->plan.from; i++) match->hit_blocks[cache->block[i].g_tier]++;

@@ -85,7 +85,7 @@ struct cache_match {
     uint32_t hit_blocks[KV_TIERS];  // of [0, plan.from), by the tier they are on
 };
 void prefix_cache_match(struct prefix_cache *cache, const struct cache_scope *scope,
-                        const uint32_t *token, uint32_t tokens, struct cache_match *match);
+                        const struct prefix_prompt *prompt, struct cache_match *match);
 
 /* The copies of a G or a W are wrong: none is left on any tier, nor what goes on from the G. */
 void prefix_cache_poison(struct prefix_cache *cache, struct prefix_ref ref, enum kv_object object);

@@ -110,6 +110,7 @@ void seq_close(struct seq *seq)
 {
     must(seq->phase == SEQ_WAITING);
     job_free(seq->job);
+    prefix_keys_release(&seq->keys);
     free(seq->token);
     free(seq->bias);
     free(seq->allowed);

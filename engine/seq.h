@@ -33,6 +33,7 @@ struct seq {
     uint32_t last_row;  // of its tokens in the batch being made
 
     struct cache_scope scope;
+    struct prefix_keys keys;         // of its tokens, as far as they were looked up
     struct cache_outcome outcome;    // of the latest match
     struct resume_plan plan;         // likewise
     uint32_t tier_blocks[KV_TIERS];  // likewise: blocks not computed again, by where they were

@@ -14,13 +14,19 @@ void seq_enter(struct seq *seq, struct prefix_cache *cache)
     seq->scope = prefix_cache_enter(cache, seq->job);
 }
 
+static void look_up(struct seq *seq, struct prefix_cache *cache, struct cache_match *match)
+{
+    const struct prefix_prompt prompt = { &seq->scope.root, seq->token, seq->tokens, &seq->keys };
+    prefix_cache_match(cache, &seq->scope, &prompt, match);
+}
+
 void seq_fetch(struct seq *seq, struct prefix_cache *cache)
 {
-    struct cache_match match;
+    struct cache_match found;
     must(seq->phase == SEQ_WAITING && !seq->fetching);
-    prefix_cache_match(cache, &seq->scope, seq->token, seq->tokens, &match);
-    seq->fetching = match.plan.disk_bytes > 0 &&
-                    depot_fetch_begin(&cache->depot, &seq->fetch, match.path, &match.plan) == OK;
+    look_up(seq, cache, &found);
+    seq->fetching = found.plan.disk_bytes > 0 &&
+                    depot_fetch_begin(&cache->depot, &seq->fetch, found.path, &found.plan) == OK;
 }
 
 static void end_fetch(struct seq *seq, struct prefix_cache *cache)
@@ -99,23 +105,23 @@ static bool begin_load(struct seq *seq, struct prefix_cache *cache, const struct
 bool seq_match(struct seq *seq, struct prefix_cache *cache)
 {
     const struct job *job = seq->job;
-    struct cache_match match;
+    struct cache_match found;
     must(seq->phase == SEQ_WAITING && seq->pending == 0);
     end_fetch(seq, cache);
-    prefix_cache_match(cache, &seq->scope, seq->token, seq->tokens, &match);
-    seq->plan = match.plan;
-    seq->outcome = match.outcome;
-    memcpy(seq->tier_blocks, match.hit_blocks, sizeof seq->tier_blocks);
+    look_up(seq, cache, &found);
+    seq->plan = found.plan;
+    seq->outcome = found.outcome;
+    memcpy(seq->tier_blocks, found.hit_blocks, sizeof seq->tier_blocks);
     seq->hints = (struct w_hints){ .prompt_tokens = job->prompt_tokens,
                                    .stable_tokens = job->stable_tokens,
                                    .pinned_end = job->pinned_end,
                                    .pinned_ends = JOB_PINNED_MOST,
                                    .long_interval = LONG_PREFILL,
-                                   .known = match.matched,
-                                   .known_has_w = match.has_w,
-                                   .known_goes_on = match.goes_on };
-    if (!match.must_load) {
-        must(hold(seq, cache, match.path));
+                                   .known = found.matched,
+                                   .known_has_w = found.has_w,
+                                   .known_goes_on = found.goes_on };
+    if (!found.must_load) {
+        must(hold(seq, cache, found.path));
         return true;
     }
     if (seq->load_failures >= LOAD_TRIES) {
@@ -123,7 +129,7 @@ bool seq_match(struct seq *seq, struct prefix_cache *cache)
         return true;
     }
     if (blocks_of(seq->tokens) > prefix_cache_room(cache, KV_G)) return false;
-    if (begin_load(seq, cache, &match)) return true;
+    if (begin_load(seq, cache, &found)) return true;
     seq->load_failures++;
     return false;
 }
