@@ -65,7 +65,8 @@ static bool check_order(const struct prefix_tree *tree, uint32_t id, struct sums
             uint32_t at = node->queued[object][tier];
             WANT((at != NOT_QUEUED) == is_victim(node, object, tier));
             if (at == NOT_QUEUED) continue;
-            const struct prefix_order *order = &tree->tenant[node->tenant].order[object][tier];
+            uint32_t owner = tree->tenant[node->tenant].owner;
+            const struct prefix_order *order = &tree->owner[owner].order[object][tier];
             WANT(at < order->count && order->node[at] == id);
             WANT(!at || !order_before(tree, object, id, order->node[(at - 1) / 2]));
             sums->queued++;
@@ -75,33 +76,34 @@ static bool check_order(const struct prefix_tree *tree, uint32_t id, struct sums
 
 static bool check_tenants(const struct prefix_tree *tree, const struct sums *sums, struct err *err)
 {
-    uint32_t queued = 0, id = 0;
+    uint32_t id = 0;
     for (int object = 0; object < KV_OBJECTS; object++)
         for (int tier = 0; tier < KV_TIERS; tier++) {
             uint32_t used = 0;
             for (uint32_t i = 0; i < tree->options.tenants; i++) {
                 const struct prefix_tenant *tenant = &tree->tenant[i];
                 used += tenant->used[object][tier];
-                queued += tenant->order[object][tier].count;
-                WANT(tenant->order[object][tier].room >= tenant->used[object][tier]);
             }
             WANT(used == tree->used[object][tier] && used == sums->used[object][tier]);
             WANT(tree->held[object][tier] == sums->held[object][tier]);
         }
-    WANT(queued == sums->queued);
     return true;
 }
 
-static bool check_owners(const struct prefix_tree *tree, struct err *err)
+static bool check_owners(const struct prefix_tree *tree, const struct sums *sums, struct err *err)
 {
-    for (uint32_t owner = 0, id = 0; owner < tree->options.owners; owner++)
+    uint32_t queued = 0, id = 0;
+    for (uint32_t owner = 0; owner < tree->options.owners; owner++)
         for (int object = 0; object < KV_OBJECTS; object++)
             for (int tier = 0; tier < KV_TIERS; tier++) {
                 uint32_t used = 0;
                 for (uint32_t i = 0; i < tree->options.tenants; i++)
                     if (tree->tenant[i].owner == owner) used += tree->tenant[i].used[object][tier];
-                WANT(used == tree->owner[owner].used[object][tier]);
+                const struct prefix_owner *of = &tree->owner[owner];
+                WANT(used == of->used[object][tier] && of->order[object][tier].room >= used);
+                queued += of->order[object][tier].count;
             }
+    WANT(queued == sums->queued);
     return true;
 }
 
@@ -169,5 +171,6 @@ bool prefix_tree_check(const struct prefix_tree *tree, struct err *err)
     for (int object = 0; object < KV_OBJECTS; object++)
         for (int tier = 0; tier < KV_TIERS; tier++)
             if (!check_slots(tree, object, tier, err)) return false;
-    return check_table(tree, err) && check_tenants(tree, &sums, err) && check_owners(tree, err);
+    return check_table(tree, err) && check_tenants(tree, &sums, err) &&
+           check_owners(tree, &sums, err);
 }

@@ -64,9 +64,9 @@ bool prefix_tree_is_poor(const struct prefix_tree *tree, uint32_t tenant, enum k
 /* ---- victims -------------------------------------------------------------------------------- */
 
 static uint32_t top_of(const struct prefix_tree *tree, enum kv_object object, enum kv_tier tier,
-                       uint32_t tenant)
+                       uint32_t owner)
 {
-    const struct prefix_order *order = &tree->tenant[tenant].order[object][tier];
+    const struct prefix_order *order = &tree->owner[owner].order[object][tier];
     return order->count ? order->node[0] : 0;
 }
 
@@ -81,13 +81,12 @@ static uint32_t coldest(const struct prefix_tree *tree, const struct prefix_evic
     must(evict->tenant < tree->options.tenants);
     uint32_t asking = tree->tenant[evict->tenant].owner, rich = 0, own = 0, any = 0;
     uint64_t sum = weights(tree, evict->object, evict->tier, asking);
-    for (uint32_t i = 0; i < tree->options.tenants; i++) {
+    for (uint32_t i = 0; i < tree->options.owners; i++) {
         uint32_t top = top_of(tree, evict->object, evict->tier, i);
-        uint32_t owner = tree->tenant[i].owner;
         if (!top) continue;
         better(tree, evict->object, &any, top);
-        if (owner == asking) better(tree, evict->object, &own, top);
-        if (above_share(tree, evict->object, evict->tier, owner, sum) > 0)
+        if (i == asking) own = top;
+        if (above_share(tree, evict->object, evict->tier, i, sum) > 0)
             better(tree, evict->object, &rich, top);
     }
     return rich ? rich : own ? own : any;
@@ -136,12 +135,8 @@ static uint32_t used_s(const struct prefix_tree *tree, uint32_t id, enum kv_obje
 static uint32_t coldest_own(const struct prefix_tree *tree, uint32_t owner, enum kv_tier tier,
                             enum kv_object *object)
 {
-    uint32_t best[KV_OBJECTS] = { 0 };
-    for (uint32_t i = 0; i < tree->options.tenants; i++)
-        for (int o = 0; o < KV_OBJECTS && tree->tenant[i].owner == owner; o++) {
-            uint32_t top = top_of(tree, o, tier, i);
-            if (top) better(tree, o, &best[o], top);
-        }
+    const uint32_t best[KV_OBJECTS] = { top_of(tree, KV_G, tier, owner),
+                                        top_of(tree, KV_W, tier, owner) };
     bool w = best[KV_W] &&
              (!best[KV_G] || used_s(tree, best[KV_W], KV_W) < used_s(tree, best[KV_G], KV_G));
     *object = w ? KV_W : KV_G;

@@ -1,4 +1,4 @@
-/* prefix_order.c - in which order victims go: a binary heap for each tenant, object and tier.
+/* prefix_order.c - in which order victims go: a binary heap for each owner, object and tier.
  *
  * Only victims stand in a heap, so an inner block of a path costs nothing when it is touched, and a
  * parent takes its place when its last child has left.
@@ -39,7 +39,7 @@ bool order_before(const struct prefix_tree *tree, enum kv_object object, uint32_
 static struct prefix_order *order_of(struct prefix_tree *tree, enum kv_object object,
                                      enum kv_tier tier, uint32_t node)
 {
-    return &tree->tenant[tree->node[node].tenant].order[object][tier];
+    return &tree->owner[tree->tenant[tree->node[node].tenant].owner].order[object][tier];
 }
 
 static void put(struct prefix_tree *tree, struct prefix_order *order, enum kv_object object,

@@ -32,7 +32,7 @@ struct prefix_node {
     uint8_t hits;
     uint32_t last_use_s, w_use_s;
     struct prefix_copy copy[KV_OBJECTS][KV_TIERS];
-    uint32_t queued[KV_OBJECTS][KV_TIERS];  // place in the tenant's order, or NOT_QUEUED
+    uint32_t queued[KV_OBJECTS][KV_TIERS];  // place in the owner's order, or NOT_QUEUED
 };
 _Static_assert(sizeof(struct prefix_node) == 156, "the budget above");
 
@@ -41,7 +41,7 @@ struct prefix_entry {
     uint32_t tag, node;  // node 0: empty
 };
 
-/* A binary heap of victims, the next one on top. Room for every copy that the tenant has on that
+/* A binary heap of victims, the next one on top. Room for every copy that the owner has on that
  * tier is made when the copy comes, so that nothing fails when it becomes a victim. */
 struct prefix_order {
     uint32_t *node;  // [room] owned
@@ -49,12 +49,12 @@ struct prefix_order {
 };
 
 struct prefix_tenant {
-    struct prefix_order order[KV_OBJECTS][KV_TIERS];
     uint32_t used[KV_OBJECTS][KV_TIERS];
     uint32_t w_pinned, owner;
 };
 
 struct prefix_owner {
+    struct prefix_order order[KV_OBJECTS][KV_TIERS];
     struct prefix_quota quota;
     uint32_t used[KV_OBJECTS][KV_TIERS];  // of all its tenants
 };

@@ -171,7 +171,7 @@ static uint32_t take_node(struct prefix_tree *tree)
 static bool has_room(struct prefix_tree *tree, uint32_t tenant, enum kv_object object,
                      enum kv_tier tier)
 {
-    struct prefix_tenant *of = &tree->tenant[tenant];
+    struct prefix_owner *of = &tree->owner[tree->tenant[tenant].owner];
     return order_reserve(&of->order[object][tier], of->used[object][tier] + 1);
 }
 
@@ -306,10 +306,10 @@ enum status prefix_tree_init(struct prefix_tree *tree, const struct prefix_optio
 void prefix_tree_release(struct prefix_tree *tree)
 {
     must(tree->pins == 0);
-    for (uint32_t i = 0; i < tree->options.tenants; i++)
+    for (uint32_t i = 0; i < tree->options.owners; i++)
         for (int object = 0; object < KV_OBJECTS; object++)
             for (int tier = 0; tier < KV_TIERS; tier++)
-                free(tree->tenant[i].order[object][tier].node);
+                free(tree->owner[i].order[object][tier].node);
     free(tree->owner);
     free(tree->tenant);
     free(tree->entry);
@@ -654,9 +654,9 @@ size_t prefix_tree_bytes(const struct prefix_tree *tree)
                    tree->entries * sizeof *tree->entry +
                    tree->options.tenants * sizeof *tree->tenant +
                    tree->options.owners * sizeof *tree->owner;
-    for (uint32_t i = 0; i < tree->options.tenants; i++)
+    for (uint32_t i = 0; i < tree->options.owners; i++)
         for (int object = 0; object < KV_OBJECTS; object++)
             for (int tier = 0; tier < KV_TIERS; tier++)
-                bytes += tree->tenant[i].order[object][tier].room * sizeof(uint32_t);
+                bytes += tree->owner[i].order[object][tier].room * sizeof(uint32_t);
     return bytes;
 }
