@@ -316,9 +316,20 @@ static char *many_tools(const char *strict)
 
 static void more_tools_than_a_grammar_holds_keep_their_names_unless_strict(void **unused)
 {
+    struct grammars_setup setup = { .vocab = &checker.vocab, .compile_ms = 5000 };
+    struct grammars *usual = grammars;
     struct asked a;
     char *body = many_tools("false");
     (void)unused;
+    ask(&a, CHAT, body, PROMPT_IN_CONTENT);
+    assert_int_equal(a.status, OK);
+    size_t held = grammar_size(a.grammar).held;
+    assert_false(
+        checker_take(&checker, a.grammar, SLICE("\n\n" OPEN CALL("t255", "1") CLOSE), true).ends);
+    end(&a);
+
+    setup.most = held - 1;
+    assert_int_equal(grammars_open(&setup, &grammars), OK);
     ask(&a, CHAT, body, PROMPT_IN_CONTENT);
     assert_int_equal(a.status, OK);
     assert_true(
@@ -328,12 +339,18 @@ static void more_tools_than_a_grammar_holds_keep_their_names_unless_strict(void 
     end(&a);
     free(body);
 
+    grammars_close(grammars);
+
+    setup.most = held / 2;
+    assert_int_equal(grammars_open(&setup, &grammars), OK);
     body = many_tools("true");
     ask(&a, CHAT, body, PROMPT_IN_CONTENT);
     assert_int_equal(a.status, TOO_LONG);
     assert_string_equal(a.refused.param, "tools");
     end(&a);
     free(body);
+    grammars_close(grammars);
+    grammars = usual;
 }
 
 /* Of one size, each with a key of its own. */

@@ -156,6 +156,17 @@ static void measure_tools(struct checker *c, const char *name, enum grammar_star
     free(text);
 }
 
+/* A parameter's name of three words, mostly one of its own. */
+static void add_name(struct buf *out, uint32_t number)
+{
+    static const char *const word[] = { "page",    "user",   "owner", "repo",   "query", "limit",
+                                        "include", "filter", "path",  "branch", "issue", "team",
+                                        "project", "start",  "state", "label" };
+    uint32_t mixed = number * 2654435761u;
+    buf_addf(out, "%s_%s_%s_%u", word[mixed >> 28], word[mixed >> 24 & 15], word[mixed >> 20 & 15],
+             number % 100);
+}
+
 /* Many tools, as agents bring them: how long they take to compile. */
 static void measure_many_tools(struct checker *c, uint32_t tools, uint32_t parameters, bool strict)
 {
@@ -171,13 +182,17 @@ static void measure_many_tools(struct checker *c, uint32_t tools, uint32_t param
                  "%s{\"name\":\"server__tool_%u\",\"parameters\":{\"type\":\"object\","
                  "\"properties\":{",
                  t ? "," : "", t);
-        for (uint32_t p = 0; p < parameters; p++)
-            buf_addf(&text, "%s\"parameter_%u_%u\":{\"type\":\"%s\"}", p ? "," : "", p, t,
+        for (uint32_t p = 0; p < parameters; p++) {
+            buf_add_string(&text, p ? ",\"" : "\"");
+            add_name(&text, t * parameters + p);
+            buf_addf(&text, "\":{\"type\":\"%s\"}",
                      p % 3 == 0   ? "integer"
                      : p % 3 == 1 ? "string"
                                   : "boolean");
-        buf_add_string(&text, "},\"required\":[\"parameter_0_");
-        buf_addf(&text, "%u\"],\"additionalProperties\":false}}", t);
+        }
+        buf_add_string(&text, "},\"required\":[\"");
+        add_name(&text, t * parameters);
+        buf_add_string(&text, "\"],\"additionalProperties\":false}}");
     }
     buf_add_byte(&text, ']');
     must(tool && js_parse(text.data, text.size, &js_request_limits, &root, &err) == OK);
@@ -233,6 +248,9 @@ int main(int count, char **argument)
         measure_many_tools(&checker, tools, 8, false);
         measure_many_tools(&checker, tools, 8, true);
     }
+    measure_many_tools(&checker, 200, 30, false);
+    measure_many_tools(&checker, 200, 30, true);
+    measure_many_tools(&checker, TOOLS_MOST, 60, false);
     checker_release(&checker);
     return 0;
 }

@@ -1,5 +1,6 @@
-/* grammar_dsml.c - the block's states. A parameter's name leads by its closing quote into the rule of
- * its value, which returns at the closer's DSML token; so tools share the rules of their values. */
+/* grammar_dsml.c - the block's states. All of a tool's parameters' names are one state (names.h), and
+ * each leads by its closing quote into the rule of its value, which returns at the closer's DSML token; so
+ * tools share the rules of their values. */
 #include "engine/grammar/grammar_dsml.h"
 
 struct writer {
@@ -8,7 +9,8 @@ struct writer {
     const struct grammar_source *source;
     uint32_t plain
         [SCHEMA_ANY_BITS];  // the rules of values of some types, without more words; 0: not yet made
-    uint32_t more;          // after a call
+    uint32_t free_parameter;  // likewise, from the quote before the name on
+    uint32_t more;            // after a call
 };
 
 struct tool {
@@ -100,47 +102,63 @@ static bool name_is_plain(struct slice name)
     return true;
 }
 
-/* A path of the name's bytes, open only while the name was not seen. */
-static uint32_t emit_unseen_name(struct writer *w, uint32_t from, struct slice name, uint32_t index)
-{
-    struct guard guard = { .kind = GUARD_UNSEEN, .names = index < SEEN_MOST ? 1ull << index : 0 };
-    if (index >= SEEN_MOST) return nfa_bytes(w->nfa, from, name);
-    uint32_t at = nfa_guarded(w->nfa, &guard);
-    nfa_epsilon(w->nfa, from, at);
-    for (size_t i = 0; i < name.size; i++) {
-        uint32_t next = nfa_guarded(w->nfa, &guard);
-        nfa_step(w->nfa, at, (uint8_t)name.data[i], (uint8_t)name.data[i], next);
-        at = next;
-    }
-    return at;
-}
-
-static void emit_free_names(struct writer *w, uint32_t from, uint32_t after)
+/* Any name, and behind its closing quote any value: tools share the rule. */
+static uint32_t free_parameter(struct writer *w)
 {
     static const char *const letters[] = { "az", "AZ", "09", "__", "--", ".." };
-    uint32_t at = from;
+    if (w->free_parameter) return w->free_parameter;
+    uint32_t at = w->free_parameter = nfa_state(w->nfa), value = plain_value(w, SCHEMA_ANY);
     for (int i = 0; i < FREE_NAME_MOST; i++) {
         uint32_t next = nfa_state(w->nfa);
         for (size_t l = 0; l < sizeof letters / sizeof *letters; l++)
             nfa_step(w->nfa, at, (uint8_t)letters[l][0], (uint8_t)letters[l][1], next);
-        nfa_call(w->nfa, next, '"', plain_value(w, SCHEMA_ANY), after);
+        nfa_step(w->nfa, next, '"', '"', value);
         at = next;
     }
+    return w->free_parameter;
 }
 
-static void emit_parameters(struct writer *w, struct tool *tool, uint32_t named, uint32_t after)
+/* The ways on from a tool's names: the rules of their values. */
+struct ways {
+    uint32_t value[SEEN_MOST];
+    uint32_t count;
+};
+
+/* A strict tool has no more properties than there are ways, others only few kinds of values. */
+static uint8_t way_to(struct writer *w, struct ways *ways, uint32_t value, uint32_t named,
+                      uint32_t after)
 {
+    uint32_t way = 0;
+    while (way < ways->count && ways->value[way] != value) way++;
+    must(way < SEEN_MOST);
+    if (way == ways->count) {
+        ways->value[ways->count++] = value;
+        nfa_call(w->nfa, named, (uint16_t)(SYMBOL_NAME + way), value, after);
+    }
+    return (uint8_t)way;
+}
+
+/* From `name=` on. */
+static void emit_parameters(struct writer *w, struct tool *tool, uint32_t from, uint32_t after)
+{
+    struct names *names = &w->nfa->names;
+    struct ways ways = { .count = 0 };
     struct js_member at = { 0 };
     if (!tool->properties) {
-        emit_free_names(w, named, after);
+        nfa_call(w->nfa, from, '"', free_parameter(w), after);
         return;
     }
+    uint32_t named = nfa_bytes(w->nfa, from, SLICE("\""));
+    uint32_t list = names_begin(names), before = names->count;
     for (uint32_t i = 0; js_next(tool->properties, &at) && w->s->status == OK; i++) {
         if (!name_is_plain(at.key)) continue;
-        uint32_t end = emit_unseen_name(w, named, at.key, i);
-        nfa_call(w->nfa, end, '"', value_of(w, tool, at.key, at.value), after);
-        if (i < SEEN_MOST) nfa_act(w->nfa, (uint8_t)(ACT_SEE + i));
+        uint32_t value = value_of(w, tool, at.key, at.value);
+        if (w->s->status != OK || w->nfa->status != OK) return;
+        names_add(names, at.key, way_to(w, &ways, value, named, after),
+                  (uint8_t)(i < SEEN_MOST ? i : NAME_UNMARKED));
     }
+    names_end(names);
+    if (names->count > before || names->status != OK) nfa_take_names(w->nfa, named, list);
 }
 
 /* ---- tools ---- */
@@ -247,10 +265,56 @@ static void emit_tool(struct writer *w, struct tool *tool, uint32_t from)
     uint32_t open = guarded(w, GUARD_UNSEEN, counts ? tool->names : 0), word = nfa_state(nfa);
     nfa_step(nfa, tool->list, '<', '<', open);
     nfa_step(nfa, open, SYMBOL_DSML, SYMBOL_DSML, word);
-    word = nfa_bytes(nfa, nfa_bytes(nfa, word, dialect->parameter), SLICE(" name=\""));
+    word = nfa_bytes(nfa, nfa_bytes(nfa, word, dialect->parameter), SLICE(" name="));
     uint32_t after = nfa_state(nfa);
     nfa_bytes_to(nfa, nfa_bytes(nfa, after, dialect->parameter), SLICE(">\n"), tool->list);
     emit_parameters(w, tool, word, after);
+}
+
+/* ---- tools of one name ---- */
+
+static bool same_json(const struct json *a, const struct json *b)
+{
+    struct js_member left = { 0 }, right = { 0 };
+    if (!a || !b || js_kind(a) != js_kind(b)) return a == b;
+    switch (js_kind(a)) {
+    case JS_OBJECT:
+        if (js_count(a) != js_count(b)) return false;
+        while (js_next(a, &left) && js_next(b, &right))
+            if (!slice_equal(left.key, right.key) || !same_json(left.value, right.value))
+                return false;
+        return true;
+    case JS_ARRAY:
+        if (js_count(a) != js_count(b)) return false;
+        for (size_t i = 0; i < js_count(a); i++)
+            if (!same_json(js_at(a, i), js_at(b, i))) return false;
+        return true;
+    case JS_STRING:
+        return slice_equal(js_string(a), js_string(b));
+    case JS_INT:
+        return js_int(a) == js_int(b);
+    case JS_REAL:
+        return js_real(a) == js_real(b);
+    case JS_BOOL:
+        return js_bool(a) == js_bool(b);
+    case JS_NULL:
+        return true;
+    }
+    return false;
+}
+
+/* Is it one that was declared before? With other parameters no call could tell which of the two is
+ * meant. */
+static bool came_before(struct writer *w, uint32_t index)
+{
+    const struct grammar_tool *tool = &w->source->tool[index], *before = w->source->tool;
+    while (before < tool && !slice_equal(before->name, tool->name)) before++;
+    if (before == tool) return false;
+    if (before->strict == tool->strict && same_json(before->parameters, tool->parameters))
+        return true;
+    schema_name(w->s, "tools");
+    schema_fail(w->s, TOO_LONG, 0, "two tools of one name with different parameters");
+    return true;
 }
 
 /* ---- the block ---- */
@@ -288,6 +352,7 @@ void dsml_emit(struct schema *schema, const struct grammar_source *source, struc
 
     for (uint32_t i = 0; i < source->tools && schema->status == OK && nfa->status == OK; i++) {
         struct tool tool = { .given = &source->tool[i] };
+        if (came_before(&w, i)) continue;
         read_tool(&w, &tool, i);
         if (schema->status == OK) emit_tool(&w, &tool, named);
         if (tool.given->strict) schema_build(schema);

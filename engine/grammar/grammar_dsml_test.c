@@ -405,6 +405,10 @@ static void masks_inside_a_block_are_exact(void **unused)
         CALL("get") "<" D "parameter name=\"url\" string=\"true\">ü</",
         CALL("get") "<" D "parameter name=\"x\" string=\"false\">{\"a\":\"b",
         CALL("now") "<" D "parameter name=\"a",
+        CALL("get") "<" D "parameter name=\"u",
+        CALL("get") TEXT("url", "") "<" D "parameter name=\"url",
+        CALL("get") TEXT("url2", "") "<" D "parameter name=\"url",
+        CALL("get") TEXT("url2", "") JSON("n", "1") "<" D "parameter name=\"",
     };
     struct tools tools;
     tools_init(&tools);
@@ -430,6 +434,95 @@ static void masks_inside_a_block_are_exact(void **unused)
         }
     }
     grammar_drop(grammar);
+    tools_release(&tools);
+}
+
+/* ---- many tools, as agents bring them ---- */
+
+enum { MANY_TOOLS = 200, MANY_PARAMETERS = 30 };
+
+/* Tool i has the parameters i_0_number ... i_29_number; the first of them is required. */
+static void many_tools_init(struct json **root, struct grammar_tool *tool, bool strict)
+{
+    struct buf text;
+    struct err err;
+    buf_init(&text, 0);
+    for (int t = 0; t < MANY_TOOLS; t++) {
+        buf_addf(&text, "%s{\"name\":\"server__tool_%d\",\"parameters\":{\"type\":\"object\",",
+                 t ? "," : "[", t);
+        buf_addf(&text, "\"required\":[\"%x_0_number\"],\"properties\":{", t * 40503);
+        for (int p = 0; p < MANY_PARAMETERS; p++)
+            buf_addf(&text, "%s\"%x_%d_number\":{\"type\":\"integer\"}", p ? "," : "", t * 40503,
+                     p);
+        buf_add_string(&text, "}}}");
+    }
+    buf_add_byte(&text, ']');
+    assert_int_equal(js_parse(text.data, text.size, &js_request_limits, root, &err), OK);
+    for (size_t t = 0; t < MANY_TOOLS; t++)
+        tool[t] = (struct grammar_tool){ .name = js_string(js_get(js_at(*root, t), "name")),
+                                         .parameters = js_get(js_at(*root, t), "parameters"),
+                                         .strict = strict };
+    buf_release(&text);
+}
+
+static void many_large_tools_keep_their_parameters_names(void **unused)
+{
+    static const struct block_row rows[] = {
+        { CALL("server__tool_1") JSON("9e37_0_number", "1") DONE CLOSE, true },
+        { CALL("server__tool_1") JSON("9e37_29_number", "1") JSON("9e37_0_number", "1") DONE CLOSE,
+          true },
+        { CALL("server__tool_1") JSON("9e37_29_number", "1") DONE CLOSE, false },
+        { CALL("server__tool_1") JSON("9e37_30_number", "1"), false },
+        { CALL("server__tool_1") JSON("13c6e_0_number", "1"), false },  // another tool's
+        { CALL("server__tool_1") JSON("9e37_0_number", "1") JSON("9e37_0_number", "1"), false },
+        { CALL("server__tool_2") JSON("13c6e_0_number", "1") DONE CLOSE, true },
+        { CALL("server__tool_200"), false },
+    };
+    (void)unused;
+    for (int strict = 0; strict < 2; strict++) {
+        struct json *root;
+        struct grammar_tool tool[MANY_TOOLS];
+        struct grammar *grammar;
+        struct err err = { "" };
+        many_tools_init(&root, tool, strict);
+        struct grammar_source source = { .start = GRAMMAR_IN_BLOCK,
+                                         .calls = GRAMMAR_CALLS_REQUIRED,
+                                         .tool = tool,
+                                         .tools = MANY_TOOLS,
+                                         .compile_ms = 60000,
+                                         .dialect = dialect_of(DIALECT_V4) };
+        assert_int_equal(grammar_compile(&source, &checker.gv, &grammar, &err), OK);
+        assert_true(grammar_size(grammar).held < 2 << 20);
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+            struct taken taken = checker_take(&checker, grammar, slice_of(rows[i].text), true);
+            if (rows[i].taken != (taken.whole && taken.ends)) print_error("%s\n", rows[i].text);
+            assert_int_equal(taken.whole && taken.ends, rows[i].taken);
+        }
+        grammar_drop(grammar);
+        js_free(root);
+    }
+}
+
+static void a_tool_declared_twice_is_one_tool_unless_they_differ(void **unused)
+{
+    struct tools tools;
+    struct grammar *grammar;
+    struct err err = { "" };
+    (void)unused;
+    tools_init(&tools);
+    struct grammar_source source = { .start = GRAMMAR_IN_BLOCK,
+                                     .calls = GRAMMAR_CALLS_REQUIRED,
+                                     .tool = tools.tool,
+                                     .tools = tools.count + 1,
+                                     .dialect = dialect_of(DIALECT_V4) };
+    tools.tool[tools.count] = tools.tool[0];
+    assert_int_equal(grammar_compile(&source, &checker.gv, &grammar, &err), OK);
+    assert_true(
+        checker_take(&checker, grammar, SLICE(CALL("get_weather") CITY DONE CLOSE), true).ends);
+    grammar_drop(grammar);
+    tools.tool[tools.count].parameters = tools.tool[1].parameters;
+    assert_int_equal(grammar_compile(&source, &checker.gv, &grammar, &err), TOO_LONG);
+    assert_string_equal(err.text, "tools: two tools of one name with different parameters");
     tools_release(&tools);
 }
 
@@ -470,6 +563,8 @@ int main(void)
         cmocka_unit_test(random_calls_are_read_back_as_calls),
         cmocka_unit_test(no_tag_is_ever_left_in_the_content),
         cmocka_unit_test(masks_inside_a_block_are_exact),
+        cmocka_unit_test(many_large_tools_keep_their_parameters_names),
+        cmocka_unit_test(a_tool_declared_twice_is_one_tool_unless_they_differ),
         cmocka_unit_test(what_a_named_tool_must_say_is_forced),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -293,6 +293,7 @@ static bool can_keep(const struct masker *masker, const struct grammar_state *st
                               .frame = state->depth ? state->frame[state->depth - 1] : PROGRAM_NONE,
                               .seen = state->depth ? 0 : state->seen };
     if (!settled) key->chars = run.chars < set->far ? run.chars : set->far;
+    if (set->names) key->chars = run.chars;
     return true;
 }
 

@@ -1,8 +1,8 @@
 /* grammar_mask.h - masks of one grammar, and the ones kept. Private to engine/grammar.
  *
  * What may come next depends on the set (or one that looks alike, program_alike.c), on the frame it
- * would return to, on the names seen, and near a text's length limit on the characters so far: that is
- * the key. A mask is kept as a text rule's bit set (or nothing, or bits of its own) and the few ids
+ * would return to, on the names seen, within a name on how far it is, and near a text's length limit on
+ * the characters so far: that is the key. A mask is kept as a text rule's bit set (or nothing, or bits of its own) and the few ids
  * besides, and those ids apart that look below that frame; they are tried at each use. A mask that costs
  * little more to make than to use is not kept, as that of a text alone near its limit; nor is one where
  * nesting is deep.
@@ -24,7 +24,7 @@ enum {
 struct mask_key {
     uint64_t seen;
     uint32_t set, frame;
-    uint32_t chars;   // 0 where they make no difference
+    uint32_t chars;   // or the place in a name; 0 where they make no difference
     uint32_t unused;  // zero: keys are compared as bytes
 };
 

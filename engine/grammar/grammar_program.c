@@ -71,6 +71,7 @@ static void describe(struct maker *m, uint32_t set)
     for (uint32_t i = 0; i < count; i++) {
         const struct nfa_state *state = &m->nfa->state[reading[i].state];
         out.flags |= state->flags;
+        if (state->names) out.names = state->names;
         if (state->text) see_text(&out, m, state);
         else if (!(state->flags & NFA_CLOSER)) out.mixed = true;
         uint16_t one = state->guard;
@@ -81,6 +82,10 @@ static void describe(struct maker *m, uint32_t set)
         else if (!known) guard[guards++] = (uint16_t)(one - 1);
     }
     p->set[set] = out;
+    if (out.names && count > 1) {
+        m->status = TOO_LONG;
+        m->limit = "many readings that differ in kind";
+    }
     if (open || guards == 0) return;
     if (!ARRAY_ROOM(p->any, p->anys, m->any_room, UINT16_MAX - 1, &m->status)) return;
     p->any[p->anys] = (struct program_any){ p->any_guards, guards };
@@ -400,7 +405,7 @@ static void trim(struct program *p)
     TRIM(p->any_guard, p->any_guards);
 }
 
-enum status program_init(struct program *program, const struct nfa *nfa, uint32_t start,
+enum status program_init(struct program *program, struct nfa *nfa, uint32_t start,
                          const struct text_rule *text, uint64_t until_ns, struct err *err)
 {
     *program = (struct program){ 0 };
@@ -430,6 +435,9 @@ enum status program_init(struct program *program, const struct nfa *nfa, uint32_
     free(m.landing);
     free(m.landing_first);
     if (m.status == OK) {
+        program->names = nfa->names;
+        nfa->names = (struct names){ 0 };
+        names_trim(&program->names);
         trim(program);
         program_find_alike(program, now_ns());
         return OK;
@@ -450,6 +458,7 @@ void program_release(struct program *program)
     free(program->guard);
     free(program->any);
     free(program->any_guard);
+    names_release(&program->names);
     *program = (struct program){ 0 };
 }
 
@@ -459,5 +468,5 @@ size_t program_bytes(const struct program *p)
            (p->rets + 1) * sizeof *p->ret + (p->frames + 1) * sizeof *p->frame +
            (p->landings + 1) * sizeof *p->landing + (p->guards + 1) * sizeof *p->guard +
            (p->anys + 1) * sizeof *p->any + (p->any_guards + 1) * sizeof *p->any_guard +
-           8 * HEAP_BYTES_EACH;
+           names_bytes(&p->names) + 11 * HEAP_BYTES_EACH;
 }

@@ -57,6 +57,7 @@ struct program_set {
     uint16_t guard;       // as program_edge.guard: alive while one holds
     uint16_t text;        // as nfa_state.text: the most liberal of its readings
     uint16_t text_guard;  // index + 1 of that reading's guard among program.guard; 0: none
+    uint16_t names;       // as nfa_state.names; run.chars is then the place in the list
     uint8_t flags;        // of enum nfa_flag
     uint32_t far;         // characters; whether it is so many or more makes no difference
     bool counted;         // some reading counts characters
@@ -90,16 +91,17 @@ struct program {
     struct guard *guard;              // [guards]
     struct program_any *any;          // [anys]
     uint16_t *any_guard;              // indices into guard
+    struct names names;
     uint32_t sets, edges, rets, frames, landings, guards, anys, any_guards;
     uint32_t start;
     bool remembers;  // some guard asks for names seen
 };
 
 /* Compiles what is reachable from `start`, until thread_ns() is `until_ns`; all of nfa's text states
- * are of `text[TEXT_KINDS]`.
+ * are of `text[TEXT_KINDS]`. Takes nfa's names over.
  * BAD_INPUT: nothing matches. TOO_LONG: err names the limit. NO_MEMORY. A failure leaves nothing to
  * release. */
-CHECKED enum status program_init(struct program *program, const struct nfa *nfa, uint32_t start,
+CHECKED enum status program_init(struct program *program, struct nfa *nfa, uint32_t start,
                                  const struct text_rule *text, uint64_t until_ns, struct err *err);
 void program_release(struct program *program);
 

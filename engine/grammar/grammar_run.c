@@ -45,24 +45,43 @@ static uint32_t landing_of(const struct program *program, uint32_t frame, uint64
     return PROGRAM_NONE;
 }
 
-static void remember(struct run *run, uint8_t act)
+/* A byte of a name, which leads on in the same set: *symbol is then none. The quote behind a whole name is the
+ * name's symbol, and remembered in *next. False: neither. */
+static bool take_name(const struct program *program, struct run *next, unsigned *symbol)
 {
-    if (act == ACT_FORGET) run->seen = 0;
-    if (act >= ACT_SEE) run->seen |= 1ull << (act - ACT_SEE);
+    uint32_t list = program->set[next->set].names - 1u;
+    if (*symbol != '"') {
+        if (!names_step(&program->names, list, next->seen, (uint8_t)*symbol, &next->chars))
+            return false;
+        *symbol = SYMBOLS;
+        return true;
+    }
+    const struct name *name = names_whole(&program->names, list, next->seen, next->chars);
+    if (!name) return false;
+    *symbol = SYMBOL_NAME + name->way;
+    if (name->mark != NAME_UNMARKED) next->seen |= 1ull << name->mark;
+    return true;
 }
 
 enum run_step run_take(const struct program *program, struct run *run, struct run_frames *frames,
                        unsigned symbol, struct run_note *note)
 {
-    const struct program_edge *edge = program_edge_of(program, run->set, symbol);
     const struct program_set *from = &program->set[run->set];
     struct run next = *run;
 
     note->slot = PROGRAM_NONE;
+    if (from->names && symbol <= UINT8_MAX) {
+        if (!take_name(program, &next, &symbol)) return RUN_NO;
+        if (symbol == SYMBOLS) {
+            *run = next;
+            return RUN_YES;
+        }
+    }
+    const struct program_edge *edge = program_edge_of(program, run->set, symbol);
     if (!edge || (edge->guard && !run_holds(program, run, edge->guard))) return RUN_NO;
     if (run->depth >= GRAMMAR_DEPTH_FREE && !edge->narrow) return RUN_NO;
     next.chars = from->counted ? run->chars + from->boundary : 0;
-    if (edge->act) remember(&next, edge->act);
+    if (edge->act == ACT_FORGET) next.seen = 0;
 
     if (edge->kind == PROGRAM_POP) {
         uint64_t callers = callers_of(program, run, edge);
@@ -94,6 +113,8 @@ unsigned run_choices(const struct program *program, const struct run *run,
 {
     const struct program_set *set = &program->set[run->set];
     unsigned found = 0;
+    if (set->names)
+        return names_choices(&program->names, set->names - 1u, run->seen, run->chars, symbol);
     for (uint32_t i = 0; i < set->edges; i++) {
         const struct program_edge *edge = &program->edge[set->edge + i];
         for (unsigned s = edge->low; s <= edge->high; s++) {

@@ -66,6 +66,7 @@ static void lay_out(const struct program *program, uint32_t set, struct row *row
     row->keep = from->counted ? UINT32_MAX : 0;
     row->more = from->counted && from->boundary;
     unsigned next = 0;
+    for (; from->names && next < 256; next++) row->step[next].to = STEP_SLOW;
     for (uint32_t e = from->edge; e < from->edge + from->edges; e++) {
         const struct program_edge *edge = &program->edge[e];
         struct plain_step step = plain_step(program, from, edge);
@@ -146,6 +147,7 @@ static inline bool step_by_edge(const struct program *program, const struct run 
                                 struct run *to, bool *taken)
 {
     const struct program_set *set = &program->set[from->set];
+    if (set->names) return false;
     const struct program_edge *edge = program_edge_of(program, from->set, byte);
     *taken = edge != NULL;
     if (!edge) return true;

@@ -12,6 +12,7 @@ void nfa_release(struct nfa *nfa)
     free(nfa->state);
     free(nfa->edge);
     free(nfa->guard);
+    names_release(&nfa->names);
     *nfa = (struct nfa){ 0 };
 }
 
@@ -67,6 +68,12 @@ uint32_t nfa_guarded(struct nfa *nfa, const struct guard *guard)
     }
     nfa->state[state].guard = (uint16_t)(at + 1);
     return state;
+}
+
+void nfa_take_names(struct nfa *nfa, uint32_t state, uint32_t list)
+{
+    if (nfa->status == OK) nfa->status = nfa->names.status;
+    if (nfa->status == OK) nfa->state[state].names = (uint16_t)(list + 1);
 }
 
 void nfa_flag(struct nfa *nfa, uint32_t state, enum nfa_flag flag)

@@ -18,13 +18,15 @@
 #include <stdint.h>
 #include "config/slice.h"
 #include "config/status.h"
+#include "engine/grammar/names.h"
 #include "engine/grammar/text_rule.h"
 
 enum grammar_symbol {  // 0 to 255: bytes
     SYMBOL_DSML = 256,
     SYMBOL_THINK_END = 257,
     SYMBOL_ADDED = 258,  // any other token that tokenizer.json adds, in free text
-    SYMBOLS = 259,
+    SYMBOL_NAME = 259,   // + way: a name and its closing quote, in a state of names; no token is it
+    SYMBOLS = SYMBOL_NAME + 64,
 };
 
 enum {
@@ -36,8 +38,8 @@ enum {
 
 enum nfa_edge_kind { EDGE_EPSILON, EDGE_STEP, EDGE_CALL, EDGE_RETURN };
 
-/* What taking an edge changes: 0 nothing, 1 forgets the names seen, 2 + i remembers name i. */
-enum { ACT_NONE = 0, ACT_FORGET = 1, ACT_SEE = 2 };
+/* What taking an edge changes: nothing, or it forgets the names seen. */
+enum { ACT_NONE, ACT_FORGET };
 
 struct nfa_edge {
     uint32_t to;         // STEP, EPSILON: the next state; CALL: where the rule returns to
@@ -69,6 +71,7 @@ struct nfa_state {
     uint32_t edge;   // first one
     uint16_t guard;  // index + 1 of the guard; 0: none
     uint16_t text;   // kind << 12 | state of the text rule + 1; 0: none
+    uint16_t names;  // index + 1 of the list of names that are taken here; 0: none
     uint8_t flags;
 };
 
@@ -76,6 +79,7 @@ struct nfa {
     struct nfa_state *state;  // [states]; owned
     struct nfa_edge *edge;    // [edges]; owned
     struct guard *guard;      // [guards]; owned
+    struct names names;       // owned, until a program takes them
     uint32_t states, edges, guards;
     uint32_t state_room, edge_room, guard_room;
     enum status status;  // NO_MEMORY, TOO_LONG
@@ -87,6 +91,9 @@ void nfa_release(struct nfa *nfa);
 /* A new state; 0 after a failure, which every call accepts. */
 uint32_t nfa_state(struct nfa *nfa);
 uint32_t nfa_guarded(struct nfa *nfa, const struct guard *guard);
+/* Takes the names of a list here; what edges of SYMBOL_NAME + way do follows the closing quote. No
+ * other reading may be possible at this state. */
+void nfa_take_names(struct nfa *nfa, uint32_t state, uint32_t list);
 void nfa_flag(struct nfa *nfa, uint32_t state, enum nfa_flag flag);
 
 void nfa_epsilon(struct nfa *nfa, uint32_t from, uint32_t to);

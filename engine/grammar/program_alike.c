@@ -3,7 +3,7 @@
  * A counted repetition has a set for each count, and far from its end they all allow the same
  * tokens. Two sets look alike over n + 1 bytes if their edges are alike and lead to sets that look
  * alike over n. Sets with a text of their own are left out, since their masks are cheap; but not where
- * other readings stand beside a text with a limit.
+ * other readings stand beside a text with a limit. Sets that take names differ by their names.
  */
 #include "engine/grammar/grammar_program.h"
 
@@ -34,7 +34,7 @@ static uint64_t look_of(const struct program *p, uint32_t set, uint64_t seed)
     hash = mix(mix(hash, s->flags), s->far);
     hash = mix(hash, (uint64_t)s->counted << 1 | s->boundary);
     if (s->text && s->counted && s->mixed) hash = mix(mix(hash, s->text), s->text_guard);
-    else if (s->text) hash = mix(hash, set + 1ull);
+    else if (s->text || s->names) hash = mix(hash, set + 1ull);
     for (uint32_t e = s->edge; e < s->edge + s->edges; e++) {
         const struct program_edge *edge = &p->edge[e];
         hash = mix_any(p, mix(hash, (uint64_t)edge->low << 16 | edge->high), edge->guard);
