@@ -34,6 +34,20 @@ static bool check_copies(const struct prefix_tree *tree, uint32_t id, struct sum
     return true;
 }
 
+/* Each hangs on no node, and on its tenant's list. */
+static bool check_first(const struct prefix_tree *tree, uint32_t tenant, struct sums *sums,
+                        struct err *err)
+{
+    uint32_t before = 0;
+    for (uint32_t id = tree->tenant[tenant].first; id; before = id, id = tree->node[id].next) {
+        const struct prefix_node *node = &tree->node[id];
+        WANT(node->life == NODE_LIVE && !node->parent && node->prev == before);
+        WANT(node->depth == 0 && node->tenant == tenant);
+        sums->children++;
+    }
+    return true;
+}
+
 static bool check_children(const struct prefix_tree *tree, uint32_t id, struct sums *sums,
                            struct err *err)
 {
@@ -49,7 +63,6 @@ static bool check_children(const struct prefix_tree *tree, uint32_t id, struct s
         sums->children++;
         before = child;
     }
-    if (!id) return true;  // nobody asks the root
     for (int tier = 0; tier < KV_TIERS; tier++) WANT(children[tier] == node->children[tier]);
     WANT(node->pinned_below == pinned);
     WANT(node->life != NODE_REAPED || !node->first_child);
@@ -155,12 +168,14 @@ bool prefix_tree_check(const struct prefix_tree *tree, struct err *err)
     for (id = 0; id < tree->fresh_node; id++) {
         const struct prefix_node *node = &tree->node[id];
         if (node->life == NODE_FREE) continue;
-        if (!check_children(tree, id, &sums, err)) return false;
         if (id == 0) continue;
+        if (!check_children(tree, id, &sums, err)) return false;
         sums.live += node->life == NODE_LIVE;
         sums.dead += node->life != NODE_LIVE;
         if (!check_copies(tree, id, &sums, err) || !check_order(tree, id, &sums, err)) return false;
     }
+    for (uint32_t i = 0; i < tree->options.tenants; i++)
+        if (!check_first(tree, i, &sums, err)) return false;
     for (id = tree->reap_node; id; id = tree->node[id].next, reap++)
         WANT(tree->node[id].life == NODE_DEAD && reap <= tree->dead);
     for (id = tree->free_node; id; id = tree->node[id].next, unused++)

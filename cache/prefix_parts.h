@@ -51,6 +51,7 @@ struct prefix_order {
 struct prefix_tenant {
     uint32_t used[KV_OBJECTS][KV_TIERS];
     uint32_t w_pinned, owner;
+    uint32_t first;  // of its first blocks, which have no node for a parent
 };
 
 struct prefix_owner {

@@ -238,6 +238,12 @@ static void drop_all(struct prefix_tree *tree, uint32_t id)
                 drop_copy(tree, id, object, tier);
 }
 
+/* The head of the list of what follows a node, or of a tenant's first blocks. */
+static uint32_t *first_of(struct prefix_tree *tree, uint32_t parent, uint32_t tenant)
+{
+    return parent ? &tree->node[parent].first_child : &tree->tenant[tenant].first;
+}
+
 /* Takes a node out of table and trie; its children follow by prefix_tree_reap. */
 static void detach(struct prefix_tree *tree, uint32_t id)
 {
@@ -251,7 +257,7 @@ static void detach(struct prefix_tree *tree, uint32_t id)
     drop_all(tree, id);
 
     if (node->prev) tree->node[node->prev].next = node->next;
-    else tree->node[node->parent].first_child = node->next;
+    else *first_of(tree, node->parent, node->tenant) = node->next;
     if (node->next) tree->node[node->next].prev = node->prev;
     node->parent = node->prev = 0;
     node->next = tree->reap_node;
@@ -442,9 +448,10 @@ static uint32_t new_node(struct prefix_tree *tree, uint32_t parent, const struct
     uint32_t id = take_node(tree);
     if (!id) return 0;
     struct prefix_node *node = &tree->node[id], *before = &tree->node[parent];
+    uint32_t *first = first_of(tree, parent, add->tenant);
     *node = (struct prefix_node){ .key = add->key,
                                   .parent = parent,
-                                  .next = before->first_child,
+                                  .next = *first,
                                   .generation = node->generation ? node->generation : 1,
                                   .depth = before->depth + 1,
                                   .tenant = (uint16_t)add->tenant,
@@ -452,7 +459,7 @@ static uint32_t new_node(struct prefix_tree *tree, uint32_t parent, const struct
                                   .life = NODE_LIVE,
                                   .queued = NOWHERE };
     if (node->next) tree->node[node->next].prev = id;
-    before->first_child = id;
+    *first = id;
     table_add(tree, id);
     tree->live++;
     return id;
@@ -633,10 +640,7 @@ void prefix_tree_drop(struct prefix_tree *tree, struct prefix_ref ref, enum kv_o
 
 void prefix_tree_purge(struct prefix_tree *tree, uint32_t tenant)
 {
-    for (uint32_t id = tree->node[0].first_child, next; id; id = next) {
-        next = tree->node[id].next;
-        if (tree->node[id].tenant == tenant) detach(tree, id);
-    }
+    while (tree->tenant[tenant].first) detach(tree, tree->tenant[tenant].first);
 }
 
 void prefix_tree_flush(struct prefix_tree *tree, enum kv_tier tier)
