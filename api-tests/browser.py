@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import time
+from waiting import PATIENCE
 
 KEYS = {"Enter": "\ue007", "Escape": "\ue00c", "Tab": "\ue004", "Shift": "\ue008", "Space": " ", "Up": "\ue013",
         "Left": "\ue012", "Right": "\ue014"}
@@ -38,7 +39,7 @@ class Browser:
                 line = self.driver.stdout.readline()
                 assert line, "chromedriver did not start"
                 port = re.search(r"successfully on port (\d+)", line)
-            self.http = http.client.HTTPConnection("127.0.0.1", int(port[1]), timeout=60)
+            self.http = http.client.HTTPConnection("127.0.0.1", int(port[1]), timeout=PATIENCE)
             options = {"binary": shutil.which("chromium") or shutil.which("google-chrome"),
                        "args": [*ARGUMENTS, f"--window-size={width},{height}", *arguments]}
             self.session = ""
@@ -61,7 +62,7 @@ class Browser:
         except (OSError, http.client.HTTPException, AssertionError):
             pass  # it is gone already
         self.driver.terminate()
-        self.driver.wait(20)
+        self.driver.wait(PATIENCE)
         self.driver.stdout.close()
 
     def alive(self):
@@ -119,7 +120,7 @@ class Browser:
     def count(self, css):
         return self.js("return document.querySelectorAll(arguments[0]).length", css)
 
-    def wait(self, script, *arguments, seconds=20):
+    def wait(self, script, *arguments, seconds=PATIENCE):
         """Until the script's value is true; returns it."""
         until = time.monotonic() + seconds
         while not (value := self.js(script, *arguments)):
@@ -128,7 +129,7 @@ class Browser:
             time.sleep(0.02)
         return value
 
-    def wait_text(self, css, wanted, seconds=20):
+    def wait_text(self, css, wanted, seconds=PATIENCE):
         self.wait("return [...document.querySelectorAll(arguments[0])].some((e) => e.innerText.includes(arguments[1]))",
                   css, wanted, seconds=seconds)
 

@@ -18,20 +18,19 @@ import re
 import signal
 import subprocess
 import threading
-import time
 import urllib.request
 
 import openai
 import pytest
 
 import shapes
+from waiting import PATIENCE, wait_until
 
 shapes.install()
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FATHOMD = os.environ.get("FATHOMD", str(ROOT / "build" / "fathomd"))
 MODEL = os.environ.get("MODEL", str(ROOT / "models" / "pilot"))
-START_SECONDS = float(os.environ.get("START_SECONDS", "120"))
 WRAPPER = os.environ.get("DAEMON_WRAPPER", "").split()  # e.g. valgrind --error-exitcode=9
 
 
@@ -60,7 +59,7 @@ class Server:
         self.ready = threading.Event()
         self.reader = threading.Thread(target=self.read_log, daemon=True)
         self.reader.start()
-        if not self.ready.wait(START_SECONDS) or self.url is None:
+        if not self.ready.wait(2 * PATIENCE) or self.url is None:
             self.process.kill()
             pytest.fail("the daemon did not get ready:\n" + "".join(self.log))
 
@@ -83,12 +82,12 @@ class Server:
         host, port = self.url.removeprefix("http://").rsplit(":", 1)
         return host, int(port)
 
-    def get(self, path, timeout=10):
+    def get(self, path, timeout=PATIENCE):
         """The body of a GET, as text; raises for a status of 400 and above."""
         with urllib.request.urlopen(self.url + path, timeout=timeout) as answer:
             return answer.read().decode()
 
-    def post(self, path, body, timeout=60):
+    def post(self, path, body, timeout=PATIENCE):
         """What a POST of JSON brings, as an object; raises for a status of 400 and above."""
         request = urllib.request.Request(self.url + path, json.dumps(body).encode(),
                                          {"Content-Type": "application/json"})
@@ -110,30 +109,36 @@ class Server:
                 values[name] = values.get(name, 0) + float(match[3])
         return values
 
-    def wait_idle(self, seconds=10):
+    def wait_metrics(self, **wanted):
+        """Waits until each of these metrics has its value, or is true of it; returns all of that moment."""
+        now = {}
+
+        def there():
+            now.update(self.metrics())
+            return all(value(now[name]) if callable(value) else now[name] == value for name, value in wanted.items())
+
+        wait_until(there, lambda: {name: now[name] for name in wanted})
+        return now
+
+    def wait_idle(self):
         """Waits until nothing runs, waits or holds a block; returns the metrics of that moment."""
-        until = time.monotonic() + seconds
-        names = ("requests_running", "requests_waiting", "kv_blocks_used")
-        while True:
-            now = self.metrics()
-            if all(now[name] == 0 for name in names):
-                return now
-            if time.monotonic() > until:
-                raise AssertionError({name: now[name] for name in names})
-            time.sleep(0.01)
+        return self.wait_metrics(requests_running=0, requests_waiting=0, kv_blocks_used=0)
 
     def said(self, event):
         return [each for each in self.events if each.get("event") == event]
 
-    def catch_up(self, seconds=10):
+    def wait_said(self, event, count=1):
+        """Waits until this event was logged so often."""
+        wait_until(lambda: len(self.said(event)) >= count, lambda: f"{event} is not logged: {self.log[-5:]}")
+
+    def catch_up(self):
         """Waits until everything that was logged up to now was read: a signal's own line is the mark."""
         if self.process is None or self.process.poll() is not None:
             return
-        before, until = len(self.said("signal")), time.monotonic() + seconds
+        before = len(self.said("signal"))
         self.process.send_signal(signal.SIGUSR1)
-        while len(self.said("signal")) == before and self.process.poll() is None:
-            assert time.monotonic() < until, "the log stands still"
-            time.sleep(0.002)
+        wait_until(lambda: len(self.said("signal")) > before or self.process.poll() is not None,
+                   lambda: "the log stands still")
 
     def requests_logged(self):
         self.catch_up()
@@ -143,14 +148,18 @@ class Server:
         more.setdefault("max_retries", 0)
         return openai.OpenAI(base_url=self.url + "/v1", api_key="none", **more)
 
-    def stop(self, with_signal=signal.SIGINT, seconds=60):
+    def ended(self):
+        """Waits until it has ended by itself; returns the exit code."""
+        return self.process.wait(PATIENCE)
+
+    def stop(self, with_signal=signal.SIGINT):
         """Ends it; returns the exit code."""
         if self.process is None:
             return 0
         if self.process.poll() is None:
             self.process.send_signal(with_signal)
         try:
-            code = self.process.wait(seconds)
+            code = self.ended()
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise

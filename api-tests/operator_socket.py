@@ -8,12 +8,13 @@ import socket
 import subprocess
 
 from conftest import FATHOMD
+from waiting import PATIENCE
 
 FATHOMCTL = str(pathlib.Path(FATHOMD).with_name("fathomctl"))
 
 
 class Connection(http.client.HTTPConnection):
-    def __init__(self, path, timeout=30):
+    def __init__(self, path, timeout=PATIENCE):
         super().__init__("operator", timeout=timeout)
         self.path = str(path)
 
@@ -59,6 +60,6 @@ class Operator:
         env = {k: v for k, v in os.environ.items() if not k.startswith("FATHOM_")}
         env.update(FATHOM_ADMIN_SOCKET=str(self.path), **environment)
         done = subprocess.run([FATHOMCTL, *words], capture_output=True, text=True, env=env,
-                              timeout=60)
+                              timeout=PATIENCE)
         assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
         return done.stdout if code == 0 else done.stderr

@@ -6,10 +6,11 @@ import socket
 import time
 
 import shapes
+from waiting import PATIENCE
 
 
 class Raw:
-    def __init__(self, server, timeout=10, receive_buffer=None):
+    def __init__(self, server, timeout=PATIENCE, receive_buffer=None):
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -78,11 +79,15 @@ class Raw:
         body, self.buffer = self.buffer[:size], self.buffer[size:]
         return status, headers, body
 
-    def closed_within(self, seconds):
+    def readable(self, seconds):
+        """Does something come in this time, if only the end?"""
+        return bool(select.select([self.socket], [], [], seconds)[0])
+
+    def closes(self, seconds=PATIENCE):
         """Does the other side close in this time? What it still sends is dropped."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
-            if select.select([self.socket], [], [], left)[0] and not self.more():
+            if self.readable(left) and not self.more():
                 return True
         return False
 

@@ -5,6 +5,7 @@ import http.server
 import json
 import threading
 import urllib.request
+from waiting import PATIENCE
 
 FILES = ("/", "/page.js", "/page.css", "/icon.svg")
 MODELS = {"object": "list", "data": [{"id": "pilot", "object": "model", "context_length": 4096}]}
@@ -59,7 +60,7 @@ class Stub:
                 self.end_headers()
                 for piece in pieces:
                     if piece is None:
-                        stub.go.wait(20)
+                        stub.go.wait(PATIENCE)
                     else:
                         self.wfile.write(piece if isinstance(piece, bytes) else piece.encode())
 

@@ -14,6 +14,7 @@ from conftest import FATHOMD, MODEL, ROOT
 from keyfile import make_file
 from operator_socket import Connection, Operator
 from raw import Raw, chat, post
+from waiting import PATIENCE, wait_until
 
 CHAT = "/v1/chat/completions"
 SLOW = [{"step_us": 10000, "generate": 100000}]
@@ -32,10 +33,14 @@ def run(serve, tmp_path):
 
 def stream(server, *headers, **more):
     """A stream under way."""
-    raw = Raw(server, timeout=30)
+    raw = Raw(server)
     raw.say(post(CHAT, chat(max_tokens=50000, stream=True, **more), *headers))
     raw.until(b"data: ")
     return raw
+
+
+def stages(operator):
+    return [request["stage"] for request in operator.get("/requests")["requests"]]
 
 
 def finishes(raw):
@@ -60,7 +65,7 @@ def test_what_a_killed_daemon_left_is_replaced_and_a_live_one_is_not(run, serve,
     server, operator = run()
     second = subprocess.run([FATHOMD, "serve", "--model", MODEL, "--backend", "scripted", "--listen",
                              "127.0.0.1:0", "--allow-root", "--admin-socket", str(operator.path)],
-                            capture_output=True, text=True, cwd=ROOT, timeout=20)
+                            capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE)
     assert second.returncode != 0 and "another process listens" in second.stderr
     assert operator.get("/status")["door"] == "open"
     server.process.kill()
@@ -82,7 +87,7 @@ def test_another_user_gets_no_answer_even_where_the_file_would_let_it(run, tmp_p
            "try: print(len(s.recv(1000)))\n"
            "except ConnectionError: print(0)\n")
     done = subprocess.run([sys.executable, "-c", ask, str(operator.path)], capture_output=True,
-                          text=True, timeout=20)
+                          text=True, timeout=PATIENCE)
     assert done.stdout == "0\n", done
     assert operator.get("/status")["door"] == "open"
 
@@ -105,18 +110,14 @@ def test_nothing_of_it_is_served_over_tcp(run):
 def test_status_tells_the_load_the_rates_and_the_waits(run):
     server, operator = run(script=[{"step_us": 5000, "generate": 100000}])
     raw = stream(server)
-    until = time.monotonic() + 10
-    while operator.get("/status")["recent"]["output_tokens_per_s"] < 50:
-        assert time.monotonic() < until
-        time.sleep(0.1)
-    status = operator.get("/status")
+    status = wait_until(lambda: (now := operator.get("/status"))["recent"]["output_tokens_per_s"] >= 50 and now)
     assert status["engine"]["running"] == 1 and status["engine"]["waiting"] == 0
     assert status["kv"]["blocks_used"] >= 1 and status["requests"] == 1
     assert status["engine"]["output_tokens"] >= 50
     waits = status["recent"]["time_to_first_token"]
     assert waits["count"] >= 0
     gaps = status["recent"]["inter_token"]
-    assert gaps["count"] > 10 and 0.002 <= gaps["p50_s"] <= gaps["p99_s"] < 1
+    assert gaps["count"] > 10 and 0.002 <= gaps["p50_s"] <= gaps["p99_s"]
     raw.socket.close()
     server.wait_idle()
     metrics = operator.get("/metrics")
@@ -130,9 +131,7 @@ def test_requests_are_shown_by_ids_and_numbers_alone(run, tmp_path):
     first = stream(server, header, "X-Request-Id: the-first", user_id="somebody")
     second = Raw(server)
     second.say(post(CHAT, chat("a secret question", max_tokens=10), header))
-    until = time.monotonic() + 10
-    while len(operator.get("/requests")["requests"]) < 2 and time.monotonic() < until:
-        time.sleep(0.01)
+    wait_until(lambda: "queued" in stages(operator))
     text = operator.ctl("requests", "--json")
     a, b = json.loads(text)["requests"]
     assert (a["request_id"], a["tenant"], a["key"]) == ("the-first", "acme", "key-0")
@@ -156,10 +155,7 @@ def test_tenants_are_shown_with_what_they_use_of_their_limits(run, tmp_path):
     raws = [stream(server, f"Authorization: Bearer {busy}")]
     raws.append(Raw(server))
     raws[1].say(post(CHAT, chat(max_tokens=10), f"Authorization: Bearer {busy}"))
-    until = time.monotonic() + 10
-    while operator.get("/tenants")["tenants"][0]["waiting"] < 1:
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    wait_until(lambda: operator.get("/tenants")["tenants"][0]["waiting"])
     first, second = operator.get("/tenants")["tenants"]
     assert (first["name"], second["name"]) == ("busy", "quiet")  # the busiest first
     assert (first["running"], first["waiting"]) == (1, 1) and first["limits"] == limits
@@ -194,9 +190,7 @@ def test_a_request_that_waits_is_cancelled_with_a_status(run):
     first = stream(server)
     second = Raw(server)
     second.say(post(CHAT, chat(max_tokens=10), "X-Request-Id: waits"))
-    until = time.monotonic() + 10
-    while len(operator.get("/requests")["requests"]) < 2 and time.monotonic() < until:
-        time.sleep(0.01)
+    wait_until(lambda: "queued" in stages(operator))
     assert operator.post("/cancel", {"request_id": "waits"}) == {"cancelled": 1}
     status, _, body = second.answer()
     assert status == 503 and json.loads(body)["error"]["code"] == "cancelled"
@@ -210,9 +204,7 @@ def test_a_request_whose_turn_came_a_moment_ago_is_cancelled_like_any_other(run,
                            script=[{"step_us": 1000000, "generate": 100000}])
     first, second, third = stream(server, f"X-Api-Key: {key}"), Raw(server), Raw(server)
     second.say(post(CHAT, chat(max_tokens=1), f"X-Api-Key: {key}", "X-Request-Id: waits"))
-    until = time.monotonic() + 10
-    while len(operator.get("/requests")["requests"]) < 2 and time.monotonic() < until:
-        time.sleep(0.01)
+    wait_until(lambda: "queued" in stages(operator))
     tenant["limits"]["running"] = 2
     keys = json.loads((tmp_path / "keys").read_text())
     (tmp_path / "keys").write_text(json.dumps({**keys, "tenants": [tenant]}))
@@ -265,7 +257,7 @@ def test_the_log_level_changes_at_once(run):
     assert operator.ctl("log-level", "debug") == "debug\n"
     server.get("/health")
     operator.get("/log-level")
-    time.sleep(0.2)
+    server.catch_up()
     assert any(e.get("level") == "debug" for e in server.events)
     assert "wanted error, warn" in operator.ctl("log-level", "loud", code=1)
 
@@ -308,7 +300,7 @@ def test_the_cache_forgets_a_user_a_tenant_or_everything(run, tmp_path):
     text = " ".join(f"word{i}" for i in range(300))
 
     def hit(key, user):
-        with Raw(server, timeout=60) as raw:
+        with Raw(server) as raw:
             raw.say(post(CHAT, chat(text, max_tokens=1, user=user), f"Authorization: Bearer {key}"))
             status, _, body = raw.answer()
             assert status == 200, body
@@ -343,7 +335,7 @@ def test_wrong_words_are_code_2_and_no_daemon_is_code_3(scripted_operator, tmp_p
     assert "no daemon listens" in Operator(tmp_path / "file").ctl("status", code=3)
     assert "terminal, or --once" in scripted_operator.ctl("top", code=2)
     said = subprocess.run([FATHOMD, "ctl", "--socket", str(scripted_operator.path), "status"],
-                          capture_output=True, text=True, timeout=20)
+                          capture_output=True, text=True, timeout=PATIENCE)
     assert said.returncode == 0 and said.stdout.startswith("fathom ")
 
 
@@ -357,7 +349,7 @@ def test_top_once_is_for_scripts(scripted_operator):
 def test_a_connection_that_says_nothing_useful_harms_nobody(scripted_operator):
     for text in (b"\0" * 100 + b"\r\n\r\n", b"GET\r\n\r\n", b"POST /cancel HTTP/1.1\r\nHost: a\r\n"
                  b"Content-Type: application/json\r\nContent-Length: 9999999999999\r\n\r\n{}"):
-        connection = Connection(scripted_operator.path, timeout=5)
+        connection = Connection(scripted_operator.path)
         connection.connect()
         connection.sock.sendall(text)
         connection.sock.shutdown(socket.SHUT_WR)

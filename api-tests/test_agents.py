@@ -5,6 +5,7 @@ import json
 import urllib.request
 
 import pytest
+from waiting import PATIENCE
 
 SHELL = {"type": "object", "properties": {"command": {"type": "array", "items": {"type": "string"}}},
          "required": ["command"], "additionalProperties": False}
@@ -15,7 +16,7 @@ DECLARED = ("get_weather", "Bash", "shell", "apply_patch")
 def post(server, path, body, headers):
     request = urllib.request.Request(server.url + path, json.dumps(body).encode(),
                                      {"Content-Type": "application/json", **headers})
-    with urllib.request.urlopen(request, timeout=60) as answer:
+    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
         frames = answer.read().decode().split("\n\n")
     return [json.loads(frame.split("data: ", 1)[1]) for frame in frames
             if frame and not frame.startswith(":")]
@@ -155,7 +156,7 @@ def test_an_opencode_session_calls_a_tool_and_reads_its_result(pilot):
     for turn in range(2):
         request = urllib.request.Request(pilot.url + "/v1/chat/completions", json.dumps(opencode(messages)).encode(),
                                          {"Content-Type": "application/json", **headers})
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             frames = answer.read().decode().split("\n\n")
         assert frames[-2:] == ["data: [DONE]", ""]
         chunks = [json.loads(frame[6:]) for frame in frames[:-2] if not frame.startswith(":")]

@@ -9,6 +9,7 @@ import urllib.request
 
 import openai
 import pytest
+from waiting import PATIENCE
 
 USER = {"role": "user", "content": "hi"}
 
@@ -18,7 +19,7 @@ def post(server, body, path="/v1/chat/completions"):
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     request = urllib.request.Request(server.url + path, data, {"content-type": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)

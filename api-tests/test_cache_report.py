@@ -76,7 +76,7 @@ def test_an_echo_with_logprobs_is_computed_whole(serve):
 
 def test_a_stream_that_waited_long_is_told_in_a_comment(serve):
     server = serve("--max-seqs", "1", script=[ENDLESS, {"cached": 3}])
-    with Raw(server) as first, Raw(server, timeout=20) as second:
+    with Raw(server) as first, Raw(server) as second:
         first.say(post(CHAT, chat(max_tokens=100000, stream=True)))
         first.until(b"data: ")
         second.say(post(CHAT, chat(max_tokens=5, stream=True)))

@@ -8,6 +8,7 @@ import pytest
 
 from conftest import FATHOMD, MODEL
 from keyfile import make_file
+from waiting import PATIENCE
 
 LONG = "A fox and a hen went out to see the world. " * 40
 BLOCKS = 3  # at least so many whole blocks are in it
@@ -180,7 +181,7 @@ def test_a_directory_that_is_not_ours_alone_is_done_without(keep, spoil, why):
 def test_options_that_contradict_each_other_are_refused(options, why):
     for ask_for in ([], ["--check-config"]):
         done = subprocess.run([FATHOMD, "serve", "--model", MODEL, "--allow-root", *ask_for, *options],
-                              capture_output=True, text=True, timeout=60)
+                              capture_output=True, text=True, timeout=PATIENCE)
         assert done.returncode == 2 and why in done.stderr.replace('\\"', '"'), done.stderr
 
 

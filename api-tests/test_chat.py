@@ -2,7 +2,6 @@
 
 import json
 
-import openai
 import pytest
 
 WEATHER = {"type": "function", "function": {

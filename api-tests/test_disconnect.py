@@ -45,10 +45,8 @@ def test_a_thousand_hang_ups_leave_nothing_behind(serve, tmp_path):
         thread.start()
     for thread in threads:
         thread.join()
-    now = server.wait_idle()
-    until = time.monotonic() + 5
-    while (now := server.metrics())["connections"] > 1 and time.monotonic() < until:
-        time.sleep(0.02)
+    server.wait_idle()
+    now = server.wait_metrics(connections=lambda count: count <= 1)
     assert all(now[name] == 0 for name in NAMES), {name: now[name] for name in NAMES}
     assert now['requests_total{outcome="client_gone"}'] == 1 + THREADS * EACH
     assert count_descriptors(pid) <= descriptors + 1
@@ -60,31 +58,28 @@ def count_descriptors(pid):
 
 
 def test_a_hang_up_is_noticed_within_a_few_steps(serve):
-    server = serve(script=[{"step_us": 2000, "generate": 1000000}])
-    for _ in range(20):
+    server = serve(script=[{"step_us": 100000, "generate": 1000000}])
+    for _ in range(5):
         with Raw(server) as raw:
             raw.say(post(CHAT, chat(max_tokens=100000, stream=True)))
             raw.until(b"data: ")
         server.wait_idle()
-    # END comes with the step after the cancel: 2 steps of 2 ms, and the machine's own delays
+    # END comes with the step after the cancel: 2 steps of 100 ms, and the machine's own delays
     metrics = server.metrics()
-    assert metrics["cancel_to_free_seconds_count"] == 20
-    assert metrics["cancel_to_free_seconds_sum"] / 20 < 0.02
+    assert metrics["cancel_to_free_seconds_count"] == 5
+    assert metrics["cancel_to_free_seconds_sum"] / 5 < 0.5
 
 
 def test_a_hundred_streams_in_prefill_are_all_cancelled(serve):
     server = serve("--max-seqs", "200",
-                   script=[{"step_us": 5000, "generate": 1000, "prefill_per_step": 1}])
+                   script=[{"step_us": 5000, "generate": 1000000, "prefill_per_step": 1}])
     raws = [Raw(server) for _ in range(100)]
     for raw in raws:
-        raw.say(post(CHAT, chat("word " * 500, max_tokens=100, stream=True)))
-    until = time.monotonic() + 10
-    while server.metrics()["requests_running"] < 100 and time.monotonic() < until:
-        time.sleep(0.01)
-    assert server.metrics()["requests_running"] == 100
+        raw.say(post(CHAT, chat("word " * 5000, max_tokens=100000, stream=True)))
+    server.wait_metrics(requests_running=100)
     for raw in raws:
         raw.socket.close()
-    server.wait_idle(2)
+    server.wait_idle()
 
 
 def test_one_who_leaves_does_not_disturb_the_others(serve):

@@ -3,13 +3,13 @@
 import json
 import signal
 import threading
-import time
 
 import pytest
 
 from operator_socket import Operator
 from raw import Raw, chat, post
 from test_shutdown import SLOW, last_words, streams
+from waiting import wait_until
 
 CHAT = "/v1/chat/completions"
 
@@ -24,7 +24,7 @@ def run(serve, tmp_path):
 
 
 def ask(server, **more):
-    with Raw(server, timeout=30) as raw:
+    with Raw(server) as raw:
         raw.say(post(CHAT, chat(**more)))
         return raw.answer()
 
@@ -43,47 +43,40 @@ def test_a_drained_server_finishes_what_it_has_refuses_more_and_comes_back(run):
     assert operator.get("/status")["door"] == "drained"
     for raw in raws:
         assert b'"finish_reason":"' in raw.until(b"data: [DONE]")
-    until = time.monotonic() + 5
-    while operator.get("/status")["requests"]:
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    wait_until(lambda: not operator.get("/status")["requests"])
     assert operator.ctl("undrain") == "open; 0 requests under way\n"
     assert ask(server, max_tokens=1)[0] == 200
     assert json.loads(server.get("/ready"))["status"] == "ready"
 
 
 def test_a_drained_server_stops_without_waiting_for_balancers(run):
-    server, operator = run()  # a drain delay of 5 s
+    server, operator = run("--drain-delay", "1h")
     operator.post("/drain")
-    start = time.monotonic()
     assert server.stop(signal.SIGTERM) == 0
-    assert time.monotonic() - start < 2
 
 
 def test_who_shuts_down_is_not_opened_again(run):
     server, operator = run("--drain-delay", "0s", script=SLOW)
     (raw,) = streams(server, 1)
     server.process.send_signal(signal.SIGTERM)
-    until = time.monotonic() + 5
-    while operator.get("/status")["door"] != "draining":
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    server.wait_said("draining")
+    assert operator.get("/status")["door"] == "draining"
     for path in ("/undrain", "/drain"):
         status, sentence = operator.refusal(path)
         assert status == 409 and "shutting down" in sentence
     assert last_words(raw)[-1] == "[DONE]"
-    assert server.process.wait(20) == 0
+    assert server.ended() == 0
     assert not operator.path.exists()
 
 
-def load(server, threads, seconds):
-    """Asks from so many threads until it cannot any more; every outcome, as (status or word, whole)."""
-    outcomes, end = [], time.monotonic() + seconds
+def load(server, threads):
+    """Asks from so many threads until it cannot any more or .over is set; every outcome, as (status or word, whole)."""
+    outcomes, over = [], threading.Event()
 
     def go(i):
-        while time.monotonic() < end:
+        while not over.is_set():
             try:
-                raw = Raw(server, timeout=20)
+                raw = Raw(server)
             except OSError:
                 outcomes.append(("refused", True))
                 return
@@ -112,20 +105,20 @@ def load(server, threads, seconds):
     runners = [threading.Thread(target=go, args=(i,)) for i in range(threads)]
     for runner in runners:
         runner.start()
-    return runners, outcomes
+    return runners, outcomes, over
 
 
 def test_a_stop_under_load_loses_nothing(run):
     server, operator = run("--drain-delay", "300ms", script=[{"step_us": 5000, "generate": 20}])
-    runners, outcomes = load(server, 24, 8)
-    time.sleep(1.5)
+    runners, outcomes, _ = load(server, 24)
+    wait_until(lambda: len(outcomes) > 100)
     server.process.send_signal(signal.SIGTERM)
     for runner in runners:
-        runner.join(30)
-    assert server.process.wait(30) == 0
+        runner.join()
+    assert server.ended() == 0
     assert all(whole for _, whole in outcomes), [o for o in outcomes if not o[1]]
     served = sum(status == 200 for status, _ in outcomes)
-    assert served > 100, served
+    assert served > 90, served
     logged = [e for e in server.requests_logged() if e["route"] == "/chat/completions"]
     assert sum(e["status"] == 200 for e in logged) == served
     assert not [e for e in logged if e["outcome"] not in ("stop", "length", "refused_503")]
@@ -133,14 +126,20 @@ def test_a_stop_under_load_loses_nothing(run):
 
 def test_drain_and_undrain_under_load_lose_nothing(run):
     server, operator = run(script=[{"step_us": 2000, "generate": 20}])
-    runners, outcomes = load(server, 16, 3)
+    runners, outcomes, over = load(server, 16)
+
+    def wait_for_more_of(status):
+        before = sum(found == status for found, _ in outcomes)
+        wait_until(lambda: sum(found == status for found, _ in outcomes) > before + 10)
+
     for _ in range(10):
-        time.sleep(0.1)
+        wait_for_more_of(200)
         operator.post("/drain")
-        time.sleep(0.05)
+        wait_for_more_of(503)
         operator.post("/undrain")
+    over.set()
     for runner in runners:
-        runner.join(30)
+        runner.join()
     assert all(whole for _, whole in outcomes), [o for o in outcomes if not o[1]]
     statuses = {status for status, _ in outcomes}
     assert statuses == {200, 503}, statuses

@@ -9,6 +9,7 @@ import struct
 import subprocess
 
 import pytest
+from waiting import PATIENCE
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SHARED = pathlib.Path(os.environ.get("FATHOM_SHARED", ROOT.parent / "shared"))
@@ -45,7 +46,7 @@ def encode(lines, *options):
         input="".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines),
         capture_output=True,
         encoding="utf-8",
-        timeout=120,
+        timeout=PATIENCE,
     )
     return done.returncode, [json.loads(line) for line in done.stdout.split("\n") if line]
 
@@ -128,7 +129,7 @@ def test_a_broken_line_is_named_and_the_others_go_on():
         input='{"messages": 3}\n{oops\n{"name": 1, "messages": [{"role": "user", "content": "x"}]}\n',
         capture_output=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=PATIENCE,
     )
     got = [json.loads(line) for line in done.stdout.split("\n") if line]
     assert done.returncode == 1 and len(got) == 3

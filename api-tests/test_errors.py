@@ -9,6 +9,7 @@ import pytest
 
 from conftest import Server
 from raw import Raw, chat, post
+from waiting import PATIENCE
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 ENDLESS = {"step_us": 2000, "generate": 1000000}
@@ -17,7 +18,7 @@ KEYS = {"message", "type", "param", "code"}
 
 def said(server, data):
     """Status, headers and error object of one request."""
-    with Raw(server, timeout=30) as raw:
+    with Raw(server, timeout=PATIENCE) as raw:
         raw.say(data if isinstance(data, bytes) else post(*data))
         status, headers, body = raw.answer()
         return status, headers, json.loads(body).get("error")
@@ -146,7 +147,7 @@ VALUES = {"i": [7, -1, 10**30], "n": [0.5, -1e300, 1e300], "b": [True], "s": ["w
     (COMPLETIONS, COMPLETION_FIELDS, {"prompt": "a", "max_tokens": 1}),
 ])
 def test_every_field_refuses_every_other_type_by_name(scripted, path, fields, base):
-    with Raw(scripted, timeout=30) as raw:
+    with Raw(scripted, timeout=PATIENCE) as raw:
         for field, wanted in fields.items():
             for kind, values in VALUES.items():
                 if kind in wanted or (kind == "i" and "n" in wanted):

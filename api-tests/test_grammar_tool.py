@@ -12,6 +12,7 @@ import subprocess
 import pytest
 
 from random_schemas import HOSTILE, any_value, judge, schema_number, some_tools
+from waiting import PATIENCE
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FATHOMD = pathlib.Path(os.environ.get("FATHOMD", ROOT / "build" / "fathomd"))
@@ -41,7 +42,7 @@ def tool():
     made = Tool()
     yield made
     made.process.stdin.close()
-    assert made.process.wait(timeout=30) == 0
+    assert made.process.wait(timeout=PATIENCE) == 0
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def real_tool(tmp_path_factory):
     made = Tool(path)
     yield made
     made.process.stdin.close()
-    assert made.process.wait(timeout=30) == 0
+    assert made.process.wait(timeout=PATIENCE) == 0
 
 
 def spelled(r, value):
@@ -161,7 +162,7 @@ def read_back(tmp_path, tools, start, texts):
               **({"start": "in_block"} if start == "block" else {})} for text in texts]
     path = tmp_path / "texts.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    run = subprocess.run([FATHOMD, "parse", path], capture_output=True, text=True, timeout=60)
+    run = subprocess.run([FATHOMD, "parse", path], capture_output=True, text=True, timeout=PATIENCE)
     assert run.returncode == 0, run.stderr
     return [json.loads(line) for line in run.stdout.splitlines()]
 
@@ -197,7 +198,7 @@ def test_a_hostile_schema_is_refused_or_bounded(name):
         pytest.skip(f"{TOOL} is not built")
     line = json.dumps({"schema": HOSTILE[name](), "take": ["{}", "[" * 300, '"a"']}) + "\n"
     run = subprocess.run(["bash", "-c", f"ulimit -v 2000000; exec {TOOL} {TOKENIZER}"], input=line,
-                         capture_output=True, text=True, timeout=60)
+                         capture_output=True, text=True, timeout=PATIENCE)
     if "AddressSanitizer" in run.stderr:
         pytest.skip("the address sanitizer wants more memory than the test allows")
     assert run.returncode == 0, run.stderr

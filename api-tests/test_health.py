@@ -11,6 +11,7 @@ import pytest
 
 from conftest import FATHOMD, MODEL, ROOT
 from raw import Raw, chat, post
+from waiting import PATIENCE
 
 
 @pytest.mark.parametrize("path", ["/health", "/live", "/livez", "/v1/health", "/health/"])
@@ -29,9 +30,9 @@ def test_version_names_the_http_library(scripted):
 
 
 def test_leaving_is_told_before_it_is_done(serve):
-    server = serve("--drain-delay", "3s")
+    server = serve("--drain-delay", "1h")
     server.process.send_signal(signal.SIGTERM)
-    time.sleep(0.3)
+    server.wait_said("signal")
     with pytest.raises(urllib.error.HTTPError) as refused:
         server.get("/ready")
     assert refused.value.code == 503
@@ -39,7 +40,7 @@ def test_leaving_is_told_before_it_is_done(serve):
     error = json.loads(refused.value.read())["error"]
     assert error["code"] == "draining" and set(error) == {"message", "type", "param", "code"}
     assert json.loads(server.get("/health")) == {"status": "ok"}
-    assert server.process.wait(20) == 0
+    assert server.stop() == 0  # it waits no longer
 
 
 class Starting:
@@ -60,13 +61,14 @@ class Starting:
                     return raw.answer()
             except ConnectionRefusedError:
                 assert self.process.poll() is None
+                time.sleep(0.001)
 
 
 def test_before_the_model_is_there_it_lives_and_is_not_ready():
     seen = []
     for _ in range(5):  # a fast machine may have loaded it before the first question
         server = Starting()
-        until = time.monotonic() + 60
+        until = time.monotonic() + 2 * PATIENCE
         while (answer := server.ask(b"GET /ready HTTP/1.1\r\nHost: a\r\n\r\n"))[0] != 200:
             seen.append(answer)
             chat_answer = server.ask(post("/v1/chat/completions", chat(max_tokens=1)))
@@ -74,7 +76,7 @@ def test_before_the_model_is_there_it_lives_and_is_not_ready():
             assert server.ask(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")[0] == 200
             assert time.monotonic() < until
         server.process.terminate()
-        assert server.process.wait(20) == 0
+        assert server.process.wait(PATIENCE) == 0
         if seen:
             break
     assert seen
@@ -86,7 +88,7 @@ def test_before_the_model_is_there_it_lives_and_is_not_ready():
 
 def health(*arguments):
     return subprocess.run([FATHOMD, "health", *arguments], cwd=ROOT, capture_output=True, text=True,
-                          timeout=30)
+                          timeout=PATIENCE)
 
 
 def test_the_program_itself_asks_whether_it_is_ready(scripted):
@@ -101,9 +103,9 @@ def test_the_program_itself_asks_whether_it_is_ready(scripted):
 
 
 def test_a_daemon_that_drains_is_not_ready_for_it(serve):
-    server = serve("--drain-delay", "2s")
+    server = serve("--drain-delay", "1h")
     server.process.send_signal(signal.SIGTERM)
-    time.sleep(0.2)
+    server.wait_said("signal")
     done = health("--listen", "%s:%d" % server.address)
     assert done.returncode == 1 and "drain" in done.stdout
-    assert server.process.wait(20) == 0
+    assert server.stop() == 0

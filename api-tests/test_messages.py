@@ -10,6 +10,7 @@ import anthropic
 import pytest
 from jiter import from_json
 from keyfile import make_file
+from waiting import PATIENCE
 
 PAIRS = int(os.environ.get("STREAM_PAIRS", "60")) // 2
 WEATHER = {"name": "get_weather", "description": "get weather", "input_schema": {
@@ -214,7 +215,7 @@ def test_the_clients_stream_helper_ends_with_the_same_message(claude):
 def post(server, path, body, headers=()):
     request = urllib.request.Request(server.url + path, json.dumps(body).encode(),
                                      {"Content-Type": "application/json", **dict(headers)})
-    with urllib.request.urlopen(request, timeout=60) as answer:
+    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
         return answer.read().decode()
 
 

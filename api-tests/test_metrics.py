@@ -2,7 +2,6 @@
 
 import json
 import re
-import time
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -10,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 import keyfile
 from conftest import ROOT
 from raw import Raw, chat, post
+from waiting import wait_until
 
 CHAT = "/v1/chat/completions"
 SPEC = {  # every row of the table in the server's design, and its type
@@ -266,10 +266,10 @@ def test_requests_held_by_a_limit_are_waiting_ones(serve, tmp_path):
         return float(re.search(rf'^fathom_{name}{{model="pilot"[^}}]*tenant="acme"}} (\S+)$', text, re.M)[1])
 
     def comes_to(running, waiting):
-        until = time.monotonic() + 5
-        while (found := (told("requests_running"), told("requests_waiting"))) != (running, waiting):
-            assert time.monotonic() < until, found
-            time.sleep(0.01)
+        def found():
+            return told("requests_running"), told("requests_waiting")
+
+        wait_until(lambda: found() == (running, waiting), found)
 
     with Raw(server) as first, Raw(server) as second, Raw(server) as third:
         first.say(post(CHAT, chat(max_tokens=100000, stream=True), bearer))
@@ -315,10 +315,7 @@ def test_connections_are_counted_by_what_they_wait_for(serve):
                 for state in ("new", "reading", "working", "sending", "idle", "closing")}
 
     def comes_to(wanted):
-        until = time.monotonic() + 5
-        while (found := states()) != wanted and time.monotonic() < until:
-            time.sleep(0.01)
-        assert found == wanted
+        wait_until(lambda: states() == wanted, states)
 
     alone = {"new": 0, "reading": 0, "working": 0, "sending": 0, "idle": 0, "closing": 0}
     with Raw(server), Raw(server) as reading, Raw(server) as sending, Raw(server) as working, \

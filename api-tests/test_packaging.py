@@ -13,6 +13,7 @@ import subprocess
 import pytest
 
 from conftest import FATHOMD, ROOT
+from waiting import PATIENCE
 
 DOCKER = ROOT / "docker"
 
@@ -47,13 +48,13 @@ def test_systemd_understands_the_units(tmp_path):
         text = (DOCKER / name).read_text()
         (tmp_path / name).write_text(text.replace("/usr/bin/fathomd", "/bin/true"))
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", tmp_path / "fathom.service",
-                           tmp_path / "fathom.socket"], capture_output=True, text=True, timeout=60)
+                           tmp_path / "fathom.socket"], capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0 and not done.stderr, done.stderr
 
 
 def test_the_packaged_configuration_is_understood():
     done = subprocess.run([FATHOMD, "--print-config", "-c", str(DOCKER / "fathom.ini")], cwd=ROOT,
-                          capture_output=True, text=True, timeout=20)
+                          capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     # What stands there behind a semicolon is an option too.
     names = re.findall(r"^;([a-z-]+) = ", (DOCKER / "fathom.ini").read_text(), re.M)
@@ -125,5 +126,5 @@ def test_the_package_holds_what_it_should():
     assert made.returncode == 0, made.stdout + made.stderr
     package = re.match(r"(\S+\.deb): ", made.stdout)[1]
     checked = subprocess.run([DOCKER / "deb-check", package], cwd=ROOT, capture_output=True,
-                             text=True, timeout=120)
+                             text=True, timeout=PATIENCE)
     assert checked.returncode == 0, checked.stdout + checked.stderr

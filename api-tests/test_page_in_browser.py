@@ -14,14 +14,14 @@ import pytest
 import browser as chromium
 from conftest import ROOT, Server
 from keyfile import make_file
-from stub import Stub, answer, event, usage
+from stub import Stub, answer, event
 
 if chromium.missing():
     pytest.skip(chromium.missing(), allow_module_level=True)
 RENDERINGS = int(os.environ.get("RENDERINGS", "400"))
 
-THOUGHT = "The tide is asked for. " * 12
-SAID = "The tide comes **twice** a day.\n\n- in the morning\n- in the evening\n" + "And so it goes on. " * 10
+THOUGHT = "The tide is asked for. " * 60  # seconds, in which it can be watched
+SAID = "The tide comes **twice** a day.\n\n- in the morning\n- in the evening\n" + "And so it goes on. " * 60
 HOSTILE = r'''<script>window.caught = 1</script><img src=x onerror="window.caught = 2"><svg onload=alert(3)>
 
 [a](javascript:window.caught=4) [b](JaVaScRiPt:alert(5)) [c](data:text/html,<script>alert(6)</script>)
@@ -141,7 +141,7 @@ def test_a_message_is_answered_with_its_thinking_folded_and_its_text_streamed(pa
     page.click(".thought > summary")
     assert page.text(".thought-text").strip() == THOUGHT.strip()
     figures = page.text(".figures")
-    assert re.search(r"^\d+ tokens · [\d.]+ tokens/s · first after [\d.]+ m?s · prompt \d+$", figures), figures
+    assert re.search(r"^[\d,]+ tokens · [\d.]+ tokens/s · first after [\d.]+ m?s · prompt \d+$", figures), figures
     assert page.js("return document.querySelector('.answer').ariaBusy") == "false"
     assert page.js("return document.querySelector('#log').ariaLive") == "polite"
     after = engine.wait_idle()
@@ -163,7 +163,7 @@ def test_an_answer_that_is_stopped_frees_the_engine(page, engine, how):
         answered(page)
         assert "on and on" in page.text(".prose") and page.text(".turn > .note") == "Stopped."
         assert page.text("#send") == "Send"
-    engine.wait_idle(2)
+    engine.wait_idle()
     assert engine.metrics()['requests_total{outcome="client_gone"}'] == gone + 1
 
 
@@ -606,7 +606,7 @@ def test_it_follows_the_end_only_while_the_end_is_in_view(page, engine):
     page.wait(at_end)
     page.type("{Escape}")
     answered(page)
-    engine.wait_idle(2)
+    engine.wait_idle()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

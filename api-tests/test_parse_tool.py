@@ -6,6 +6,7 @@ import pathlib
 import subprocess
 
 import pytest
+from waiting import PATIENCE
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FATHOMD = pathlib.Path(os.environ.get("FATHOMD", ROOT / "build" / "fathomd"))
@@ -16,7 +17,7 @@ CUTTINGS = ["whole", "chars", "bytes"] + [f"random:{seed}" for seed in range(1, 
 
 def parse(path, *args, stdin=None):
     return subprocess.run(
-        [FATHOMD, "parse", *args, path], input=stdin, capture_output=True, text=True, timeout=60
+        [FATHOMD, "parse", *args, path], input=stdin, capture_output=True, text=True, timeout=PATIENCE
     )
 
 

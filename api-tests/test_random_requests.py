@@ -15,6 +15,7 @@ import pytest
 import test_messages
 import test_responses
 import test_stream_equals_answer
+from waiting import PATIENCE
 
 REQUESTS = int(os.environ.get("RANDOM_REQUESTS", "300"))
 SEED = int(os.environ.get("RANDOM_SEED", "20261122"))
@@ -178,7 +179,7 @@ class Caller:
     """One connection, taken up again when the daemon closed it."""
 
     def __init__(self, server):
-        self.connection = http.client.HTTPConnection(*server.address, timeout=60)
+        self.connection = http.client.HTTPConnection(*server.address, timeout=PATIENCE)
 
     def post(self, path, data):
         try:

@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import threading
-import time
 
 import pytest
 
@@ -12,9 +11,10 @@ from conftest import FATHOMD, MODEL, ROOT
 from keyfile import make_file, make_key, write_file
 from operator_socket import Operator
 from raw import Raw, chat, post
+from waiting import PATIENCE, wait_until
 
 CHAT = "/v1/chat/completions"
-SLOW = [{"step_us": 10000, "generate": 200}]  # an answer takes two seconds
+SLOW = [{"step_us": 10000, "generate": 500}]  # an answer takes five seconds
 
 
 @pytest.fixture
@@ -42,21 +42,13 @@ def room(serve, tmp_path):
             """SIGHUP, and waits until it was acted on."""
             before = self.counts()
             self.server.process.send_signal(signal.SIGHUP)
-            until = time.monotonic() + 10
-            while self.counts() == before:
-                assert time.monotonic() < until
-                time.sleep(0.005)
+            wait_until(lambda: self.counts() != before)
             name = "ok" if well else "failed"
             assert self.counts()[name] == before[name] + 1
 
         def said(self):
-            until = time.monotonic() + 5
-            while time.monotonic() < until:
-                found = [e for e in self.server.events if e.get("event") == "reload"]
-                if found:
-                    return found[-1]
-                time.sleep(0.01)
-            raise AssertionError("no reload in the log")
+            self.server.wait_said("reload")
+            return self.server.said("reload")[-1]
 
         def status_of(self, key, **more):
             with Raw(self.server) as raw:
@@ -160,8 +152,8 @@ def test_streams_go_on_through_reloads_that_change_everything_about_them(room):
     whole = []
 
     def ask(i):
-        with Raw(server, timeout=30) as raw:
-            raw.say(post(CHAT, chat(f"number {i}", max_tokens=200, stream=True),
+        with Raw(server) as raw:
+            raw.say(post(CHAT, chat(f"number {i}", max_tokens=500, stream=True),
                          f"Authorization: Bearer {old}"))
             text = raw.until(b"data: [DONE]").decode()
         events = [json.loads(line[6:]) for line in text.split("\n") if line.startswith("data: ")]
@@ -172,10 +164,7 @@ def test_streams_go_on_through_reloads_that_change_everything_about_them(room):
     threads = [threading.Thread(target=ask, args=(i,)) for i in range(30)]
     for thread in threads:
         thread.start()
-    until = time.monotonic() + 10
-    while len(room.operator.get("/requests")["requests"]) < 30:
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    wait_until(lambda: len(room.operator.get("/requests")["requests"]) == 30)
     for i in range(20):  # the key that let them in is gone from the first time on
         write_file(room.keys, [{"name": "acme", "weight": 1 + i, "limits": {"running": 1, "output": 1}}],
                    [new_record])
@@ -184,11 +173,18 @@ def test_streams_go_on_through_reloads_that_change_everything_about_them(room):
     assert len(room.operator.get("/requests")["requests"]) == 30, "reloaded while all of them ran"
     assert room.status_of(old) == 401
     for thread in threads:
-        thread.join(40)
+        thread.join()
     assert len(whole) == 30 and all(n > 0 and f in ("stop", "length") for n, f in whole), whole
     assert len({n for n, _ in whole}) == 1, whole  # each has all of its tokens
     assert server.stop() == 0
     assert not [e for e in server.events if e.get("outcome") in ("error", "slow_client")]
+
+
+def listens(operator):
+    try:
+        return operator.get("/status")
+    except OSError:
+        return False
 
 
 def test_keys_cannot_be_taken_away_from_a_daemon_that_others_can_reach(tmp_path):
@@ -201,18 +197,11 @@ def test_keys_cannot_be_taken_away_from_a_daemon_that_others_can_reach(tmp_path)
          "--allow-root", "--config", str(file), "--admin-socket", str(operator.path)],
         cwd=ROOT, stderr=subprocess.DEVNULL)
     try:
-        until = time.monotonic() + 20
-        while True:
-            try:
-                operator.get("/status")
-                break
-            except OSError:
-                assert time.monotonic() < until
-                time.sleep(0.02)
+        wait_until(lambda: listens(operator))
         file.write_text("")
         assert "no keys are set" in operator.ctl("reload", code=1)
         assert operator.get("/keys")["asked_for"] is True
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(PATIENCE)
 

@@ -12,6 +12,7 @@ import pytest
 import keyfile
 from conftest import FATHOMD, MODEL, ROOT
 from raw import Raw, chat, post
+from waiting import PATIENCE, wait_until
 
 CHAT = "/v1/chat/completions"
 ALWAYS = {"ts", "level", "event", "request_id", "route", "peer", "stream", "status", "outcome",
@@ -58,7 +59,7 @@ def test_whatever_becomes_of_a_request_it_has_its_line(serve, tmp_path):
     good, record = keyfile.make_key("good", "acme")
     old, expired = keyfile.make_key("old", "acme", expires="2020-01-31")
     file = keyfile.write_file(tmp_path / "keys", [{"name": "acme", "models": ["pilot"]}], [record, expired])
-    server = serve("--keys", str(file), "--log-level", "debug", "--body-timeout", "300ms",
+    server = serve("--keys", str(file), "--log-level", "debug", "--body-timeout", "1s",
                    "--body-limit", "100KiB", script=[{"step_us": 1000, "generate": 1000000}])
     bearer = f"Authorization: Bearer {good}"
     whole = [  # id, request, status, outcome
@@ -85,16 +86,17 @@ def test_whatever_becomes_of_a_request_it_has_its_line(serve, tmp_path):
         with Raw(server) as raw:
             raw.say(request)
             assert raw.answer()[0] == status, name
-    for name, stream in (("leaves-stream", True), ("leaves", False)):
+    for name, stream in (("leaves-stream", True), ("leaves", False), ("half-a-body", False)):
         with Raw(server) as raw:
-            raw.say(post(CHAT, chat(max_tokens=100000, stream=stream), bearer, f"X-Request-Id: {name}"))
+            request = post(CHAT, chat(max_tokens=100000, stream=stream), bearer, f"X-Request-Id: {name}",
+                           "Expect: 100-continue")
+            head = request.index(b"\r\n\r\n") + 4
+            raw.say(request[:head])
+            raw.until(b"100 Continue\r\n\r\n")  # it knows of it
+            raw.say(request[head:-3] if name == "half-a-body" else request[head:])
             if stream:
                 raw.until(b"data: ")
-            else:
-                time.sleep(0.05)
-    with Raw(server) as raw:  # and one that leaves in the middle of its body
-        raw.say(post(CHAT, chat(), bearer, "X-Request-Id: half-a-body")[:-3])
-        time.sleep(0.05)
+    wait_until(lambda: len(server.said("request")) == len(whole) + 3)
     assert server.stop() == 0
     lines = lines_by_id(server)
     wanted = {name: (status, outcome) for name, _, status, outcome in whole}
@@ -186,13 +188,14 @@ def test_a_log_that_nobody_reads_delays_no_answer(serve):
         assert metric(raw, "fathom_log_lines_dropped_total") > 100
         raw.say(post(CHAT, chat(max_tokens=5, stream=True)))
         assert raw.answer()[0] == 200
-        assert statistics.median(took[-1000:]) < 0.01 and max(took) < 1
+        # the pipe is full after some hundred lines, the queue after some thousand more
+        assert statistics.median(took[-1000:]) < 10 * statistics.median(took[:200])
 
         text = b""  # somebody reads again: whole lines, and new ones among them
         os.set_blocking(read, False)
         raw.say(post(CHAT, chat(max_tokens=1), "X-Request-Id: after"))
         assert raw.answer()[0] == 200
-        until = time.monotonic() + 10
+        until = time.monotonic() + PATIENCE
         while time.monotonic() < until and b'"after"' not in text:
             try:
                 text += os.read(read, 1 << 16)
@@ -208,7 +211,7 @@ def test_a_log_that_nobody_reads_delays_no_answer(serve):
     rest = b""
     while more := os.read(read, 1 << 16):
         rest += more
-    assert process.wait(30) == 0
+    assert process.wait(PATIENCE) == 0
     assert b'"event":"stopped"' in rest  # the last word is said
     os.close(read)
 
@@ -220,7 +223,7 @@ def test_a_log_that_nobody_reads_does_not_hold_the_end_up():
             raw.say(b"GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n")
             assert raw.answer()[0] == 404
     process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 0
+    assert process.wait(PATIENCE) == 0
     os.close(read)
 
 
@@ -231,9 +234,6 @@ def test_a_log_whose_reader_went_away_does_no_harm():
         for _ in range(100):
             raw.say(post(CHAT, chat(max_tokens=1)))
             assert raw.answer()[0] == 200
-        until = time.monotonic() + 5
-        while metric(raw, "fathom_log_lines_dropped_total") < 100 and time.monotonic() < until:
-            time.sleep(0.02)
-        assert metric(raw, "fathom_log_lines_dropped_total") >= 100
+        wait_until(lambda: metric(raw, "fathom_log_lines_dropped_total") >= 100)
     process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 0
+    assert process.wait(PATIENCE) == 0

@@ -7,6 +7,7 @@ import urllib.request
 
 import openai
 import pytest
+from waiting import PATIENCE
 
 PAIRS = int(os.environ.get("STREAM_PAIRS", "60")) // 2
 CITY = {"type": "object", "properties": {"city": {"type": "string", "description": "The city"}},
@@ -225,7 +226,7 @@ def test_the_clients_stream_helper_ends_with_the_same_response(client):
 def post(server, body):
     request = urllib.request.Request(server.url + "/v1/responses", json.dumps(body).encode(),
                                      {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=60) as answer:
+    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
         return answer.read().decode()
 
 

@@ -15,9 +15,10 @@ import pytest
 from conftest import FATHOMD, MODEL, ROOT, Server
 from keyfile import make_file
 from raw import Raw, chat, post
+from waiting import PATIENCE
 
 ON = ("--sandbox", "on", "--drain-delay", "0s")
-PROMPT = "The harbour master writes down each ship that comes in. " * 60
+PROMPT = "The harbour master writes down each ship that comes in. " * 200  # worth reading from a busy disk
 
 
 def start(*arguments):
@@ -34,7 +35,7 @@ def granted():
         if '"ready"' in said or "sandbox: found on" in said:
             break
     daemon.send_signal(signal.SIGINT)
-    daemon.wait(20)
+    daemon.wait(PATIENCE)
     if "sandbox: found on" in said:
         assert "a thread runs already" not in said or "tsan" in FATHOMD, "a thread is left outside"
         pytest.skip(json.loads(said)["message"])
@@ -116,7 +117,7 @@ def test_without_being_allowed_root_is_refused(tmp_path):
     if os.geteuid() != 0:
         pytest.skip("not root here")
     done = subprocess.run(start("--backend", "scripted"), cwd=ROOT, capture_output=True, text=True,
-                          timeout=20)
+                          timeout=PATIENCE)
     assert done.returncode == 2 and "--allow-root" in done.stderr
 
 

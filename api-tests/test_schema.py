@@ -12,6 +12,7 @@ import jsonschema
 import pytest
 
 import shapes
+from waiting import PATIENCE
 
 if shapes.components() is None:
     pytest.skip(f"{shapes.SUBSET} is not there", allow_module_level=True)
@@ -60,7 +61,7 @@ def check():
 def chunks_of(server, path, body):
     data = json.dumps({**body, "stream": True, "stream_options": {"include_usage": True}}).encode()
     request = urllib.request.Request(server.url + path, data, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=60) as answer:
+    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
         events = answer.read().decode().split("\n\n")
     assert events[-2:] == ["data: [DONE]", ""]
     return [json.loads(event.removeprefix("data: ")) for event in events[:-2] if not event.startswith(":")]
@@ -85,7 +86,7 @@ def test_responses(pilot, check, more):
     check("Response", pilot.post("/v1/responses", body))
     data = json.dumps({**body, "stream": True}).encode()
     request = urllib.request.Request(pilot.url + "/v1/responses", data, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=60) as answer:
+    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
         frames = [f for f in answer.read().decode().split("\n\n") if f and not f.startswith(":")]
     for frame in frames:
         check("ResponseStreamEvent", json.loads(frame.split("\ndata: ")[1]))

@@ -3,7 +3,6 @@ helpers that stream and parse, tools, errors, retries, timeouts, asynchronous, r
 
 import asyncio
 import json
-import threading
 import time
 
 import anthropic
@@ -12,6 +11,7 @@ import pydantic
 import pytest
 
 from raw import Raw, chat, post
+from waiting import PATIENCE
 
 CHAT = "/v1/chat/completions"
 OSLO = [{"role": "user", "content": "What is the weather in Oslo?"}]
@@ -210,9 +210,9 @@ def test_a_raw_answer_has_headers_and_parses(scripted, ask):
 @each
 def test_options_of_one_call_are_obeyed(scripted, ask):
     client = client_for(ask, scripted)
-    other = client.with_options(timeout=20, max_retries=1, default_headers={"X-Request-Id": "of-the-copy"})
+    other = client.with_options(timeout=PATIENCE, max_retries=1, default_headers={"X-Request-Id": "of-the-copy"})
     assert ask(other)._request_id == "of-the-copy"
-    mine = ask(client, extra_headers={"X-Request-Id": "mine"}, extra_query={"a": "b"}, timeout=10)
+    mine = ask(client, extra_headers={"X-Request-Id": "mine"}, extra_query={"a": "b"}, timeout=PATIENCE)
     assert mine._request_id == "mine"
 
 
@@ -228,7 +228,7 @@ def test_a_stream_may_be_left_in_the_middle(serve, ask):
         for number, _ in enumerate(stream):
             if number == 5:
                 break
-    server.wait_idle(3)
+    server.wait_idle()
     assert server.metrics()['requests_total{outcome="client_gone"}'] == 1
 
 
@@ -306,9 +306,7 @@ def busy(serve):
     raws[0].say(post(CHAT, chat(max_tokens=100000, stream=True)))
     raws[0].until(b"data: ")
     raws[1].say(post(CHAT, chat(max_tokens=100000, stream=True)))
-    until = time.monotonic() + 5
-    while server.metrics()["requests_waiting"] < 1 and time.monotonic() < until:
-        time.sleep(0.005)
+    server.wait_metrics(requests_waiting=1)
     server.free = lambda: [raw.socket.close() for raw in raws]
     yield server
     server.free()
@@ -321,10 +319,10 @@ def test_a_full_server_is_asked_again_when_it_said(busy, ask):
     def note(response):
         if "retry-after-ms" in response.headers:
             said_ms.append(int(response.headers["retry-after-ms"]))
+            busy.free()
     with pytest.raises(package.InternalServerError) as refused:
         ask(client_for(ask, busy))
     assert refused.value.status_code in (503, 529) and refused.value.response.headers["retry-after-ms"]
-    threading.Timer(0.2, busy.free).start()
     start = time.monotonic()
     noting = package.DefaultHttpxClient(event_hooks={"response": [note]})
     assert ask(client_for(ask, busy, max_retries=4, http_client=noting)).id
@@ -347,7 +345,7 @@ def test_a_deadline_in_the_queue_is_final(serve, ask):
         first.say(post(CHAT, chat(max_tokens=100000, stream=True)))
         first.until(b"data: ")
         with pytest.raises(package_of(ask).APIStatusError) as refused:
-            ask(client_for(ask, server, max_retries=5), extra_headers={"X-Request-Timeout": "0.2"}, timeout=5)
+            ask(client_for(ask, server, max_retries=5), extra_headers={"X-Request-Timeout": "0.2"}, timeout=PATIENCE)
     assert refused.value.status_code == 503 and refused.value.response.headers["x-should-retry"] == "false"
     server.wait_idle()
     assert server.metrics()['requests_total{outcome="deadline"}'] == 1  # not asked again
@@ -358,9 +356,10 @@ def test_a_client_that_gives_up_is_told_so_and_the_server_stops_working(serve, a
     server = serve(script=[ENDLESS])
     more = {"extra_body": {"max_output_tokens" if ask is ask_response else "max_tokens": 100000}}
     with pytest.raises(package_of(ask).APITimeoutError):
-        ask(client_for(ask, server, timeout=0.3, max_retries=1), **more)
-    metrics = server.wait_idle(3)
-    assert metrics['requests_total{outcome="client_gone"}'] == 2  # once more by itself
+        ask(client_for(ask, server, timeout=1, max_retries=1), **more)
+    gone = 'requests_total{outcome="client_gone"}'
+    assert server.wait_metrics(**{gone: lambda count: count >= 2})[gone] == 2  # once more by itself
+    server.wait_idle()
 
 
 @each

@@ -7,6 +7,7 @@ import random
 import urllib.request
 
 import pytest
+from waiting import PATIENCE
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 EVAL = ROOT / "models" / "pilot" / "eval.json"
@@ -20,7 +21,7 @@ TOOLS = [
 def post(server, path, body):
     request = urllib.request.Request(
         server.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=60) as answer:
+    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
         return answer.read().decode()
 
 

@@ -11,6 +11,7 @@ import pytest
 import keyfile
 from conftest import Server
 from raw import Raw, chat, post
+from waiting import wait_until
 
 CHAT = "/v1/chat/completions"
 ENDLESS = {"step_us": 2000, "generate": 1000000}
@@ -43,7 +44,7 @@ class Setting:
         self.serve, self.folder, self.small = serve, folder, small
 
     def ask(self, data, server=None):
-        with Raw(server or self.small, timeout=30) as raw:
+        with Raw(server or self.small) as raw:
             raw.say(data if isinstance(data, bytes) else post(*data))
             return raw.answer()
 
@@ -68,23 +69,22 @@ def slow_body(setting):
 def full(setting):
     server = setting.serve("--max-seqs", "1", "--queue-length", "1", script=[ENDLESS])
     with Raw(server) as first, Raw(server) as second:
-        first.say(post(CHAT, chat(max_tokens=1000, stream=True)))
+        first.say(post(CHAT, chat(max_tokens=100000, stream=True)))
         first.until(b"data: ")
-        second.say(post(CHAT, chat(max_tokens=1000, stream=True)))
-        while server.metrics()["requests_waiting"] < 1:
-            time.sleep(0.005)
+        second.say(post(CHAT, chat(max_tokens=100000, stream=True)))
+        server.wait_metrics(requests_waiting=1)
         return setting.ask((CHAT, chat()), server)
 
 
 def draining(setting):
-    server = setting.serve("--drain-delay", "0s", script=[{"step_us": 5000, "generate": 100}])
+    server = setting.serve("--drain-delay", "0s", script=[ENDLESS])
     with Raw(server) as running, Raw(server) as idle:
-        for raw, data in ((idle, b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"), (running, post(CHAT, chat(stream=True)))):
+        for raw, data in ((idle, b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"), (running, post(CHAT, chat(max_tokens=100000, stream=True)))):
             raw.say(data)
         assert idle.answer()[0] == 200
         running.until(b"data: ")
         server.process.terminate()
-        time.sleep(0.2)
+        server.wait_said("draining")
         idle.say(post(CHAT, chat()))
         return idle.answer()
 
@@ -96,7 +96,7 @@ def failed(setting):
 def late(setting):
     server = setting.serve("--max-seqs", "1", script=[ENDLESS])
     with Raw(server) as first:
-        first.say(post(CHAT, chat(max_tokens=1000, stream=True)))
+        first.say(post(CHAT, chat(max_tokens=100000, stream=True)))
         first.until(b"data: ")
         return setting.ask(post(CHAT, chat(), "X-Request-Timeout: 0.2"), server)
 
@@ -173,7 +173,7 @@ HEADERS = {  # row: what is true of it
     "x-request-id is ours": lambda s: re.fullmatch(r"[A-Za-z0-9._-]{8,128}", asked(s)["x-request-id"]),
     "x-request-id is the client's": lambda s: asked(s, "X-Request-Id: me.1-2_3")["x-request-id"] == "me.1-2_3",
     "x-request-id is on refusals": lambda s: asked(s, "X-Request-Id: me", body={})["x-request-id"] == "me",
-    "openai-processing-ms": lambda s: 0 <= int(asked(s)["openai-processing-ms"]) < 10000,
+    "openai-processing-ms": lambda s: 0 <= int(asked(s)["openai-processing-ms"]) < 60000,
     "request-id for Anthropic's clients": lambda s: asked(
         s, body={"max_tokens": 1, "messages": chat()["messages"]}, path="/v1/messages")["request-id"],
     "content-type of an answer": lambda s: asked(s)["content-type"] == "application/json",
@@ -283,7 +283,7 @@ def test_each_limit_of_a_body_holds_at_it_and_refuses_beyond_it(large, row):
     for count, wanted in ((most, 200), (most + 1, 400)):
         body = make(count)
         path = "/v1/completions" if isinstance(body, dict) and "prompt" in body else CHAT
-        with Raw(large, timeout=60) as raw:
+        with Raw(large) as raw:
             raw.say(post(path, body))
             status, _, answer = raw.answer()
         assert status == wanted, (row, count, answer[:300])
@@ -296,7 +296,7 @@ def test_each_limit_of_a_body_holds_at_it_and_refuses_beyond_it(large, row):
 
 def closed_beyond(server, most):
     """So many connections are served at once, and the next one is not."""
-    raws = [Raw(server, timeout=2) for _ in range(most)]
+    raws = [Raw(server) for _ in range(most)]
     for raw in raws:
         raw.say(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
         assert raw.answer()[0] == 200
@@ -308,9 +308,16 @@ def closed_beyond(server, most):
             served = False
     for raw in raws:
         raw.socket.close()
-    time.sleep(0.1)
-    assert json.loads(server.get("/health")) == {"status": "ok"}
+    wait_until(lambda: served_at_last(server))
     return not served
+
+
+def served_at_last(server):
+    """A place is free again once the daemon has seen that somebody left."""
+    try:
+        return json.loads(server.get("/health")) == {"status": "ok"}
+    except OSError:
+        return False
 
 
 def times_out(server, said, seconds, status=None):
@@ -321,7 +328,7 @@ def times_out(server, said, seconds, status=None):
             raw.answer()
         if status:
             assert raw.answer()[0] == status
-        return raw.closed_within(seconds + 4) and seconds * 0.8 < time.monotonic() - start + 0.1
+        return raw.closes() and seconds * 0.8 < time.monotonic() - start + 0.1
 
 
 def status_of(server, data):

@@ -8,6 +8,7 @@ import pathlib
 import subprocess
 
 import pytest
+from waiting import PATIENCE
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SHARED = pathlib.Path(os.environ.get("FATHOM_SHARED", ROOT.parent / "shared"))
@@ -19,7 +20,7 @@ def tokenize(arguments, rows):
     """Runs the verb over rows and returns its rows."""
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     run = subprocess.run([FATHOMD, "tokenize", *arguments, "-"], input=lines.encode(),
-                         capture_output=True, timeout=120)
+                         capture_output=True, timeout=PATIENCE)
     assert run.returncode == 0, run.stderr.decode()
     return [json.loads(line) for line in run.stdout.splitlines()]
 
@@ -89,6 +90,6 @@ def test_literal_text_holds_no_control_token(v4):
 ])
 def test_a_wrong_line_is_named(v4, line, sentence):
     run = subprocess.run([FATHOMD, "tokenize", "--model", v4, "-"], input=line.encode(),
-                         capture_output=True, timeout=60)
+                         capture_output=True, timeout=PATIENCE)
     assert run.returncode == 1
     assert sentence in run.stderr.decode()

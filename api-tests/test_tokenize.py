@@ -5,6 +5,7 @@ import urllib.error
 import urllib.request
 
 import pytest
+from waiting import PATIENCE
 
 BOS = "<｜begin▁of▁sentence｜>"
 
@@ -14,7 +15,7 @@ def post(server, path, body):
     request = urllib.request.Request(server.url + path, data=data,
                                      headers={"content-type": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)

@@ -4,6 +4,7 @@ import json
 
 import openai
 import pytest
+from waiting import PATIENCE
 
 
 def function(name, **properties):
@@ -197,7 +198,7 @@ def test_a_long_value_that_is_sent_whole_holds_no_stream_up(pilot, serve):
             f'{json.dumps(numbers)}</｜DSML｜parameter>\n</｜DSML｜invoke>\n</｜DSML｜tool_calls>')
     ids = pilot.post("/tokenize", {"content": text, "parse_special": True})["tokens"]
     assert len(ids) > 1000
-    client = serve("--keep-alive", "60s", script=[{"tokens": ids}]).client(timeout=20)
+    client = serve("--keep-alive", "1h", script=[{"tokens": ids}]).client(timeout=PATIENCE)
     arguments = ""
     for chunk in ask(client, OSLO, tools=[function("sum", of={"type": "array"})], stream=True, max_tokens=9000):
         for call in chunk.choices[0].delta.tool_calls or []:

@@ -16,6 +16,7 @@ import pytest
 
 from operator_socket import FATHOMCTL, Operator
 from raw import Raw, chat, post
+from waiting import PATIENCE
 
 ENTER, LEAVE = b"\x1b[?1049h", b"\x1b[?1049l"
 
@@ -55,8 +56,8 @@ class Terminal:
         whole = [p for p in pages if p.endswith(b"\x1b[J")] or [b""]
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", whole[-1].decode()).split("\r\n")
 
-    def until(self, word, seconds=10):
-        end = time.monotonic() + seconds
+    def until(self, word):
+        end = time.monotonic() + PATIENCE
         while not any(word in line for line in self.page()):
             assert time.monotonic() < end, self.page()
             self.read(0.2)
@@ -66,7 +67,7 @@ class Terminal:
         os.write(self.main, text.encode())
 
     def ended(self, code):
-        end = time.monotonic() + 10
+        end = time.monotonic() + PATIENCE
         while self.process.poll() is None:
             assert time.monotonic() < end
             self.read(0.05)
@@ -102,7 +103,7 @@ def room(serve, tmp_path):
 
 
 def stream(server, id):
-    raw = Raw(server, timeout=30)
+    raw = Raw(server)
     raw.say(post("/v1/chat/completions", chat(max_tokens=50000, stream=True), f"X-Request-Id: {id}"))
     raw.until(b"data: ")
     return raw
@@ -123,7 +124,7 @@ def test_it_shows_load_waits_tenants_and_requests_and_moves(room):
         return int(row.split()[8])
 
     first = tokens()
-    end = time.monotonic() + 10
+    end = time.monotonic() + PATIENCE
     while tokens() <= first:
         assert time.monotonic() < end
         terminal.read(0.2)
@@ -175,7 +176,7 @@ def test_width_height_and_no_color_are_respected(room):
     assert len(page) == 20 and max(map(len, page)) <= 40
     assert b"\x1b[7m" not in terminal.all and b"\x1b[1m" not in terminal.all
     terminal.resize(30, 60)
-    end = time.monotonic() + 10
+    end = time.monotonic() + PATIENCE
     while len(terminal.page()) != 30:
         assert time.monotonic() < end
         terminal.read(0.2)
@@ -193,7 +194,7 @@ def test_width_height_and_no_color_are_respected(room):
 
 def test_a_daemon_that_goes_and_comes_back_is_waited_for(room, serve):
     server, operator, start = room
-    terminal = start()
+    terminal = start(columns=160)
     terminal.until("pilot, open")
     server.stop()
     terminal.until("no daemon listens")
