@@ -21,6 +21,7 @@ SPEC = {  # every row of the table in the server's design, and its type
     "prefill_seconds": "histogram", "decode_seconds": "histogram", "prompt_tokens": "histogram",
     "output_tokens": "histogram", "cancel_to_free_seconds": "histogram", "loop_lag_seconds": "histogram",
     "engine_to_socket_seconds": "histogram", "parse_seconds": "histogram", "mask_seconds": "histogram",
+    "step_mask_seconds": "histogram",
     "connections": "gauge", "open_fds": "gauge", "body_bytes": "gauge", "stream_ring_full_total": "counter",
     "http_rejects_total": "counter", "auth_failures_total": "counter", "config_reloads_total": "counter",
     "build_info": "gauge", "reply_repairs_total": "counter", "usage_records_total": "counter",

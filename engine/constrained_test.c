@@ -343,6 +343,8 @@ static void what_can_only_stop_may_stop_early(void **unused)
         assert_true(job->stop_tokens > 0 && job->stop_tokens <= JOB_STOP_TOKENS_MOST);
         assert_int_equal(seq_open(&seq, job, checker.vocab.size), OK);
         seq->follows = state;
+        assert_true(sampling_needs_mask(seq, seq->tokens));
+        grammar_mask(job->grammar, &seq->follows, seq->allowed);
         sampling_row(seq, seq->tokens, &row);
         assert_int_equal(row.bias_count, spare ? job->stop_tokens : 0);
         seq_close(seq);

@@ -591,6 +591,7 @@ static enum status load(struct model_engine *e, const struct engine_options *opt
                                        .context = room.context,
                                        .zero_page = room.kv.w_pages - 2,
                                        .tokenizer = options->tokenizer,
+                                       .mask_threads = options->mask_threads,
                                        .sink = { post_event, e } };
     if (stepper_init(&e->stepper, &stepper) != OK)
         return fail(err, NO_MEMORY, "no memory for the scheduler");

@@ -70,6 +70,16 @@ double pace_ns(const struct pace *pace, uint32_t prompt, uint32_t decodes)
     return ns > alone ? ns : alone;
 }
 
+double pace_unit_ns(const struct pace *pace, uint32_t most, uint32_t decode_units)
+{
+    double units = decode_units ? decode_units : 1, least = pace_ns(pace, most, 0) / most;
+    for (uint32_t b = 0; b < PACE_BUCKETS; b++) {
+        double each = pace->decode_ns[b] / ((double)(1u << b) * units);
+        if (each > 0 && (least <= 0 || each < least)) least = each;
+    }
+    return least;
+}
+
 uint32_t pace_tokens(const struct pace *pace, double ns)
 {
     if (pace->weight <= 0) return 0;

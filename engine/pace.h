@@ -22,6 +22,10 @@ void pace_learn(struct pace *pace, uint32_t prompt, uint32_t decodes, uint64_t n
 /* What such a step will take; 0: not known yet. */
 double pace_ns(const struct pace *pace, uint32_t prompt, uint32_t decodes);
 
+/* What one unit of work takes where the machine does most of it: in a step of `most` prompt tokens, a unit
+ * each, or one of as many decodes as were seen, `decode_units` each. 0: not known. */
+double pace_unit_ns(const struct pace *pace, uint32_t most, uint32_t decode_units);
+
 /* Tokens of prompts that fit into a step of `ns`, a multiple of 128 and at least that; 0: not known. */
 uint32_t pace_tokens(const struct pace *pace, double ns);
 

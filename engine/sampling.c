@@ -1,7 +1,5 @@
 /* sampling.c - what a draw depends on: the request, its own tokens, its seed and the position. */
 #include "engine/sampling.h"
-#include "config/clock.h"
-#include "config/metrics.h"
 
 static bool budget_is_spent(const struct seq *seq)
 {
@@ -12,13 +10,9 @@ static bool budget_is_spent(const struct seq *seq)
     return !job->grammar || grammar_allows(job->grammar, &seq->follows, job->think_end);
 }
 
-static const uint32_t *allowed(const struct seq *seq)
+bool sampling_needs_mask(const struct seq *seq, uint32_t position)
 {
-    if (!seq->job->grammar) return NULL;
-    uint64_t start = now_ns();
-    grammar_mask(seq->job->grammar, &seq->follows, seq->allowed);
-    metric_observe(METRIC_mask_seconds, now_ns() - start);
-    return seq->allowed;
+    return seq->job->grammar && position >= seq->tokens && !budget_is_spent(seq);
 }
 
 /* No stop token yet; but where the grammar allows nothing else, as where all has been said, it may end. */
@@ -60,7 +54,7 @@ void sampling_row(const struct seq *seq, uint32_t position, struct sample_row *r
         row->forced = true;
         row->forced_id = job->think_end;
     } else {
-        row->allowed = allowed(seq);
+        row->allowed = job->grammar ? seq->allowed : NULL;
         if (must_go_on(seq, row->allowed)) row->bias_count += job->stop_tokens;
     }
 }

@@ -13,6 +13,7 @@ enum {
 
 #define CATCH_UP 0.75  // who is behind gains a quarter of a step's time, or others sit it out
 #define USUAL 0.125    // weight of the latest sequence among those of its tenant
+#define BESIDE 0.5  // of a shared step: what masks may add while one who is behind has no token yet
 #define BEHIND_MOST 4  // shared steps that a tenant can be behind; ahead: one
 
 struct plan {
@@ -87,6 +88,7 @@ static void see_one(struct plan *plan, uint32_t i)
         plan->reserved += growth(seq);
         if (seq->loading) return;
         tenant->decodes += left_of(seq) == 1;
+        tenant->beside_ns += left_of(seq) == 1 ? seq->beside_ns : 0;
     } else {
         tenant->waiting += !seq->asleep;
         tenant->ready += !seq->asleep && !seq->not_yet;
@@ -123,11 +125,17 @@ static bool decodes_fit(const struct plan *plan, uint32_t decodes)
 {
     const struct shares *shares = &plan->sched->shares;
     const struct pace *pace = &plan->sched->pace;
-    double step = pace_ns(pace, 0, decodes);
+    double step = pace_ns(pace, 0, decodes), beside = 0;
+    for (uint32_t i = 0; i < shares->tenants; i++)
+        if (shares_here(shares, &shares->tenant[i])) beside += shares->tenant[i].beside_ns;
+    step += beside;
     for (uint32_t i = 0; i < shares->tenants; i++) {
         const struct share_tenant *t = &shares->tenant[i];
-        if (!is_behind(plan, t) || !t->decodes) continue;
-        if (shares_part(shares, t) * step > CATCH_UP * pace_ns(pace, 0, t->decodes)) return false;
+        if (!is_behind(plan, t)) continue;
+        if (!t->decodes && beside > BESIDE * (double)plan->sched->limits.shared_ns) return false;
+        if (!t->decodes) continue;
+        double own = pace_ns(pace, 0, t->decodes) + t->beside_ns;
+        if (shares_part(shares, t) * step > CATCH_UP * own) return false;
     }
     return true;
 }
@@ -580,6 +588,19 @@ void sched_release(struct sched *sched)
 enum status sched_room(struct sched *sched, uint32_t seqs)
 {
     return shares_room(&sched->shares, seqs);
+}
+
+void sched_charge(struct sched *sched, const struct share_key *key, double ns, double lost_ns)
+{
+    const struct sched_limits *limits = &sched->limits;
+    double unit_ns = pace_unit_ns(&sched->pace, limits->step_tokens, limits->decode_weight);
+    double units = unit_ns > 0 ? ns / unit_ns : 0;
+    shares_charge_beside(&sched->shares, key, units, lost_ns);
+}
+
+void sched_lose(struct sched *sched, double lost_ns)
+{
+    if (lost_ns > 0) shares_lose(&sched->shares, lost_ns);
 }
 
 bool sched_shared(const struct sched *sched)

@@ -64,6 +64,7 @@ struct sched_seq {
     uint32_t weight;
     int32_t priority;
     uint64_t arrived_ns;
+    double beside_ns;  // that everybody will wait for its next token besides
 
     /* The plan: */
     uint32_t count;          // tokens in the next step; 0: none
@@ -92,6 +93,12 @@ CHECKED enum status sched_room(struct sched *sched, uint32_t seqs);
  * The more_blocks of all together never exceed free_blocks and what the preempted give back. */
 void sched_plan(struct sched *sched, struct sched_seq *seq, uint32_t count, uint32_t free_blocks,
                 uint64_t now_ns);
+
+/* A sequence of the latest plan took `ns` of the engine's time beside its tokens: that is work at the rate
+ * at which the machine does most (pace.h). For `lost_ns` of it everybody waited; sched_lose takes the sum
+ * of those. */
+void sched_charge(struct sched *sched, const struct share_key *key, double ns, double lost_ns);
+void sched_lose(struct sched *sched, double lost_ns);
 
 /* The waiting ones whose turn comes next, not_yet among them: index[at most room]; returns how many. */
 uint32_t sched_next(struct sched *sched, struct sched_seq *seq, uint32_t count, uint64_t now_ns,

@@ -57,6 +57,7 @@ struct seq {
     struct grammar_state follows;  // where the job's grammar stands
     uint32_t *allowed;  // [words] of the model's vocabulary, for its masks; NULL: no grammar
     uint32_t words;
+    double beside_ns;  // that all waited for the latest of these
 
     bool thinking;             // think_end has not been drawn yet
     uint32_t prompt_reported;  // prompt_logprobs: how many are out

@@ -154,6 +154,7 @@ void shares_begin(struct shares *shares, uint64_t now_ns)
     for (uint32_t i = 0; i < shares->tenants; i++) {
         struct share_tenant *t = &shares->tenant[i];
         t->running = t->waiting = t->ready = t->decodes = t->blocks = t->prompt = t->drawn = 0;
+        t->beside_ns = 0;
         t->sits_out = t->came = false;
     }
     for (uint32_t i = 0; i < shares->flows; i++) {
@@ -248,6 +249,26 @@ void shares_charge(struct shares *shares, uint32_t flow, int64_t units)
     struct share_tenant *t = &shares->tenant[f->tenant];
     f->time += (uint64_t)(units * SCALE);
     t->time += (uint64_t)(units * SCALE / t->weight);
+}
+
+void shares_charge_beside(struct shares *shares, const struct share_key *key, double units,
+                          double lost_ns)
+{
+    uint32_t tenant = shares->slots ? *slot_of_tenant(shares, key->tenant) : 0;
+    if (!tenant--) return;
+    struct share_tenant *t = &shares->tenant[tenant];
+    uint32_t flow = *slot_of(shares, tenant, key->user, key->priority);
+    if (flow) shares->flow[flow - 1].time += (uint64_t)(units * SCALE);
+    t->time += (uint64_t)(units * SCALE / t->weight);
+    t->behind_ns -= lost_ns;
+}
+
+void shares_lose(struct shares *shares, double lost_ns)
+{
+    for (uint32_t i = 0; i < shares->tenants; i++) {
+        struct share_tenant *t = &shares->tenant[i];
+        if (shares_here(shares, t)) t->behind_ns += shares_part(shares, t) * lost_ns;
+    }
 }
 
 /* Below the floor by no more than the lead, above it by no more than four times that. */

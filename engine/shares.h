@@ -36,6 +36,7 @@ struct share_tenant {
     uint32_t running, waiting;  // sequences
     uint32_t ready;             // of those waiting: may be admitted
     uint32_t decodes;           // of those running: want one token each
+    double beside_ns;           // that everybody will wait for these besides
     uint32_t blocks;            // held by those running
     uint32_t prompt, drawn;     // tokens in the step
     bool sits_out;
@@ -103,6 +104,13 @@ static inline bool shares_here(const struct shares *shares, const struct share_t
 
 /* Work was planned for the flow, or, below 0, taken out of the plan again. */
 void shares_charge(struct shares *shares, uint32_t flow, int64_t units);
+
+/* Who was in the latest plan took so much besides, and has received so much time that all waited. */
+void shares_charge_beside(struct shares *shares, const struct share_key *key, double units,
+                          double lost_ns);
+
+/* All in the latest plan waited so long: each was owed its part of it. */
+void shares_lose(struct shares *shares, double lost_ns);
 
 /* The plan is made: backlog[tenants] tells whose work was left over. The others are owed no more than
  * a little of what they did not use. */

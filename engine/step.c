@@ -51,6 +51,10 @@ enum status stepper_init(struct stepper *stepper, const struct stepper_options *
         stepper_release(stepper);
         return NO_MEMORY;
     }
+    if (masks_init(&stepper->masks, options->mask_threads, seqs) != OK) {
+        stepper_release(stepper);
+        return NO_MEMORY;
+    }
     if (cache_check_init(&stepper->check, options->cache) != OK) {
         stepper_release(stepper);
         return NO_MEMORY;
@@ -244,6 +248,7 @@ void stepper_release(struct stepper *stepper)
     end_all(stepper);
     cache_check_release(&stepper->check);
     forcer_release(&stepper->forcer);
+    masks_release(&stepper->masks);
     free(stepper->seq);
     free(stepper->plan);
     sched_release(&stepper->sched);
@@ -579,10 +584,23 @@ static enum status settle(struct stepper *stepper, struct flight *flight, uint32
     return OK;
 }
 
+static void make_masks(struct stepper *stepper, const struct want *want, uint32_t count)
+{
+    struct masks *masks = &stepper->masks;
+    masks_begin(masks);
+    for (uint32_t i = 0; i < count; i++)
+        if (want[i].seq && sampling_needs_mask(want[i].seq, want[i].position))
+            masks_add(masks, want[i].seq);
+    if (!masks->rows) return;
+    masks_make(masks);
+    stepper_charge_masks(stepper);
+}
+
 /* Sampling parameters of wanted rows [from, from + count). */
 static void set_rows(struct stepper *stepper, uint32_t from, uint32_t count)
 {
     const struct want *want = stepper->flight[stepper->turn].want + from;
+    make_masks(stepper, want, count);
     for (uint32_t i = 0; i < count; i++) {
         struct sample_row *row = &stepper->runner->draws.row[i];
         if (want[i].seq) sampling_row(want[i].seq, want[i].position, row);

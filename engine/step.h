@@ -19,6 +19,7 @@
 #include "engine/cache_check.h"
 #include "engine/engine.h"
 #include "engine/forcer.h"
+#include "engine/masks.h"
 #include "engine/runner.h"
 #include "engine/sched.h"
 #include "engine/seq_blocks.h"
@@ -37,6 +38,7 @@ struct flight {
     const struct sample_out *out;  // of the rows, once the device is done
     uint64_t from_ns;
     uint32_t prompt, decodes;  // its tokens, for the pace
+    uint64_t lost_ns;          // that it waited for masks beyond its forward pass
 };
 
 /* How long answers are, of those that ended by themselves; tokens. */
@@ -74,6 +76,7 @@ struct stepper {
     struct sched_seq *plan;  // [seq_room]
     uint64_t stuck_ns;       // since when nothing moves; 0: something does
     struct forcer forcer;
+    struct masks masks;
     struct cache_check check;
     struct seq *checking;  // in the list; NULL: none
     struct engine_stats stats;
@@ -87,6 +90,7 @@ struct stepper_options {
     uint32_t context;
     uint32_t zero_page;                 // a W page of the model that is in no pool
     const struct tokenizer *tokenizer;  // see forcer.h
+    uint32_t mask_threads;              // see masks.h
     struct event_sink sink;
 };
 

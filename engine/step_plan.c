@@ -95,7 +95,8 @@ static void tell_planner(struct stepper *stepper)
                                 .user = job->user,
                                 .weight = job->weight,
                                 .priority = job->priority,
-                                .arrived_ns = seq->queued_ns };
+                                .arrived_ns = seq->queued_ns,
+                                .beside_ns = seq->beside_ns };
     }
 }
 
@@ -170,6 +171,7 @@ void stepper_plan(struct stepper *stepper)
     sched_plan(&stepper->sched, stepper->plan, stepper->seqs,
                prefix_cache_room(stepper->cache, KV_G), now);
     flight->prompt = flight->decodes = 0;
+    flight->lost_ns = 0;
     for (uint32_t i = 0; i < stepper->seqs; i++) {
         *(stepper->plan[i].drawn ? &flight->decodes : &flight->prompt) += stepper->plan[i].count;
         obey(stepper, i);
@@ -178,7 +180,31 @@ void stepper_plan(struct stepper *stepper)
 
 void stepper_learn_pace(struct stepper *stepper, const struct flight *flight, uint64_t ns)
 {
-    pace_learn(&stepper->sched.pace, flight->prompt, flight->decodes, ns);
+    uint64_t lost = flight->lost_ns < ns ? flight->lost_ns : ns;
+    pace_learn(&stepper->sched.pace, flight->prompt, flight->decodes, ns - lost);
+}
+
+void stepper_charge_masks(struct stepper *stepper)
+{
+    const struct masks *masks = &stepper->masks;
+    struct flight *flight = &stepper->flight[stepper->turn];
+    double waited = (double)masks->waited_ns, lost = waited;
+    if (stepper->runner->model->dev->ops->capture_begin)  // the forward pass runs meanwhile
+        lost -= pace_ns(&stepper->sched.pace, flight->prompt, flight->decodes);
+    if (lost < 0) lost = 0;
+    flight->lost_ns += (uint64_t)lost;
+    double shared = 0;
+    for (uint32_t i = 0; i < masks->rows; i++) {
+        struct seq *seq = masks->row[i].seq;
+        const struct job *job = seq->job;
+        struct share_key key = { job->tenant, job->user, job->weight, job->priority };
+        double ns = (double)masks->row[i].ns;
+        double its_lost = waited > 0 ? ns * lost / waited : 0;
+        sched_charge(&stepper->sched, &key, ns, its_lost);
+        seq->beside_ns = its_lost;
+        shared += its_lost;
+    }
+    sched_lose(&stepper->sched, shared);
 }
 
 bool stepper_plans_late(const struct stepper *stepper, const struct flight *flight)

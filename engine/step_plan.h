@@ -15,6 +15,9 @@ void stepper_learn_length(struct stepper *stepper, uint32_t output);
 /* A step that has ended took so long. */
 void stepper_learn_pace(struct stepper *stepper, const struct flight *flight, uint64_t ns);
 
+/* Who wanted the masks just made pays for them. */
+void stepper_charge_masks(struct stepper *stepper);
+
 /* The step is so long that the next one is better planned once it has ended: whoever comes meanwhile
  * is then in it. Only with several tenants; to plan late costs the device a moment. */
 bool stepper_plans_late(const struct stepper *stepper, const struct flight *flight);

@@ -103,6 +103,7 @@ static enum status open_model(struct loader *loader)
         .kv_bytes = options->kv_memory_bytes,
         .cache = cache_of(options),
         .tokenizer = loader->setup.tokenizer,
+        .mask_threads = (uint32_t)options->mask_threads,
         .progress = note_progress,
         .user = loader,
     };

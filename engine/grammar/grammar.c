@@ -232,6 +232,13 @@ void grammar_mask(const struct grammar *grammar, const struct grammar_state *sta
     mask_make(&masker, state, allowed);
 }
 
+bool grammar_mask_soon(const struct grammar *grammar, const struct grammar_state *state,
+                       uint32_t *allowed, uint64_t *likeness)
+{
+    struct masker masker = grammar_masker(grammar);
+    return mask_make_soon(&masker, state, allowed, likeness);
+}
+
 bool grammar_allows(const struct grammar *grammar, const struct grammar_state *state,
                     uint32_t token)
 {

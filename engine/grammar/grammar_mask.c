@@ -215,6 +215,12 @@ static struct way find_way(const struct masker *masker, const struct run *run)
     return way;
 }
 
+/* A few hundred tokens are walked, not the vocabulary. */
+static bool is_cheap(const struct way *way)
+{
+    return way->by_text && !(way->tight && way->mixed);
+}
+
 /* Into walk->bits. */
 static void go(struct walk *walk, const struct run *run, const struct way *way)
 {
@@ -287,8 +293,7 @@ static bool can_keep(const struct masker *masker, const struct grammar_state *st
     struct run run = run_of(state);
     const struct program_set *set = &masker->program->set[run.set];
     bool settled = is_settled(masker->program, &run);
-    bool cheap = way->by_text && !(way->tight && way->mixed);
-    if ((!settled && cheap) || state->depth >= GRAMMAR_DEPTH_FREE) return false;
+    if ((!settled && is_cheap(way)) || state->depth >= GRAMMAR_DEPTH_FREE) return false;
     *key = (struct mask_key){ .set = set->alike,
                               .frame = state->depth ? state->frame[state->depth - 1] : PROGRAM_NONE,
                               .seen = state->depth ? 0 : state->seen };
@@ -457,35 +462,93 @@ static void put_added(const struct masker *masker, const struct grammar_state *s
             bit_put(allowed, named[i]);
 }
 
-void mask_make(const struct masker *masker, const struct grammar_state *state, uint32_t *allowed)
-{
-    const struct grammar_vocab *vocab = masker->vocab;
-    struct mask_key key;
-    bool done = false;
+/* ---- the whole ---- */
 
-    if (state->ended) {
-        put_base(masker, NULL, allowed);
-        if (vocab->eos != VOCAB_NONE) bit_put(allowed, vocab->eos);
-        return;
-    }
+struct making {
+    struct way way;
+    struct mask_key key;
+    bool keeps;
+};
+
+static struct making making_of(const struct masker *masker, const struct grammar_state *state)
+{
     struct run run = run_of(state);
-    struct way way = find_way(masker, &run);
-    bool keeps = can_keep(masker, state, &way, &key);
-    if (keeps) {
-        pthread_rwlock_rdlock(&masker->cache->lock);
-        done = use_kept(masker, state, &key, allowed);
-        pthread_rwlock_unlock(&masker->cache->lock);
-        atomic_fetch_add(done ? &masker->cache->hits : &masker->cache->misses, 1);
+    struct making making = { .way = find_way(masker, &run) };
+    making.keeps = can_keep(masker, state, &making.way, &making.key);
+    return making;
+}
+
+static bool is_kept(const struct masker *masker, const struct grammar_state *state,
+                    const struct making *making, uint32_t *allowed)
+{
+    if (!making->keeps) return false;
+    pthread_rwlock_rdlock(&masker->cache->lock);
+    bool is = use_kept(masker, state, &making->key, allowed);
+    pthread_rwlock_unlock(&masker->cache->lock);
+    if (is) atomic_fetch_add(&masker->cache->hits, 1);
+    return is;
+}
+
+static void make(const struct masker *masker, const struct grammar_state *state,
+                 const struct making *making, uint32_t *allowed)
+{
+    struct mask_entry *entry = NULL;
+    if (making->keeps) {
+        atomic_fetch_add(&masker->cache->misses, 1);
+        entry = entry_make(masker, state, &making->key, &making->way);
     }
-    struct mask_entry *entry = keeps && !done ? entry_make(masker, state, &key, &way) : NULL;
     if (entry) {
         put_base(masker, entry->base, allowed);
         put_ids(masker, state, entry, allowed);
         keep(masker, entry);
-    } else if (!done) {
-        make_here(masker, state, &way, allowed);
+    } else {
+        make_here(masker, state, &making->way, allowed);
     }
+}
+
+/* What holds whatever was kept. */
+static void finish(const struct masker *masker, const struct grammar_state *state,
+                   uint32_t *allowed)
+{
+    const struct grammar_vocab *vocab = masker->vocab;
     if (space_is_spent(masker, state))
         for (uint32_t w = 0; w < vocab->words; w++) allowed[w] &= ~vocab->spaced[w];
     put_added(masker, state, allowed);
+}
+
+static void put_end(const struct masker *masker, uint32_t *allowed)
+{
+    put_base(masker, NULL, allowed);
+    if (masker->vocab->eos != VOCAB_NONE) bit_put(allowed, masker->vocab->eos);
+}
+
+void mask_make(const struct masker *masker, const struct grammar_state *state, uint32_t *allowed)
+{
+    if (state->ended) {
+        put_end(masker, allowed);
+        return;
+    }
+    struct making making = making_of(masker, state);
+    if (!is_kept(masker, state, &making, allowed)) make(masker, state, &making, allowed);
+    finish(masker, state, allowed);
+}
+
+bool mask_make_soon(const struct masker *masker, const struct grammar_state *state,
+                    uint32_t *allowed, uint64_t *likeness)
+{
+    *likeness = 0;
+    if (state->ended) {
+        put_end(masker, allowed);
+        return true;
+    }
+    struct making making = making_of(masker, state);
+    if (!is_kept(masker, state, &making, allowed)) {
+        if (!is_cheap(&making.way)) {
+            if (making.keeps) *likeness = hash64(&making.key, sizeof making.key, 0) | 1;
+            return false;
+        }
+        make(masker, state, &making, allowed);
+    }
+    finish(masker, state, allowed);
+    return true;
 }

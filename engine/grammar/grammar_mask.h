@@ -68,6 +68,10 @@ struct masker grammar_masker(const struct grammar *grammar);
 
 void mask_make(const struct masker *masker, const struct grammar_state *state, uint32_t *allowed);
 
+/* See grammar_mask_soon. */
+bool mask_make_soon(const struct masker *masker, const struct grammar_state *state,
+                    uint32_t *allowed, uint64_t *likeness);
+
 /* Would the state take this token? Then *after, if wanted, is the state behind it. */
 bool mask_try(const struct masker *masker, const struct grammar_state *state, uint32_t token,
               struct grammar_state *after);
