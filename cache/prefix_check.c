@@ -106,7 +106,7 @@ static bool check_tenants(const struct prefix_tree *tree, const struct sums *sum
 static bool check_owners(const struct prefix_tree *tree, const struct sums *sums, struct err *err)
 {
     uint32_t queued = 0, id = 0;
-    for (uint32_t owner = 0; owner < tree->options.owners; owner++)
+    for (uint32_t owner = 0; owner < tree->owners; owner++)
         for (int object = 0; object < KV_OBJECTS; object++)
             for (int tier = 0; tier < KV_TIERS; tier++) {
                 uint32_t used = 0;

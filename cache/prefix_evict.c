@@ -16,6 +16,7 @@ void prefix_tree_own(struct prefix_tree *tree, uint32_t tenant, uint32_t owner)
     must(tenant < tree->options.tenants && owner < tree->options.owners);
     must(prefix_tree_is_without(tree, tenant));
     tree->tenant[tenant].owner = owner;
+    if (owner >= tree->owners) tree->owners = owner + 1;
 }
 
 void prefix_tree_quota(struct prefix_tree *tree, uint32_t owner, struct prefix_quota quota)
@@ -39,7 +40,7 @@ static uint64_t weights(const struct prefix_tree *tree, enum kv_object object, e
                         uint32_t asking)
 {
     uint64_t sum = 0;
-    for (uint32_t i = 0; i < tree->options.owners; i++)
+    for (uint32_t i = 0; i < tree->owners; i++)
         if (tree->owner[i].used[object][tier] || i == asking) sum += tree->owner[i].quota.weight;
     return sum;
 }
@@ -81,7 +82,7 @@ static uint32_t coldest(const struct prefix_tree *tree, const struct prefix_evic
     must(evict->tenant < tree->options.tenants);
     uint32_t asking = tree->tenant[evict->tenant].owner, rich = 0, own = 0, any = 0;
     uint64_t sum = weights(tree, evict->object, evict->tier, asking);
-    for (uint32_t i = 0; i < tree->options.owners; i++) {
+    for (uint32_t i = 0; i < tree->owners; i++) {
         uint32_t top = top_of(tree, evict->object, evict->tier, i);
         if (!top) continue;
         better(tree, evict->object, &any, top);
@@ -174,7 +175,7 @@ uint32_t prefix_tree_trim(struct prefix_tree *tree, enum kv_tier tier, uint32_t 
 {
     enum kv_object object;
     uint32_t count = 0, id;
-    for (uint32_t i = 0; i < tree->options.owners; i++) {
+    for (uint32_t i = 0; i < tree->owners; i++) {
         uint64_t cap = tree->owner[i].quota.cap;
         while (cap && count < most && prefix_tree_held(tree, i, tier) > cap &&
                (id = coldest_own(tree, i, tier, &object))) {

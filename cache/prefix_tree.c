@@ -9,7 +9,10 @@ static const uint32_t NO_NODE = UINT32_MAX;
 
 #define NOWHERE                                                                                    \
     {                                                                                              \
-        { NOT_QUEUED, NOT_QUEUED, NOT_QUEUED }, { NOT_QUEUED, NOT_QUEUED, NOT_QUEUED }             \
+        { NOT_QUEUED, NOT_QUEUED, NOT_QUEUED },                                                    \
+        {                                                                                          \
+            NOT_QUEUED, NOT_QUEUED, NOT_QUEUED                                                     \
+        }                                                                                          \
     }
 
 /* ---- the table ------------------------------------------------------------------------------ */
@@ -181,9 +184,10 @@ static void put_copy(struct prefix_tree *tree, uint32_t id, enum kv_object objec
 {
     struct prefix_node *node = &tree->node[id];
     node->copy[object][tier] = *copy;
+    struct prefix_tenant *of = &tree->tenant[node->tenant];
     tree->used[object][tier]++;
-    tree->tenant[node->tenant].used[object][tier]++;
-    tree->owner[tree->tenant[node->tenant].owner].used[object][tier]++;
+    of->used[object][tier]++;
+    tree->owner[of->owner].used[object][tier]++;
     if (object == KV_G) {
         tree->node[node->parent].children[tier]++;
         refresh(tree, node->parent);
@@ -286,7 +290,7 @@ enum status prefix_tree_init(struct prefix_tree *tree, const struct prefix_optio
 {
     must(options->nodes && options->nodes < 1u << 30 && options->freed && options->ends_kept);
     must(options->tenants && options->tenants <= UINT16_MAX);
-    *tree = (struct prefix_tree){ .options = *options, .fresh_node = 1 };
+    *tree = (struct prefix_tree){ .options = *options, .fresh_node = 1, .owners = 1 };
     tree->entries = (uint32_t)((uint64_t)options->nodes * 10 / 7) + 2;
     tree->node = calloc((size_t)options->nodes + 1, sizeof *tree->node);
     tree->entry = calloc(tree->entries, sizeof *tree->entry);
@@ -302,10 +306,9 @@ enum status prefix_tree_init(struct prefix_tree *tree, const struct prefix_optio
         return NO_MEMORY;
     }
     for (uint32_t i = 0; i < tree->options.owners; i++) tree->owner[i].quota.weight = 1;
-    tree->node[0] = (struct prefix_node){ .generation = 1,
-                                          .depth = UINT32_MAX,
-                                          .life = NODE_LIVE,
-                                          .queued = NOWHERE };
+    tree->node[0] = (struct prefix_node){
+        .generation = 1, .depth = UINT32_MAX, .life = NODE_LIVE, .queued = NOWHERE
+    };
     return OK;
 }
 

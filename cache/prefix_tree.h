@@ -78,6 +78,7 @@ struct prefix_tree {
     struct prefix_entry *entry;    // [entries]; owned; open addressing
     struct prefix_tenant *tenant;  // [options.tenants]; owned
     struct prefix_owner *owner;    // [options.owners]; owned
+    uint32_t owners;               // of these, the first ones that were ever in use
     uint32_t entries;
     uint32_t free_node, fresh_node;       // reused nodes first, then those never used
     uint32_t reap_node;                   // dead ones whose children still live

@@ -22,9 +22,15 @@ enum { CPU_STEP_TOKENS = 512, GPU_STEP_TOKENS = 8192 };
 /* A step of 64 decodes beside what as many prompt tokens cost (docs/SCHEDULING.md). */
 enum { CPU_DECODE_WEIGHT = 2, GPU_DECODE_WEIGHT = 8 };
 
+struct quotas {
+    uint32_t count;
+    struct engine_quota quota[];  // [count]
+};
+
 struct arrival {
-    struct job *job;             // NULL: a purge, or a cancellation of `id`
+    struct job *job;             // NULL: one of the next two, or a cancellation of `id`
     struct engine_purge *purge;  // owned, or NULL
+    struct quotas *quotas;       // likewise
     uint64_t id;
     uint64_t queued_ns;
 };
@@ -52,6 +58,8 @@ struct model_engine {
     bool rang;  // the eventfd was written since the last take
     struct engine_stats stats;
     uint32_t purges;  // handed in and not answered
+    uint32_t kept;    // of kept_now
+    struct engine_kept kept_now[ENGINE_KEPT_MOST];
 
     /* The engine thread's own. */
     struct shape shape;
@@ -63,6 +71,7 @@ struct model_engine {
     struct dev *dev;
     struct purging purging[PURGES_MOST];  // [purging_count]
     uint32_t purging_count;
+    struct engine_kept kept_next[ENGINE_KEPT_MOST];
 };
 
 static struct model_engine *of(struct engine *engine)
@@ -105,10 +114,13 @@ static void publish(struct model_engine *e)
     stats.cache.differing = e->stepper.check.differing;
     stats.blocks_used = stats.blocks - prefix_cache_room(&e->cache, KV_G);
     stats.pages_used = stats.pages - prefix_cache_room(&e->cache, KV_W);
+    uint32_t kept = prefix_cache_kept(&e->cache, e->kept_next, ENGINE_KEPT_MOST);
 
     pthread_mutex_lock(&e->lock);
     stats.waiting += e->arrivals;
     e->stats = stats;
+    e->kept = kept;
+    memcpy(e->kept_now, e->kept_next, kept * sizeof *e->kept_now);
     bool ring = e->events && !e->rang;
     if (ring) e->rang = true;
     pthread_mutex_unlock(&e->lock);
@@ -211,6 +223,30 @@ static enum status purge(struct engine *engine, const struct engine_purge *what)
     return status;
 }
 
+static enum status quotas(struct engine *engine, const struct engine_quota *quota, uint32_t count)
+{
+    struct model_engine *e = of(engine);
+    struct quotas *own = malloc(sizeof *own + count * sizeof *quota);
+    if (!own) return NO_MEMORY;
+    own->count = count;
+    if (count) memcpy(own->quota, quota, count * sizeof *quota);
+    pthread_mutex_lock(&e->lock);
+    bool is_in = put_arrival(e, &(struct arrival){ .quotas = own });
+    pthread_mutex_unlock(&e->lock);
+    if (!is_in) free(own);
+    return is_in ? OK : NO_MEMORY;
+}
+
+static uint32_t get_kept(struct engine *engine, struct engine_kept *kept, uint32_t room)
+{
+    struct model_engine *e = of(engine);
+    pthread_mutex_lock(&e->lock);
+    uint32_t count = e->kept < room ? e->kept : room;
+    memcpy(kept, e->kept_now, count * sizeof *kept);
+    pthread_mutex_unlock(&e->lock);
+    return count;
+}
+
 /* ---- purges -------------------------------------------------------------------------------- */
 
 static void begin_purge(struct model_engine *e, struct engine_purge *what)
@@ -242,6 +278,15 @@ static void end_purges(struct model_engine *e)
     e->purging_count = 0;
 }
 
+static void take_quotas(struct model_engine *e, struct quotas *quotas)
+{
+    if (prefix_cache_quotas(&e->cache, quotas->quota, quotas->count) != OK)
+        log_say(
+            OPT_LOG_LEVEL_WARN, "cache_quotas",
+            "no memory for what tenants may keep in the prefix cache; what held before goes on");
+    free(quotas);
+}
+
 /* ---- the thread ---------------------------------------------------------------------------- */
 
 /* While there is nothing to compute: until somebody rings, or the cache wants its turn. */
@@ -271,6 +316,7 @@ static bool take_inbox(struct model_engine *e)
     for (uint32_t i = 0; i < count; i++) {
         if (inbox[i].job) stepper_add(&e->stepper, inbox[i].job, inbox[i].queued_ns);
         else if (inbox[i].purge) begin_purge(e, inbox[i].purge);
+        else if (inbox[i].quotas) take_quotas(e, inbox[i].quotas);
         else stepper_cancel(&e->stepper, inbox[i].id);
     }
     free(inbox);
@@ -320,6 +366,7 @@ static void close_engine(struct engine *engine)
     for (uint32_t i = 0; i < e->arrivals; i++) {
         job_free(e->inbox[i].job);
         free(e->inbox[i].purge);
+        free(e->inbox[i].quotas);
     }
     for (uint32_t i = 0; i < e->events; i++)
         free(e->outbox[(e->outbox_first + i) % e->outbox_room].logprob);
@@ -338,6 +385,8 @@ static const struct engine_face model_face = {
     .take_events = take_events,
     .stats = get_stats,
     .purge = purge,
+    .quotas = quotas,
+    .kept = get_kept,
     .close = close_engine,
 };
 

@@ -48,6 +48,21 @@ struct engine_purge {
     uint8_t cache_owner[32], cache_tenant[32];  // as jobs have them
 };
 
+/* How much of the prefix cache the jobs of one cache_owner may keep. */
+struct engine_quota {
+    uint8_t cache_owner[32];
+    uint32_t weight;  // its share of each tier, while others want it: cache/prefix_tree.h
+    uint64_t bytes;   // on each tier at most; 0: any number
+};
+
+/* What they keep now. */
+struct engine_kept {
+    uint8_t cache_owner[32];
+    uint64_t bytes[KV_TIERS];
+};
+
+enum { ENGINE_KEPT_MOST = 256 };
+
 struct engine_face {
     CHECKED enum status (*submit)(struct engine *engine, struct job *job, struct err *err);
     void (*cancel)(struct engine *engine, uint64_t job);
@@ -55,6 +70,9 @@ struct engine_face {
     uint32_t (*take_events)(struct engine *engine, struct event *event, uint32_t room);
     void (*stats)(struct engine *engine, struct engine_stats *stats);
     CHECKED enum status (*purge)(struct engine *engine, const struct engine_purge *purge);
+    CHECKED enum status (*quotas)(struct engine *engine, const struct engine_quota *quota,
+                                  uint32_t count);
+    uint32_t (*kept)(struct engine *engine, struct engine_kept *kept, uint32_t room);
     void (*close)(struct engine *engine);
 };
 
@@ -96,6 +114,20 @@ CHECKED static inline enum status engine_purge(struct engine *engine,
                                                const struct engine_purge *purge)
 {
     return engine->face->purge(engine, purge);
+}
+
+/* Takes the place of the table before: quota[count], each owner once; of one that is not in it the weight
+ * is 1, and it has no cap. NO_MEMORY: the table before stays. */
+CHECKED static inline enum status engine_quotas(struct engine *engine,
+                                                const struct engine_quota *quota, uint32_t count)
+{
+    return engine->face->quotas(engine, quota, count);
+}
+
+/* Into kept[room], of those in the table that keep anything, as of the last step: how many. */
+static inline uint32_t engine_kept(struct engine *engine, struct engine_kept *kept, uint32_t room)
+{
+    return engine->face->kept(engine, kept, room);
 }
 
 /* Cancels what runs, joins the threads, frees everything. */

@@ -17,6 +17,7 @@ static const struct resume_rates first_rates = { .compute_tokens_s = 10e3,
 enum {
     ONE_SHOT = 10,
     REAPED_A_STEP = 64,
+    TRIMMED_A_STEP = 64,
     CLOSE_MS = 5000,
     RATE_TOKENS = 64,
     RATE_PARTS = 8,
@@ -106,6 +107,8 @@ enum status prefix_cache_init(struct prefix_cache *cache,
     struct depot_options depot = depot_options(cache);
     struct prefix_options tree = { .nodes = options->g_blocks + depot_blocks(&depot),
                                    .tenants = CACHE_SCOPES + 1,  // and one that has nothing
+                                   .owners = CACHE_SCOPES + 1,   // likewise
+                                   .bytes = { depot.image_bytes[KV_G], depot.image_bytes[KV_W] },
                                    .ends_kept = 2,
                                    .w_pinned = 0,
                                    .user = cache,
@@ -126,10 +129,14 @@ enum status prefix_cache_init(struct prefix_cache *cache,
     if (kv_pool_init(cache->place.w_pool, options->w_pages) != OK) goto g_pool;
     if (prefix_tree_init(&cache->tree, &tree) != OK) goto w_pool;
     prefix_tree_clock(&cache->tree, (uint32_t)(now_ns() / NS_PER_S));
-    if (depot_init(&cache->depot, &depot, err) != OK) goto tree;
+    if (cache_owners_init(&cache->owners, &cache->tree) != OK) goto tree;
+    cache->scopes.owners = &cache->owners;
+    if (depot_init(&cache->depot, &depot, err) != OK) goto owners;
     if (options->disk_why.text[0]) depot_without_disk(&cache->depot, options->disk_why.text);
     return OK;
 
+owners:
+    cache_owners_release(&cache->owners);
 tree:
     prefix_tree_release(&cache->tree);
 w_pool:
@@ -149,6 +156,7 @@ void prefix_cache_release(struct prefix_cache *cache)
 {
     depot_close(&cache->depot, CLOSE_MS);
     depot_release(&cache->depot);
+    cache_owners_release(&cache->owners);
     prefix_tree_release(&cache->tree);
     kv_pool_release(cache->place.w_pool);
     kv_pool_release(cache->place.g_pool);
@@ -165,6 +173,10 @@ void prefix_cache_step(struct prefix_cache *cache, struct depot_turn turn)
 {
     prefix_tree_clock(&cache->tree, (uint32_t)(now_ns() / NS_PER_S));
     prefix_tree_reap(&cache->tree, REAPED_A_STEP);
+    cache_owners_step(&cache->owners);
+    cache->trims = false;
+    for (int tier = 0; tier < KV_TIERS; tier++)
+        cache->trims |= prefix_tree_trim(&cache->tree, tier, TRIMMED_A_STEP) == TRIMMED_A_STEP;
     depot_step(&cache->depot, turn);
 }
 
@@ -175,7 +187,7 @@ int prefix_cache_fd(const struct prefix_cache *cache)
 
 int prefix_cache_wait_ms(const struct prefix_cache *cache)
 {
-    return cache->tree.reap_node ? 0 : depot_wait_ms(&cache->depot);
+    return cache->tree.reap_node || cache->trims ? 0 : depot_wait_ms(&cache->depot);
 }
 
 void prefix_cache_computed(struct prefix_cache *cache, uint32_t tokens, uint64_t took_ns)
@@ -229,6 +241,18 @@ bool prefix_cache_purging(const struct prefix_cache *cache, uint32_t *failed)
 {
     *failed = cache->depot.mover.purges_failed;
     return cache->depot.mover.purge != NULL;
+}
+
+enum status prefix_cache_quotas(struct prefix_cache *cache, const struct engine_quota *quota,
+                                uint32_t count)
+{
+    return cache_owners_quotas(&cache->owners, &cache->options.identity.secret, quota, count);
+}
+
+uint32_t prefix_cache_kept(const struct prefix_cache *cache, struct engine_kept *kept,
+                           uint32_t room)
+{
+    return cache_owners_kept(&cache->owners, kept, room);
 }
 
 /* ---- matches -------------------------------------------------------------------------------- */

@@ -16,6 +16,7 @@
 #include "cache/lease.h"
 #include "cache/tiers.h"
 #include "engine/cache_identity.h"
+#include "engine/cache_owners.h"
 #include "engine/depot.h"
 #include "engine/engine.h"
 #include "engine/kv_codec.h"
@@ -41,6 +42,8 @@ struct prefix_cache {
     struct resume_rates rates;
     struct codec_map g_map;  // how a G is encoded on disk
     struct scopes scopes;
+    struct cache_owners owners;
+    bool trims;                  // more is above a cap than one step lets go
     uint32_t found_scope;        // of the latest record found on disk
     struct prefix_ref *path;     // [context / 128] of the latest match
     struct resume_block *block;  // likewise
@@ -94,6 +97,12 @@ void prefix_cache_poison(struct prefix_cache *cache, struct prefix_ref ref, enum
  * until prefix_cache_purging says no more. *failed: how often the disk could not, so far. */
 uint32_t prefix_cache_purge(struct prefix_cache *cache, const struct engine_purge *purge);
 bool prefix_cache_purging(const struct prefix_cache *cache, uint32_t *failed);
+
+/* As engine_quotas and engine_kept. */
+CHECKED enum status prefix_cache_quotas(struct prefix_cache *cache,
+                                        const struct engine_quota *quota, uint32_t count);
+uint32_t prefix_cache_kept(const struct prefix_cache *cache, struct engine_kept *kept,
+                           uint32_t room);
 
 /* A job goes on from there: path[0, plan.known), on the device now. */
 void prefix_cache_hit(struct prefix_cache *cache, const struct prefix_ref *path,

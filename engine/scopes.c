@@ -1,7 +1,7 @@
 /* scopes.c - a list from number to tag, looked through from its start. */
 #include "engine/scopes.h"
 #include <string.h>
-#include "engine/cache_identity.h"
+#include "engine/cache_owners.h"
 
 enum {
     OWNER_SHARE = 8,  // an owner with more than this part of the numbers makes room among its own
@@ -12,6 +12,7 @@ struct scope {
     uint8_t tag[RECORD_TAG];
     uint32_t uses;     // jobs in the engine
     uint64_t entered;  // the last one's number
+    uint32_t owner;    // the tree's number; 0: none yet
 };
 
 enum status scopes_init(struct scopes *scopes, struct prefix_tree *tree, uint32_t most)
@@ -40,8 +41,13 @@ static bool is_free(const struct scopes *scopes, uint32_t number)
 static uint32_t give(struct scopes *scopes, uint32_t number, const uint8_t tag[RECORD_TAG])
 {
     struct scope *scope = &scopes->scope[number];
+    uint32_t owner = scope->owner;
     *scope = (struct scope){ .entered = scopes->entered };
     memcpy(scope->tag, tag, RECORD_TAG);
+    if (!scopes->owners) return number;
+    if (owner) cache_owners_leave(scopes->owners, owner);
+    scope->owner = cache_owners_enter(scopes->owners, tag);
+    prefix_tree_own(scopes->tree, number, scope->owner);
     return number;
 }
 
@@ -91,6 +97,7 @@ uint32_t scopes_enter(struct scopes *scopes, const uint8_t tag[RECORD_TAG])
     if (number == scopes->most) return number;
     scopes->scope[number].uses++;
     scopes->scope[number].entered = scopes->entered;
+    if (scopes->owners) cache_owners_asked(scopes->owners, scopes->scope[number].owner);
     return number;
 }
 

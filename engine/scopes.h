@@ -14,11 +14,14 @@
 #include "cache/prefix_tree.h"
 #include "cache/record.h"
 
+struct cache_owners;
+
 struct scopes {
     struct prefix_tree *tree;
-    struct scope *scope;   // [most] owned
-    uint32_t most, known;  // numbers; of these, the first ones that were ever given
-    uint64_t entered;      // so far
+    struct cache_owners *owners;  // NULL: all are one owner's
+    struct scope *scope;          // [most] owned
+    uint32_t most, known;         // numbers; of these, the first ones that were ever given
+    uint64_t entered;             // so far
 };
 
 /* Numbers from 0 to most - 1; the tree has one tenant more, which has nothing: `most` stands for no

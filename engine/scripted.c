@@ -377,6 +377,19 @@ static enum status scripted_purge(struct engine *engine, const struct engine_pur
     return OK;
 }
 
+static enum status scripted_quotas(struct engine *engine, const struct engine_quota *quota,
+                                   uint32_t count)
+{
+    (void)engine, (void)quota, (void)count;
+    return OK;
+}
+
+static uint32_t scripted_kept(struct engine *engine, struct engine_kept *kept, uint32_t room)
+{
+    (void)engine, (void)kept, (void)room;
+    return 0;
+}
+
 static void scripted_close(struct engine *engine)
 {
     struct scripted *s = (struct scripted *)engine;
@@ -410,6 +423,8 @@ static const struct engine_face face = {
     .take_events = scripted_take_events,
     .stats = scripted_stats,
     .purge = scripted_purge,
+    .quotas = scripted_quotas,
+    .kept = scripted_kept,
     .close = scripted_close,
 };
 
