@@ -236,6 +236,7 @@ def test_tenants_are_told_apart_and_only_those_of_the_file(serve, tmp_path):
                     if any("tenant" in s.labels for s in family.samples)}
     assert with_tenants == {"fathom_" + name for name in (
         "requests_running", "requests_waiting", "prompt_tokens_total", "generation_tokens_total",
+        "tenant_cache_bytes",
         "requests_total")}
 
     server.stop()

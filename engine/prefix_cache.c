@@ -169,15 +169,21 @@ void prefix_cache_release(struct prefix_cache *cache)
 
 /* ---- each step ------------------------------------------------------------------------------ */
 
+/* What is in use now is looked at again when it is not: there is nothing to wait for. */
+static void trim(struct prefix_cache *cache)
+{
+    cache->trims = false;
+    for (int tier = 0; tier < KV_TIERS; tier++)
+        cache->trims |= prefix_tree_trim(&cache->tree, tier, TRIMMED_A_STEP) == TRIMMED_A_STEP;
+}
+
 void prefix_cache_step(struct prefix_cache *cache, struct depot_turn turn)
 {
     prefix_tree_clock(&cache->tree, (uint32_t)(now_ns() / NS_PER_S));
     prefix_tree_reap(&cache->tree, REAPED_A_STEP);
     cache_owners_step(&cache->owners);
-    cache->trims = false;
-    for (int tier = 0; tier < KV_TIERS; tier++)
-        cache->trims |= prefix_tree_trim(&cache->tree, tier, TRIMMED_A_STEP) == TRIMMED_A_STEP;
     depot_step(&cache->depot, turn);
+    trim(cache);
 }
 
 int prefix_cache_fd(const struct prefix_cache *cache)
@@ -217,6 +223,7 @@ struct cache_scope prefix_cache_enter(struct prefix_cache *cache, const struct j
 void prefix_cache_leave(struct prefix_cache *cache, const struct cache_scope *scope)
 {
     scopes_leave(&cache->scopes, scope->tenant);
+    trim(cache);
 }
 
 uint32_t prefix_cache_purge(struct prefix_cache *cache, const struct engine_purge *purge)

@@ -158,6 +158,7 @@ void access_swap(struct access_slot *slot, struct access *next)
 {
     access_drop(slot->now);
     slot->now = next;
+    if (slot->swapped) slot->swapped(slot->user);
 }
 
 bool access_asks_for_keys(const struct access *access)

@@ -43,6 +43,7 @@ struct access_limits {
     uint64_t budget_tokens;             // prompts and answers together; tenants alone
     uint64_t context;                   // tokens of prompt and answer together; tenants alone
     uint64_t output;                    // tokens of one answer; tenants alone
+    uint64_t cache_bytes;  // of prefixes kept on the device, on the host, on disk; tenants alone
 };
 
 struct access_names {
@@ -125,6 +126,8 @@ bool caller_has_scope(const struct caller *caller, enum access_scope scope);
 /* Where requests find the table of now. Loop thread. */
 struct access_slot {
     struct access *now;  // held; NULL: no route asks for anything (a socket that has its own rules)
+    void *user;
+    void (*swapped)(void *user);  // whom else it concerns; NULL: nobody
 };
 
 /* Takes `next` over; requests under way keep the one they hold. */

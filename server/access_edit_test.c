@@ -18,7 +18,7 @@ static const char whole[] =
     "    {\"name\": \"acme\", \"weight\": 3, \"models\": [\"m\", \"n\\\"\"], \"priority\": [2, 7], "
     "\"group\": \"g\", \"isolate_users\": false, \"limits\": {\"running\": 1, \"queued\": 2, "
     "\"requests_per_minute\": 3, \"input_tokens_per_minute\": 4, \"output_tokens_per_minute\": 5, "
-    "\"budget_tokens\": 6, \"context\": 7, \"output\": 8}, "
+    "\"budget_tokens\": 6, \"context\": 7, \"output\": 8, \"cache_bytes\": 9}, "
     "\"user_limits\": {\"running\": 10}}\n"
     "  ],\n  \"keys\": [\n"
     "    {\"id\": \"k\", \"tenant\": \"acme\", \"salt\": \"000102030405060708090a0b0c0d0e0f\", "

@@ -27,7 +27,7 @@ struct access_limit_row {
     uint64_t least, most;
 };
 extern const struct access_limit_row access_limit_rows[];
-#define ACCESS_LIMIT_ROWS 8
+#define ACCESS_LIMIT_ROWS 9
 
 /* An empty table with one holder; NULL: no memory. */
 struct access *access_new(void);

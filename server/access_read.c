@@ -12,6 +12,8 @@
 
 #define BUDGET_MOST 1000000000000000  // so that sums of tokens stay far from the end of their type
 
+#define CACHE_BYTES_MOST ((uint64_t)1 << 50)  // likewise, of a group's
+
 #define TENANT_SLOTS (2 * ACCESS_TENANTS_MOST)  // a power of two
 
 #define PER_MINUTE_MOST 1000000000  // so that each one's share of a minute is some ns
@@ -29,6 +31,7 @@ const struct access_limit_row access_limit_rows[ACCESS_LIMIT_ROWS] = {
     LIMIT(budget_tokens, false, 1, BUDGET_MOST),
     LIMIT(context, false, 2, INT32_MAX),
     LIMIT(output, false, 1, INT32_MAX),
+    LIMIT(cache_bytes, false, 1, CACHE_BYTES_MOST),
 };
 
 struct reader {

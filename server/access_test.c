@@ -130,11 +130,11 @@ static void every_field_comes_to_where_it_belongs(void **unused)
         "{\"name\":\"acme\",\"weight\":3,\"models\":[\"m\",\"n\"],\"priority\":[2,7],"
         "\"group\":\"g\",\"isolate_users\":false,\"limits\":{\"running\":1,\"queued\":2,"
         "\"requests_per_minute\":3,\"input_tokens_per_minute\":4,\"output_tokens_per_minute\":5,"
-        "\"budget_tokens\":6,\"context\":7,\"output\":8},"
+        "\"budget_tokens\":6,\"context\":7,\"output\":8,\"cache_bytes\":9},"
         "\"user_limits\":{\"running\":10}}]}");
     assert_non_null(access);
     const struct tenant *plain = access_tenant(access, 0), *acme = access_tenant(access, 1);
-    const struct access_limits limits = { 1, 2, 3, 4, 5, 6, 7, 8 };
+    const struct access_limits limits = { 1, 2, 3, 4, 5, 6, 7, 8, 9 };
     const struct access_limits none = { 0 }, of_user = { .running = 10 };
 
     assert_null(access_tenant(access, 2));
@@ -203,6 +203,8 @@ static void faults_are_named_with_their_place(void **unused)
         { TENANT "\"limits\":{\"running\":0}}]}", ".limits.running: found 0" },
         { TENANT "\"limits\":{\"running\":-1}}]}", ".limits.running: found -1" },
         { TENANT "\"user_limits\":{\"context\":1}}]}", ".context: found a limit that only" },
+        { TENANT "\"user_limits\":{\"cache_bytes\":1}}]}", ".cache_bytes: found a limit that" },
+        { TENANT "\"limits\":{\"cache_bytes\":\"1GB\"}}]}", ".cache_bytes: found a string" },
         { KEY_HEAD "}]}", ": keys[0]: found no id" },
         { KEY_HEAD "\"id\":\"k\"}]}", ": keys[0]: found no tenant" },
         { KEY_HEAD "\"id\":\"k\",\"tenant\":\"a\"}]}", ": keys[0]: found no salt" },
@@ -270,8 +272,9 @@ static void what_is_no_plain_file_is_refused_at_once(void **unused)
 static void a_name_keeps_its_number_and_a_request_its_table(void **unused)
 {
     (void)unused;
-    struct access_slot slot = { open_text("{\"tenants\":[{\"name\":\"x\"},{\"name\":\"y\"}],"
-                                          "\"keys\":[{\"id\":\"k\",\"tenant\":\"y\",%s}]}") };
+    struct access_slot slot = { .now =
+                                    open_text("{\"tenants\":[{\"name\":\"x\"},{\"name\":\"y\"}],"
+                                              "\"keys\":[{\"id\":\"k\",\"tenant\":\"y\",%s}]}") };
     struct caller caller = { 0 };
 
     assert_int_equal(access_find(slot.now, SLICE("fathom_k." SECRET), 1, &caller), ACCESS_GRANTED);

@@ -4,7 +4,7 @@
 #include "config/utf8.h"
 #include "server/ctl.h"
 
-#define COLUMNS_MOST 16
+#define COLUMNS_MOST 18
 
 const struct ctl_column ctl_request_columns[] = {
     { "ID", "id", true },
@@ -36,6 +36,8 @@ const struct ctl_column ctl_tenant_columns[] = {
     { "OF", "limits.output_tokens_per_minute", true },
     { "TOKENS", "used.tokens", true },
     { "OF", "limits.budget_tokens", true },
+    { "CACHE", "used.cache_bytes", true },
+    { "OF", "limits.cache_bytes", true },
     { 0 },
 };
 

@@ -2,6 +2,8 @@
 #include "config/metrics.h"
 #include "config/options.h"
 #include "engine/engine.h"
+#include "server/admin_parts.h"
+#include "server/cache_quotas.h"
 #include "server/cache_report.h"
 #include "server/grammars.h"
 #include "server/handlers.h"
@@ -91,10 +93,22 @@ static void add_build_info(struct buf *out)
              FATHOM_VERSION, http_library_version(), build_revision());
 }
 
+/* The operator's socket asks nobody for a key. */
+static const struct access *access_of(const struct request *request)
+{
+    const struct admin *admin = request->service->admin;
+
+    if (request->caller.access) return request->caller.access;
+    return admin ? admin->setup.access->now : NULL;
+}
+
 static void answer_metrics(struct request *request)
 {
-    name_tenants(request->caller.access);
+    const struct access *access = access_of(request);
+
+    name_tenants(access);
     take_engine_stats(request->service);
+    cache_kept_metrics(request->service->engine, access);
     take_tool_memory_stats(request->service);
     take_text_alias_stats(request->service);
     take_grammar_stats(request->service);

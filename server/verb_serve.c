@@ -24,6 +24,7 @@
 #include "server/budget.h"
 #include "server/cache_report.h"
 #include "server/cache_options.h"
+#include "server/cache_quotas.h"
 #include "server/grammars.h"
 #include "server/http.h"
 #include "server/key_guard.h"
@@ -210,6 +211,13 @@ static void say_ready(struct daemon *daemon)
     notify("READY=1\nSTATUS=ready");
 }
 
+static void tell_quotas(void *context)
+{
+    struct daemon *daemon = context;
+
+    cache_quotas_tell(daemon->service.engine, daemon->access.now);
+}
+
 static void on_loaded(void *context, uint32_t events)
 {
     struct daemon *daemon = context;
@@ -221,6 +229,7 @@ static void on_loaded(void *context, uint32_t events)
     enum status status = loader_close(daemon->loader, &daemon->service.engine, &err);
     daemon->loader = NULL;
     if (status == OK) status = sandbox_seal(&daemon->sandbox, &err);
+    if (status == OK) tell_quotas(daemon);
     if (status == OK) status = requests_begin(daemon->requests, &err);
     if (status == OK) return say_ready(daemon);
     log_say(OPT_LOG_LEVEL_ERROR, "model", "%s", err.text);
@@ -324,6 +333,8 @@ static enum status start_admin(struct daemon *daemon, struct err *err)
 
     daemon->reload.options = &daemon->options;
     daemon->reload.access = &daemon->access;
+    daemon->access.user = daemon;
+    daemon->access.swapped = tell_quotas;
     daemon->reload.loopback = daemon->listening.loopback;
     if (!setup.path[0]) return OK;
     enum status status = admin_open(&setup, &daemon->admin, err);
