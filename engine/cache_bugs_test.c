@@ -88,6 +88,7 @@ static void collect(struct engine *engine, struct answer *answer, uint32_t count
         assert_int_equal(read(ready.fd, &rings, sizeof rings), sizeof rings);
         for (uint32_t taken; (taken = engine_take_events(engine, event, 64)) > 0;)
             for (uint32_t i = 0; i < taken; i++) {
+                if (event[i].kind == EVENT_PURGED) continue;
                 struct answer *a = &answer[event[i].job];
                 if (event[i].kind == EVENT_STARTED) a->cache = event[i].cache;
                 if (event[i].kind == EVENT_TOKENS) a->out[a->tokens++] = *event[i].logprob;
@@ -153,6 +154,32 @@ static void branches_get_the_same_answer_by_replay_and_by_the_window_it_leaves(v
         assert_int_equal(answer.cache.hit_tokens, known[branch]);
     }
     memset(answered[2], 0, sizeof answered[2]);
+    engine_close(warm);
+    engine_close(cold);
+}
+
+/* What they share goes from the tree while they compute with it, and comes again. */
+static void a_purge_while_answers_are_under_way_changes_none_of_them(void **unused)
+{
+    static struct answer plain[TOGETHER], purged[TOGETHER];
+    (void)unused;
+    struct engine_cache cache = { .host_bytes = 64u << 20, .window_ttl_ns = 3600 * NS_PER_S };
+    struct engine *cold = open_engine(&(struct engine_cache){ .off = true }, 0);
+    struct engine *warm = open_engine(&cache, 24u << 20);
+    for (uint32_t round = 0; round < 10; round++) {
+        for (uint32_t i = 0; i < TOGETHER; i++) {
+            uint32_t story = 3 + i / 2, tokens = 300 + 60 * (round % 8) + 40 * i;
+            submit(cold, i, story, tokens, true);
+            submit(warm, i, story, tokens, true);
+            struct engine_purge purge = { .id = 1u << 20, .all = i % 2, .whole = true };
+            (void)!engine_purge(warm, &purge);  // BUSY: enough of them are under way
+        }
+        collect(cold, plain, TOGETHER);
+        for (uint32_t i = 0; i < 4; i++)
+            (void)!engine_purge(warm, &(struct engine_purge){ .id = 1u << 20, .all = true });
+        collect(warm, purged, TOGETHER);
+        for (uint32_t i = 0; i < TOGETHER; i++) assert_same(&plain[i], &purged[i]);
+    }
     engine_close(warm);
     engine_close(cold);
 }
@@ -278,6 +305,7 @@ static void memory_of_the_last_owner_changes_no_answer(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_purge_while_answers_are_under_way_changes_none_of_them),
         cmocka_unit_test(prompt_whose_window_is_gone_gets_the_same_answer),
         cmocka_unit_test(branches_get_the_same_answer_by_replay_and_by_the_window_it_leaves),
         cmocka_unit_test(conversations_go_on_right_after_a_restart_at_every_edge),
