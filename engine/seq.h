@@ -46,6 +46,7 @@ struct seq {
     uint32_t hit_blocks;      // as it started: blocks of the prompt that were known
     bool retried;             // computed again without the cache, since its logits were wrong
     uint32_t load_failures;   // so many, and it does without
+    uint8_t load_miss;        // enum cache_miss: why the last one failed
     uint64_t matched_step;    // the step before which it was
     uint64_t admitted_step;   // RUNNING: likewise
     uint32_t preempted;       // so often

@@ -68,10 +68,11 @@ static bool hold(struct seq *seq, struct prefix_cache *cache, const struct prefi
 }
 
 /* Without anything from the cache, which always works. */
-static void hold_cold(struct seq *seq, struct prefix_cache *cache, enum cache_miss why)
+static void hold_cold(struct seq *seq, struct prefix_cache *cache, uint32_t known)
 {
     seq->plan = (struct resume_plan){ .mode = RESUME_COLD };
-    seq->outcome = (struct cache_outcome){ .miss = (uint8_t)why };
+    seq->outcome =
+        (struct cache_outcome){ .miss = seq->load_miss, .miss_at = known * KV_BLOCK_TOKENS };
     memset(seq->tier_blocks, 0, sizeof seq->tier_blocks);
     must(hold(seq, cache, NULL));
 }
@@ -125,12 +126,13 @@ bool seq_match(struct seq *seq, struct prefix_cache *cache)
         return true;
     }
     if (seq->load_failures >= LOAD_TRIES) {
-        hold_cold(seq, cache, CACHE_MISS_FAILED);
+        hold_cold(seq, cache, found.matched);
         return true;
     }
     if (blocks_of(seq->tokens) > prefix_cache_room(cache, KV_G)) return false;
     if (begin_load(seq, cache, &found)) return true;
     seq->load_failures++;
+    seq->load_miss = CACHE_MISS_NO_ROOM;
     return false;
 }
 
@@ -146,6 +148,7 @@ void seq_poll_load(struct seq *seq, struct prefix_cache *cache)
     free(path);
     if (state != LOAD_READY) {
         seq->load_failures++;
+        seq->load_miss = CACHE_MISS_FAILED;
         return;
     }
     seq->phase = phase;
