@@ -4,6 +4,7 @@
 #include "server/admin_parts.h"
 #include "server/errors.h"
 #include "server/notify.h"
+#include "server/requests_look.h"
 
 static const char *const level_name[] = { [OPT_LOG_LEVEL_ERROR] = "error",
                                           [OPT_LOG_LEVEL_WARN] = "warn",
@@ -37,17 +38,27 @@ static void answer_undrain(struct request *request)
     move_door(request, DOOR_OPEN);
 }
 
+static void on_reloaded(void *context, uint64_t number, const struct reload_answer *answer)
+{
+    struct admin *admin = context;
+    struct request *request = requests_find(admin->setup.requests, number);
+
+    if (!request) return;  // its client did not wait
+    if (answer->status == OK) buf_add_slice(&request->out, answer->told);
+    else
+        request_refuse(request, answer->status == NO_MEMORY ? REFUSE_FULL : REFUSE_BAD_REQUEST,
+                       NULL, answer->err->text);
+    requests_answer(admin->setup.requests, request);
+}
+
 static void answer_reload(struct request *request)
 {
-    struct err err = { "" };
-    struct buf told;
+    struct admin *admin = request->service->admin;
+    struct reload_wish wish = { RELOAD_ALL, on_reloaded, admin, request->number };
 
-    buf_init(&told, 0);
     admin_log("reload", NULL);
-    if (reload_run(request->service->admin->setup.reload, &told, &err) == OK)
-        buf_add_slice(&request->out, buf_slice(&told));
-    else request_refuse(request, REFUSE_BAD_REQUEST, NULL, err.text);
-    buf_release(&told);
+    if (reload_ask(admin->setup.reload, &wish) == OK) request->later = true;
+    else request_refuse(request, REFUSE_FULL, NULL, "no memory for this request now");
 }
 
 static void answer_level(struct request *request)

@@ -1,6 +1,7 @@
 /* admin_keys.c - the key file: listed from the table in use, edited by a thread of its own.
  *
- *     POST -> thread: access_edit (the disk may take its time) -> loop: read the file, swap, answer
+ *     POST -> thread: access_edit (the disk may take its time) -> loop: reload_ask -> thread: read the file
+ *          -> loop: swap, answer
  *
  * One edit at a time. A new key is told once, in its answer, and kept nowhere.
  */
@@ -21,6 +22,7 @@ struct key_edit {
     struct admin *admin;
     uint64_t request;  // who waits for it, by number
     pthread_t thread;
+    bool joined;
     int done_fd;
     uint64_t watch;
     char path[4096];
@@ -69,17 +71,12 @@ static void tell(struct key_edit *edit, struct request *request, uint32_t cancel
     else buf_addf(out, "{\"revoked\":\"%s\",\"cancelled\":%u}", edit->id, cancelled);
 }
 
-static void on_edited(void *context, uint32_t events)
+static void finish(struct key_edit *edit)
 {
-    struct key_edit *edit = context;
-    struct admin *admin = edit->admin;
-    struct requests *requests = admin->setup.requests;
+    struct requests *requests = edit->admin->setup.requests;
     struct request *request = requests_find(requests, edit->request);
     uint32_t cancelled = 0;
-    (void)events;
 
-    pthread_join(edit->thread, NULL);
-    if (edit->status == OK) edit->status = reload_keys(admin->setup.reload, &edit->err);
     if (edit->status == OK && edit->now)
         cancelled = requests_cancel(requests, &(struct requests_choice){ .key = edit->id });
     if (edit->status == OK)
@@ -92,10 +89,38 @@ static void on_edited(void *context, uint32_t events)
     edit_free(edit);
 }
 
+static void on_reread(void *context, uint64_t number, const struct reload_answer *answer)
+{
+    struct key_edit *edit = context;
+    (void)number;
+
+    edit->status = answer->status;
+    edit->err = *answer->err;
+    finish(edit);
+}
+
+static void on_edited(void *context, uint32_t events)
+{
+    struct key_edit *edit = context;
+    struct admin *admin = edit->admin;
+    struct reload_wish wish = { RELOAD_KEYS, on_reread, edit, edit->request };
+    (void)events;
+
+    pthread_join(edit->thread, NULL);
+    edit->joined = true;
+    loop_unwatch(admin->setup.loop, edit->watch);
+    if (edit->status == OK) {
+        edit->status = reload_ask(admin->setup.reload, &wish);
+        if (edit->status == OK) return;
+        fail(&edit->err, edit->status, "no memory to read the key file again");
+    }
+    finish(edit);
+}
+
 void admin_keys_close(struct admin *admin)
 {
     if (!admin->edit) return;
-    pthread_join(admin->edit->thread, NULL);
+    if (!admin->edit->joined) pthread_join(admin->edit->thread, NULL);
     edit_free(admin->edit);
 }
 

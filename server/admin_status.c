@@ -103,7 +103,7 @@ static void answer_status(struct request *request)
 {
     const struct service *service = request->service;
     const struct admin *admin = service->admin;
-    const struct reload *reload = admin->setup.reload;
+    struct reload_counts reload = reload_counts(admin->setup.reload);
     struct engine_stats stats = { 0 };
     struct buf *out = &request->out;
     struct requests_count count = requests_count(service->requests);
@@ -120,7 +120,7 @@ static void answer_status(struct request *request)
     add_cache(out, &stats.cache);
     add_recent(out, admin->recent);
     buf_addf(out, ",\"reloads\":{\"ok\":%llu,\"failed\":%llu},\"log_lines_dropped\":%llu}",
-             (unsigned long long)reload->done, (unsigned long long)reload->failed,
+             (unsigned long long)reload.done, (unsigned long long)reload.failed,
              (unsigned long long)log_dropped());
 }
 

@@ -50,6 +50,8 @@
 #define CUT_WAIT_NS (5 * NS_PER_S)  // for replies that were cut short to reach their readers
 
 struct daemon {
+    int argc;
+    char **argv;
     struct options options;
     struct sandbox sandbox;
     struct text_side text;
@@ -60,7 +62,7 @@ struct daemon {
     struct service service;
     struct requests *requests;
     struct http *http;
-    struct reload reload;
+    struct reload *reload;
     struct admin *admin;    // NULL: no socket for the operator
     struct loader *loader;  // NULL once it is done
     struct load_report load_report;
@@ -111,16 +113,20 @@ static void begin_to_stop(struct daemon *daemon, bool at_once)
     daemon->phase_ns = loop_now_ns(daemon->loop) + (at_once ? 0 : daemon->options.drain_delay_ns);
 }
 
+static void on_reloaded(void *context, uint64_t number, const struct reload_answer *answer)
+{
+    (void)context;
+    (void)number;
+    if (answer->status == OK) notify("STATUS=ready; the configuration was read again");
+}
+
 /* What is wrong is in the log, and what was right before stays. */
 static void reload(struct daemon *daemon)
 {
-    struct err err;
-    struct buf told;
+    struct reload_wish wish = { RELOAD_ALL, on_reloaded, daemon, 0 };
 
-    buf_init(&told, 0);
-    enum status status = reload_run(&daemon->reload, &told, &err);
-    buf_release(&told);
-    if (status == OK) notify("STATUS=ready; the configuration was read again");
+    if (reload_ask(daemon->reload, &wish) != OK)
+        log_say(OPT_LOG_LEVEL_ERROR, "reload", "no memory to read the configuration again");
 }
 
 static void on_signal(void *context, uint32_t events)
@@ -328,14 +334,9 @@ static enum status start_admin(struct daemon *daemon, struct err *err)
                                  .loop = daemon->loop,
                                  .requests = daemon->requests,
                                  .service = &daemon->service,
-                                 .reload = &daemon->reload,
+                                 .reload = daemon->reload,
                                  .access = &daemon->access };
 
-    daemon->reload.options = &daemon->options;
-    daemon->reload.access = &daemon->access;
-    daemon->access.user = daemon;
-    daemon->access.swapped = tell_quotas;
-    daemon->reload.loopback = daemon->listening.loopback;
     if (!setup.path[0]) return OK;
     enum status status = admin_open(&setup, &daemon->admin, err);
     daemon->service.admin = daemon->admin;
@@ -357,6 +358,16 @@ static enum status start_front(struct daemon *daemon, struct err *err)
                                .listen_fd = daemon->listening.fd,
                                .loopback = daemon->listening.loopback };
     if ((status = http_open(&http, &daemon->http, err)) != OK) return status;
+    struct reload_setup reload = { .loop = daemon->loop,
+                                   .argc = daemon->argc,
+                                   .argv = daemon->argv,
+                                   .options = &daemon->options,
+                                   .access = &daemon->access,
+                                   .loopback = daemon->listening.loopback };
+    daemon->access.user = daemon;
+    daemon->access.swapped = tell_quotas;
+    status = reload_open(&reload, &daemon->reload);
+    if (status != OK) return fail(err, status, "reload: no memory");
     return start_admin(daemon, err);
 }
 
@@ -365,6 +376,7 @@ static void stop(struct daemon *daemon)
     loop_timer_clear(daemon->loop, &daemon->tick);
     load_report_end(&daemon->load_report);
     http_close(daemon->http);
+    reload_close(daemon->reload);  // before those whom it would tell
     admin_close(daemon->admin);
     requests_close(daemon->requests);
     if (daemon->loader) {
@@ -441,7 +453,8 @@ int verb_serve(int argc, char **argv)
 
     if (!daemon) return 1;
     daemon->started_ns = now_ns();
-    daemon->reload = (struct reload){ .argc = argc, .argv = argv };
+    daemon->argc = argc;
+    daemon->argv = argv;
     if (options_load(argc, argv, &daemon->options, &err) != OK) {
         fprintf(stderr, "fathomd: %s\nTry `fathomd --help`.\n", err.text);
         free(daemon);
