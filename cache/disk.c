@@ -524,6 +524,8 @@ static void finish_all(struct disk *disk)
     while ((op = pop(&disk->reads))) answer(disk, op, CANCELLED);
     while (disk->writes.first && now_ns() < end) {  // what was handed over in time is written
         issue_writes(disk, UINT32_MAX);
+        /* What is left waits for the budget, and the time is wanted for closing. */
+        if (disk->free_tags == STORE_UNDER_WAY_MOST && !disk->coding_writes) break;
         store_wait(disk->store, 5);
         take_done(disk);
         check_and_pack(disk);
