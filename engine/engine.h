@@ -165,8 +165,8 @@ struct engine_options {
     uint64_t kv_bytes;        // KV memory; 0: by context and most_seqs, bounded by free memory
     struct engine_cache cache;
     const struct tokenizer *tokenizer;  // outlives the engine: what grammars force is taken without
-    uint32_t mask_threads;             // that make masks, the engine's own among them; 0: see masks.h
                                         // asking the model; NULL: it is asked
+    uint32_t mask_threads;              // with the engine's own; 0: see masks.h
     void (*progress)(void *user, uint64_t bytes, uint64_t total);  // of weights; may be NULL
     void *user;
 };

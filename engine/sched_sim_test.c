@@ -352,6 +352,29 @@ static void users_of_a_tenant_share_equally(void **unused)
     assert_true(third->firsts > 95 && first < 3000);
 }
 
+/* What is charged for time is the price of work where most of it is done: neither a short prompt's step nor
+ * a lone decode makes it seem dearer. */
+static void time_is_priced_by_the_fullest_steps(void **unused)
+{
+    struct pace pace = { .weight = 0 };
+    (void)unused;
+    assert_true(pace_unit_ns(&pace, 8192, 8) == 0);
+    pace_learn(&pace, 0, 1, step_ns(0, 1));
+    double alone = pace_unit_ns(&pace, 8192, 8);
+    assert_true(alone == (double)step_ns(0, 1) / 8);
+    pace_learn(&pace, 16, 0, step_ns(16, 0));  // whose price a token would be 2 ms
+    assert_true(pace_unit_ns(&pace, 8192, 8) == alone);
+    pace_learn(&pace, 0, 64, step_ns(0, 64));
+    double decodes = pace_unit_ns(&pace, 8192, 8);
+    assert_true(decodes == (double)step_ns(0, 64) / 64 / 8);
+    for (uint32_t tokens = 1024; tokens <= 8192; tokens += 1024)
+        pace_learn(&pace, tokens, 0, step_ns(tokens, 0));
+    double all = pace_unit_ns(&pace, 8192, 8);
+    print_message("a unit: %.0f us of a lone decode, %.1f of 64, %.1f of all\n", alone / 1e3,
+                  decodes / 1e3, all / 1e3);
+    assert_true(all <= decodes && all > 50e3);
+}
+
 /* Masks that take as long as a step are paid for by who wants them: another tenant has half of what it
  * would have alone. */
 static void who_wants_dear_masks_pays_for_them(void **unused)
@@ -428,6 +451,7 @@ int main(void)
         cmocka_unit_test(few_blocks_are_shared_too),
         cmocka_unit_test(idling_earns_nothing),
         cmocka_unit_test(users_of_a_tenant_share_equally),
+        cmocka_unit_test(time_is_priced_by_the_fullest_steps),
         cmocka_unit_test(who_wants_dear_masks_pays_for_them),
         cmocka_unit_test(dear_masks_do_not_hold_a_polite_tenant_up),
         cmocka_unit_test(nothing_starves),
