@@ -142,6 +142,27 @@ static void release_all(struct grammar_account *gone)
     }
 }
 
+static size_t in_use(const struct owner *owner)
+{
+    size_t bytes = 0;
+    for (const struct grammar_account *at = owner->oldest; at; at = at->newer)
+        if (!is_idle(at)) bytes += at->bytes;
+    return bytes;
+}
+
+/* What an owner may have in use. */
+static size_t share_of(const struct grammar_store *store, const struct owner *owner)
+{
+    return owner->name[0] ? store->setup.most - store->setup.most / 4 : store->setup.most;
+}
+
+static bool is_within_share(const struct grammar_store *store, const struct owner *owner,
+                            size_t bytes)
+{
+    size_t share = share_of(store, owner);
+    return owner->bytes + bytes <= share || in_use(owner) + bytes <= share;
+}
+
 /* Which idle one goes first when `asker` wants `bytes` more; NULL: none is idle. */
 static struct grammar_account *next_to_go(const struct grammar_store *store,
                                           const struct owner *asker, size_t bytes)
@@ -186,7 +207,8 @@ bool grammar_account_take(struct grammar_account *account, size_t bytes)
     if (!account) return true;
     struct grammar_store *store = account->store;
     pthread_mutex_lock(&store->lock);
-    bool fits = make_room(store, account->owner, bytes, &gone);
+    bool fits = is_within_share(store, account->owner, bytes) &&
+                make_room(store, account->owner, bytes, &gone);
     if (fits) charge(account, bytes);
     pthread_mutex_unlock(&store->lock);
     release_all(gone);
@@ -259,23 +281,15 @@ struct grammar *grammar_store_find(struct grammar_store *store, const struct gra
     return grammar;
 }
 
-static size_t in_use(const struct owner *owner)
-{
-    size_t bytes = 0;
-    for (const struct grammar_account *at = owner->oldest; at; at = at->newer)
-        if (!is_idle(at)) bytes += at->bytes;
-    return bytes;
-}
-
 /* May the owner have `bytes` more, and is there room for them? */
 static enum status admit(struct grammar_store *store, struct owner *owner, size_t bytes,
                          struct grammar_account **gone, struct err *err)
 {
-    size_t most = store->setup.most, share = owner->name[0] ? most - most / 4 : most;
+    size_t share = share_of(store, owner);
     if (bytes > share)
         return fail(err, TOO_LONG, "its grammar would take %zu KiB of %zu that there may be",
                     (bytes + 1023) >> 10, share >> 10);
-    if (owner->name[0] && in_use(owner) + bytes > share)
+    if (owner->name[0] && !is_within_share(store, owner, bytes))
         return fail(err, BUSY,
                     "schemas and tools of your requests under way take all the memory that one "
                     "tenant may have for them; some of those requests must end first");

@@ -8,7 +8,8 @@
  *                              still no: BUSY or NO_MEMORY; a mask is made and not kept
  *
  * A grammar that somebody holds beside the store is in use: it stays, and counts. So the bytes never
- * pass the bound. An owner with a name has at most three quarters of it in use: others find room.
+ * pass the bound. An owner with a name has at most three quarters of it in use, masks among them: others
+ * find room.
  *
  * The key is a digest that the caller makes of all that a grammar depends on, the owner included:
  * owners share none. Thread: any.

@@ -271,6 +271,24 @@ static void a_mask_makes_room_among_what_is_idle(void **unused)
     grammar_store_close(store);
 }
 
+static void masks_of_one_owner_leave_room_for_others_too(void **unused)
+{
+    (void)unused;
+    struct grammar *grammar = grammar_of(PERSON), *twin = grammar_of(PERSON);
+    struct grammar_key key = key_of(1);
+    size_t share = charge_of(grammar);
+    struct grammar_store *store = store_of((share + 3) / 3 * 4, UINT64_MAX);
+    struct err err;
+    assert_int_equal(grammar_store_put(store, &key, "some", &grammar, &err), OK);
+    write_with_twin(grammar, twin);
+    struct grammar_store_stats stats = grammar_store_stats(store);
+    assert_true(stats.unkept > 0);
+    assert_true(stats.in_use <= share + 3);
+    grammar_drop(grammar);
+    grammar_drop(twin);
+    grammar_store_close(store);
+}
+
 /* ---- at random ---- */
 
 enum { KEYS = 24, OWNERS = 4, HOLDS = 12 };
@@ -389,6 +407,7 @@ int main(void)
         cmocka_unit_test(masks_are_charged_as_they_come_and_go_with_their_grammar),
         cmocka_unit_test(a_mask_without_room_is_made_all_the_same),
         cmocka_unit_test(a_mask_makes_room_among_what_is_idle),
+        cmocka_unit_test(masks_of_one_owner_leave_room_for_others_too),
         cmocka_unit_test(random_use_never_passes_the_bound_and_refuses_only_what_is_in_use),
         cmocka_unit_test(threads_that_share_it_keep_its_books_right),
     };
