@@ -5,12 +5,14 @@
 #include <cmocka.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include "cache/store_admin.h"
 #include "cache/store_audit.h"
 #include "cache/store_fixture.h"
+#include "config/waiting.h"
 
 static struct err err;
 
@@ -106,9 +108,10 @@ static void facts_name_the_process_that_uses_it(void **unused)
     fixture_release(&f);
 }
 
-/* Writes until it is killed, several times round. */
+/* Writes until it is killed, several times round, or a failed test has left it alone. */
 static void write_on(struct fixture *f)
 {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     must(fixture_open(f) == OK);
     for (uint64_t block = 0;; block++) {
         uint32_t slot = fixture_take_slot(f);
@@ -122,14 +125,15 @@ static void a_store_under_way_is_never_called_damaged(void **unused)
     (void)unused;
     struct fixture f;
     struct seen seen;
+    struct store_facts facts;
     uint64_t records = 0;
     fixture_init(&f, 4);
     f.config.stall_ns = 600 * NS_PER_S;
     pid_t pid = fork();
     assert_true(pid >= 0);
     if (pid == 0) write_on(&f);
-    usleep(400000);
-    for (int look = 0; look < 15; look++) {
+    WAIT_UNTIL(store_facts(f.dir, &facts, &err) == OK && (pid_t)facts.used_by == pid);
+    for (int look = 0; look < 15 || (records == 0 && look < 10000); look++) {
         struct store_audit audit =
             audit_of((struct store_audit_options){ .dir = f.dir, .used_too = true }, &seen);
         assert_int_equal(audit.damaged + audit.stray_pages, 0);

@@ -6,6 +6,7 @@
 #include <cmocka.h>
 #include "cache/store_fixture.h"
 #include "config/clock.h"
+#include "config/waiting.h"
 
 /* ---- faults */
 
@@ -54,7 +55,7 @@ static void a_stalled_device_refuses_and_comes_back(void **unused)
     const char *why;
     struct store_done done;
     fixture_init(&f, 16);
-    f.config.stall_ns = 30000000;
+    f.config.stall_ns = NS_PER_S;  // more than a busy disk takes
     assert_int_equal(fixture_open(&f), OK);
     fixture_fill(&f, 0, 1);
     f.fault.hold = true;
@@ -62,15 +63,12 @@ static void a_stalled_device_refuses_and_comes_back(void **unused)
     struct store_read read = { .slot = 0, .memory = memory, .tag = 7 };
     fixture_key(0, &read.key);
     assert_int_equal(store_read(f.store, &read), OK);
-    for (int i = 0; i < 10; i++) {
-        usleep(5000);
-        assert_int_equal(store_take(f.store, &done, 1), 0);
-    }
+    WAIT_UNTIL(store_take(f.store, &done, 1) > 0 || store_state(f.store, &why) == STORE_STALLED);
     assert_int_equal(store_state(f.store, &why), STORE_STALLED);
     assert_int_equal(store_read(f.store, &read), BUSY);
     assert_false(store_close(f.store, 20));  // the device has our memory: nothing is freed
     f.fault.hold = false;
-    assert_true(store_close(f.store, 5000));
+    assert_true(store_close(f.store, PATIENCE_MS));
     free(memory);
     fixture_release(&f);
 }

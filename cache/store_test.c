@@ -9,6 +9,7 @@
 #include "cache/store_audit.h"
 #include "cache/store_fixture.h"
 #include "config/clock.h"
+#include "config/waiting.h"
 
 static void records_are_read_back_and_outlive_a_restart(void **unused)
 {
@@ -316,10 +317,7 @@ static void a_directory_that_vanishes_turns_the_tier_off(void **unused)
     snprintf(command, sizeof command, "%s/LOCK", f.dir);
     assert_int_equal(unlink(command), 0);
     struct store_done done;
-    for (int i = 0; i < 300 && store_state(f.store, &why) == STORE_ON; i++) {
-        usleep(10000);
-        assert_int_equal(store_take(f.store, &done, 1), 0);
-    }
+    WAIT_UNTIL(store_take(f.store, &done, 1) > 0 || store_state(f.store, &why) != STORE_ON);
     assert_int_equal(store_state(f.store, &why), STORE_OFF);
     assert_non_null(strstr(why, "directory is gone"));
     assert_false(fixture_read(&f, 0));

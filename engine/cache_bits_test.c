@@ -13,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "config/clock.h"
+#include "config/waiting.h"
 #include "engine/engine.h"
 #include "engine/spied.h"
 
@@ -319,12 +320,7 @@ static void hits_from_every_tier_equal_computing_bit_for_bit(void **unused)
 /* Waits until so many hits were checked. */
 static void wait_for_checks(struct engine *engine, uint64_t hits, struct engine_stats *stats)
 {
-    for (int tries = 0; tries < 6000; tries++) {
-        engine_stats(engine, stats);
-        if (stats->cache.verified >= hits) return;
-        usleep(10000);
-    }
-    assert_true(stats->cache.verified >= hits);
+    WAIT_UNTIL((engine_stats(engine, stats), stats->cache.verified >= hits));
 }
 
 static void hits_are_checked_in_idle_time_and_wrong_blocks_dropped(void **unused)

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "config/clock.h"
+#include "config/waiting.h"
 #include "engine/engine.h"
 #include "engine/spied.h"
 
@@ -252,12 +253,7 @@ static void blocks_copied_under_load_are_whole(void **unused)
 static void wait_until_idle(struct engine *engine)
 {
     struct engine_stats stats;
-    for (int tries = 0; tries < 3000; tries++) {
-        usleep(10000);
-        engine_stats(engine, &stats);
-        if (stats.running == 0 && stats.cache.transfers == 0) return;
-    }
-    assert_true(false);
+    WAIT_UNTIL((engine_stats(engine, &stats), stats.running == 0 && stats.cache.transfers == 0));
 }
 
 /* B15: what a resumed prompt brought along gives no numbers: it is dropped, and all is computed cold. */

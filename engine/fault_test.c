@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "config/clock.h"
+#include "config/waiting.h"
 #include "engine/engine.h"
 
 enum { JOBS = 20 };
@@ -49,7 +50,7 @@ static uint32_t collect(struct engine *engine, uint32_t *failed)
     struct event event[64];
     uint32_t ended = 0, count;
     uint64_t rings;
-    assert_int_equal(poll(&ready, 1, 10000), 1);
+    assert_int_equal(poll(&ready, 1, PATIENCE_MS), 1);
     assert_int_equal(read(ready.fd, &rings, sizeof rings), sizeof rings);
     while ((count = engine_take_events(engine, event, 64)) > 0)
         for (uint32_t i = 0; i < count; i++) {

@@ -10,6 +10,7 @@
 #include "cache/io_fault.h"
 #include "config/clock.h"
 #include "config/hash.h"
+#include "config/waiting.h"
 #include "engine/kv_mover.h"
 
 enum { BLOCKS = 24, HOST_SLOTS = 12, OPERATIONS = 16 };
@@ -87,7 +88,7 @@ static void open_bed(struct bed *bed, void **backend)
                                       .image_bytes = { (uint32_t)IMAGE[0], (uint32_t)IMAGE[1] },
                                       .w_percent = 40,
                                       .sparse = true,
-                                      .stall_ns = 50 * NS_PER_MS,
+                                      .stall_ns = PATIENCE_S * NS_PER_S,
                                       .failures_off = 1000,
                                       .buffer = bed->arena.range,
                                       .buffers = bed->arena.ranges,
@@ -149,7 +150,7 @@ static void turn(struct bed *bed)
 /* Until nothing is under way. */
 static void settle(struct bed *bed)
 {
-    uint64_t end = now_ns() + 20 * NS_PER_S;
+    uint64_t end = now_ns() + PATIENCE_S * NS_PER_S;
     while (bed->tiers.in_flight && now_ns() < end) turn(bed);
     assert_int_equal(bed->tiers.in_flight, 0);
 }

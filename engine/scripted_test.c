@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <string.h>
 #include <unistd.h>
+#include "config/waiting.h"
 #include "engine/scripted.h"
 #include <cmocka.h>  // last: it defines a macro named fail
 
@@ -53,7 +54,7 @@ static uint32_t wait_for_events(struct engine *engine, struct event *event, uint
     struct pollfd readable = { .fd = engine_event_fd(engine), .events = POLLIN };
     uint64_t rings;
 
-    assert_int_equal(poll(&readable, 1, 5000), 1);
+    assert_int_equal(poll(&readable, 1, PATIENCE_MS), 1);
     assert_int_equal(read(readable.fd, &rings, sizeof rings), sizeof rings);
     return engine_take_events(engine, event, room);
 }

@@ -158,10 +158,13 @@ static void a_young_file_is_not_remembered(void **unused)
     grow_old();
     assert_int_equal(take((struct weights_digest_options){ 0 }), OK);
     assert_int_equal(stat(first_shard, &s), 0);
-    set_byte(first_shard, s.st_size - 1, 0);  // a change that changes nothing
-    assert_int_equal(take((struct weights_digest_options){ 0 }), OK);
-    assert_int_equal(cost.hashed_bytes, s.st_size);
-    assert_int_equal(take((struct weights_digest_options){ 0 }), OK);
+    for (int tries = 0; tries < 100; tries++) {  // where the machine is busy, it may be old by then
+        set_byte(first_shard, s.st_size - 1, 0);  // a change that changes nothing
+        assert_int_equal(take((struct weights_digest_options){ 0 }), OK);
+        assert_int_equal(cost.hashed_bytes, s.st_size);
+        assert_int_equal(take((struct weights_digest_options){ 0 }), OK);
+        if (cost.hashed_bytes) break;
+    }
     assert_int_equal(cost.hashed_bytes, s.st_size);
 }
 

@@ -17,6 +17,7 @@
 #include "config/log.h"
 #include "config/metrics.h"
 #include "config/options.h"
+#include "config/waiting.h"
 #include "engine/scripted.h"
 #include "server/errors.h"
 #include "server/http.h"
@@ -126,11 +127,12 @@ static int start(void **unused)
     static char *arguments[] = { "--stall-timeout",  "400ms",  "--body-timeout", "300ms",
                                  "--header-timeout", "300ms",  "--keep-alive",   "200ms",
                                  "--body-limit",     "100KiB", "--log-level",    "error" };
-    static const char script[] = "/tmp/fathom-http-test.jsonl";
+    char script[] = "/tmp/fathom-http-XXXXXX";
     struct err err = { "" };
     (void)unused;
 
-    FILE *file = fopen(script, "w");
+    int made = mkstemp(script);
+    FILE *file = made < 0 ? NULL : fdopen(made, "w");
     if (!file) return 1;
     fputs("{\"step_us\":200,\"generate\":1000000}\n", file);
     fclose(file);
@@ -140,6 +142,7 @@ static int start(void **unused)
         .script = script, .context = 2000000, .most_seqs = 64, .queue = 100
     };
     if (scripted_open(&scripted, &server.engine, &err) != OK) goto failed;
+    unlink(script);
     server.service = (struct service){ .options = &server.options, .engine = server.engine };
     if (listen_open("127.0.0.1:0", &server.listening, &err) != OK) goto failed;
     if (loop_open(&server.loop, &err) != OK) goto failed;
@@ -194,7 +197,7 @@ static void say(int fd, const char *text)
     assert_int_equal(send(fd, text, size, MSG_NOSIGNAL), size);
 }
 
-/* Reads until `end` stands in the answer, or the connection is closed (end NULL), 5 s at most. */
+/* Reads until `end` stands in the answer, or the connection is closed (end NULL). */
 static const char *hear(int fd, const char *end)
 {
     static char answer[ANSWER_ROOM];
@@ -203,7 +206,7 @@ static const char *hear(int fd, const char *end)
 
     answer[0] = 0;
     while (!(end && strstr(answer, end))) {
-        if (poll(&readable, 1, 5000) != 1) fail_msg("silence after: %.300s", answer);
+        if (poll(&readable, 1, PATIENCE_MS) != 1) fail_msg("silence after: %.300s", answer);
         ssize_t more = recv(fd, answer + size, ANSWER_ROOM - 1 - size, 0);
         if (more <= 0) {
             if (end) fail_msg("closed after: %.300s", answer);
@@ -226,13 +229,9 @@ static void expect(int fd, const char *status, const char *end)
 static void wait_until_idle(void)
 {
     struct engine_stats stats;
-    uint64_t until = now_ns() + 5 * NS_PER_S;
 
-    do {
-        engine_stats(server.engine, &stats);
-        assert_true(now_ns() < until);
-        usleep(500);
-    } while (stats.running + stats.waiting + stats.blocks_used > 0);
+    WAIT_UNTIL((engine_stats(server.engine, &stats),
+                stats.running + stats.waiting + stats.blocks_used == 0));
 }
 
 static void a_connection_serves_request_after_request(void **unused)
@@ -293,7 +292,7 @@ static void hang_ups_free_everything(void **unused)
         close(fd);
     }
     wait_until_idle();
-    usleep(20000);  // the last ENDs
+    WAIT_UNTIL(metric_value(METRIC_requests_client_gone) - before >= 50);  // with the last ENDs
     assert_in_range(metric_value(METRIC_requests_client_gone) - before, 50, 60);
 }
 
@@ -319,7 +318,7 @@ static void a_reader_that_stops_is_let_go_and_others_go_on(void **unused)
     setsockopt(slow, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
     say(slow, POST("/tokens", "8") "s1000000");
     hear(slow, "data: begin");
-    uint64_t until = now_ns() + 8 * NS_PER_S;
+    uint64_t until = now_ns() + PATIENCE_S * NS_PER_S;
     while (metric_value(METRIC_requests_slow_client) == before && now_ns() < until) {
         say(quick, POST("/tokens", "3") "s20");
         expect(quick, "200", "0\r\n\r\n");
@@ -337,7 +336,7 @@ static void slow_headers_and_slow_bodies_meet_their_deadline(void **unused)
 
     say(body, POST("/echo", "10") "abc");
     for (int i = 0; i < 4; i++) {  // a byte at a time does not help
-        say(header, "G");
+        send(header, "G", 1, MSG_NOSIGNAL);
         usleep(50000);
     }
     expect(body, "408", NULL);

@@ -363,7 +363,7 @@ static uint64_t parse_ns(const char *string, const char *filler, size_t size)
     while (text.size < size) buf_add_string(&text, filler);
     buf_add_string(&text, PARAM_CLOSE CALL_CLOSE CLOSE);
 
-    uint64_t start = now_ns();
+    uint64_t start = thread_ns();
     assert_int_equal(reply_open(&options, &reply), OK);
     for (size_t at = 0; at < text.size; at += 4) {
         size_t piece = text.size - at < 4 ? text.size - at : 4;
@@ -372,7 +372,7 @@ static uint64_t parse_ns(const char *string, const char *filler, size_t size)
     assert_int_equal(reply_finish(reply, false, &r.finish), OK);
     assert_int_equal(r.finish, REPLY_FINISH_TOOL_CALLS);
     assert_true(r.calls.size + 100 > size);
-    uint64_t ns = now_ns() - start;
+    uint64_t ns = thread_ns() - start;
     reply_close(reply);
     reading_release(&r);
     buf_release(&text);
