@@ -23,6 +23,7 @@ void prefix_tree_quota(struct prefix_tree *tree, uint32_t owner, struct prefix_q
 {
     must(owner < tree->options.owners);
     tree->owner[owner].quota = quota;
+    if (owner >= tree->owners) tree->owners = owner + 1;
 }
 
 uint64_t prefix_tree_held(const struct prefix_tree *tree, uint32_t owner, enum kv_tier tier)

@@ -419,6 +419,7 @@ void depot_step(struct depot *depot, struct depot_turn turn)
     depot_save_some(depot, now + time * 3 / 4);
     depot_look_at_due(depot, now + time);
     depot_spill_some(depot, now + time);
+    depot_spare_some(depot, now + time);
     fetch_some(depot, now + time);
     kv_mover_step(&depot->mover);
     if (depot->options.tiers->in_flight == 0) depot->wipes = false;
@@ -439,7 +440,8 @@ int depot_wait_ms(const struct depot *depot)
     uint32_t now_s = depot->options.tree->now_s;
     int ms = depot->disk ? 1000 : -1;
     if (kv_mover_copies(&depot->mover)) ms = 1;
-    if (depot->spill.count || (depot->fetch && depot_reads(depot))) ms = sooner(ms, 5);
+    if (depot->spill.count || depot->spare_steps || (depot->fetch && depot_reads(depot)))
+        ms = sooner(ms, 5);
     for (int object = 0; object < KV_OBJECTS; object++) {
         if (depot->save[object].count) ms = sooner(ms, 1);
         bool full =

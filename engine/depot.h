@@ -58,6 +58,7 @@ struct depot {
     struct depot_ring spill;               // on their way to the disk, chains one after another
     struct prefix_ref *chain;              // [spill.room]
     uint32_t spill_tries;                  // of the first one
+    uint32_t spare_at, spare_steps;        // the hand of depot_spare_some; how far it is to go
     struct depot_fetch *fetch;             // those under way
     uint32_t fetched[KV_OBJECTS];          // slots of the host that they have taken
     uint32_t found[KV_OBJECTS];            // records at opening

@@ -111,8 +111,11 @@ static enum status spill_one(struct depot *depot, const struct depot_item *item)
         return OK;
     }
     if (state[KV_DISK] == COPY_DOOMED || state[KV_HOST] == COPY_LOADING) return BUSY;
-    if (state[KV_HOST] == COPY_VALID)
-        return tiers_spill(tiers, item->ref, item->object, item->leave);
+    if (state[KV_HOST] == COPY_VALID) {
+        enum status spilled = tiers_spill(tiers, item->ref, item->object, item->leave);
+        if (spilled == OK) depot_spare_wrote(depot, item->object);
+        return spilled;
+    }
     if (state[KV_DEVICE] != COPY_VALID) return BAD_INPUT;
     /* It had no room on the host when it was sealed. */
     enum status status = tiers_save(tiers, item->ref, item->object);

@@ -52,6 +52,10 @@ void depot_make_room(struct depot *depot, enum kv_object object, uint64_t until_
 void depot_look_at_due(struct depot *depot, uint64_t until_ns);
 void depot_spill_all(struct depot *depot, uint64_t until_ns);  // at the end; waits
 
+/* ---- depot_spare.c */
+void depot_spare_wrote(struct depot *depot, enum kv_object object);
+void depot_spare_some(struct depot *depot, uint64_t until_ns);
+
 /* Writes are taken. */
 bool depot_writes(const struct depot *depot);
 

@@ -16,7 +16,7 @@
 #include "config/hash.h"
 #include "config/log.h"
 #include "config/waiting.h"
-#include "engine/depot.h"
+#include "engine/depot_parts.h"
 
 enum { G_SLOTS = 48, W_SLOTS = 12, MOST_PATH = 12, PATHS = 8, TENANTS = 3 };
 static const size_t IMAGE[KV_OBJECTS] = { 6016, 20032 };
@@ -33,6 +33,7 @@ struct bed {
     char *device[KV_OBJECTS];
     struct io_fault fault;
     uint32_t now_s;
+    bool parted;                       // each tenant is its own owner
     struct prefix_ref ref[MOST_PATH];  // of the latest path looked at
 };
 
@@ -66,11 +67,14 @@ static void start(struct bed *bed)
     assert_int_equal(kv_pool_init(&bed->pool[KV_W][KV_DEVICE], W_SLOTS), OK);
     struct prefix_options tree = { .nodes = G_SLOTS + depot_blocks(&bed->options),
                                    .tenants = TENANTS,
+                                   .owners = TENANTS,
+                                   .bytes = { IMAGE[0], IMAGE[1] },
                                    .ends_kept = 2,
                                    .user = bed,
                                    .freed = freed };
     assert_int_equal(prefix_tree_init(&bed->tree, &tree), OK);
     prefix_tree_clock(&bed->tree, bed->now_s);
+    for (uint32_t i = 0; bed->parted && i < TENANTS; i++) prefix_tree_own(&bed->tree, i, i);
     for (int object = 0; object < KV_OBJECTS; object++) {
         uint32_t slots = object == KV_G ? G_SLOTS : W_SLOTS;
         bed->device[object] = bed->dev->ops->alloc(bed->dev, slots * STRIDE[object]);
@@ -80,7 +84,7 @@ static void start(struct bed *bed)
     bed->depot.arena.spoils = true;
 }
 
-static void make(struct bed *bed, uint32_t host_blocks)
+static void make_with(struct bed *bed, uint32_t host_blocks, uint64_t disk_bytes)
 {
     struct err err;
     struct dev_options dev = { .threads = 1 };
@@ -101,7 +105,7 @@ static void make(struct bed *bed, uint32_t host_blocks)
         .host_bytes = host_blocks * (uint64_t)8192 * 100 / 60,
         .host_w_percent = 40,
         .disk = { .store = { .dir = bed->dir,
-                             .bytes = 16 << 20,
+                             .bytes = disk_bytes,
                              .segment_bytes = 512 << 10,
                              .w_percent = 40,
                              .sparse = true,
@@ -114,6 +118,16 @@ static void make(struct bed *bed, uint32_t host_blocks)
         .tag_of = tag_of,
     };
     start(bed);
+}
+
+static void make(struct bed *bed, uint32_t host_blocks)
+{
+    make_with(bed, host_blocks, 16 << 20);
+}
+
+static void make_small(struct bed *bed, uint32_t host_blocks)
+{
+    make_with(bed, host_blocks, 6 << 20);
 }
 
 /* Nothing is held, in the tree or in the pools, when everything has ended. */
@@ -154,6 +168,13 @@ static void step(struct bed *bed)
     depot_step(&bed->depot, (struct depot_turn){ .idle = true });
 }
 
+/* A step that was held up leaves some for the next one. */
+static bool is_due(const struct bed *bed, enum kv_object object)
+{
+    const struct depot_item *item = ring_first(&bed->depot.due[object]);
+    return item && item->due_s <= bed->now_s;
+}
+
 /* Until nothing moves any more. */
 static void settle(struct bed *bed)
 {
@@ -164,7 +185,8 @@ static void settle(struct bed *bed)
         if (bed->tiers.in_flight) usleep(300);
         must(now_ns() < end);
     } while (bed->tiers.in_flight || depot->spill.count || depot->save[KV_G].count ||
-             depot->save[KV_W].count || depot->mover.purge);
+             depot->save[KV_W].count || depot->mover.purge || is_due(bed, KV_G) ||
+             is_due(bed, KV_W));
 }
 
 static void later(struct bed *bed, uint32_t seconds)
@@ -388,6 +410,70 @@ static void a_full_host_passes_its_coldest_on_to_the_disk(void **unused)
     uint32_t used = 0;
     for (uint32_t path = 0; path < PATHS; path++) used += use(&bed, path);
     assert_true(used >= there * 8 / 10);
+    unmake(&bed);
+}
+
+/* Tenant 0 computes many paths and lets each go to the disk, until that was written twice over. */
+static void turn_the_disk_over(struct bed *bed)
+{
+    uint64_t records = bed->pool[KV_G][KV_DISK].block_count;
+    bed->depot.options.limits.one_shot_s = 100000;
+    for (uint32_t path = 48; bed->depot.disk_stats.store.writes < 2 * records; path += TENANTS) {
+        compute(bed, path, MOST_PATH);
+        later(bed, 1);
+        prefix_tree_flush(&bed->tree, KV_DEVICE);
+        must(path < 100000);
+    }
+}
+
+static void what_keeps_to_its_share_of_the_disk_is_there_when_the_log_has_turned_over(void **unused)
+{
+    static struct bed bed;
+    (void)unused;
+    for (int parted = 0; parted < 2; parted++) {
+        make_small(&bed, 24);
+        bed.parted = parted;
+        compute(&bed, 1, 12);
+        settle(&bed);
+        stop(&bed, 5000);
+        start(&bed);
+        assert_int_equal(find(&bed, 1), 12);
+        turn_the_disk_over(&bed);
+        assert_int_equal(find(&bed, 1), parted ? 12 : 0);
+        assert_int_equal(use(&bed, 1), parted ? 12 : 0);
+        stop(&bed, 5000);
+        start(&bed);
+        if (parted) assert_int_equal(find(&bed, 1), 12);
+        unmake(&bed);
+    }
+}
+
+static void owner_at_its_cap_forgets_its_oldest_on_host_and_disk(void **unused)
+{
+    static struct bed bed;
+    const uint64_t cap = 8 * IMAGE[KV_G];
+    (void)unused;
+    make(&bed, 64);
+    stop(&bed, 0);
+    bed.parted = true;
+    start(&bed);
+    prefix_tree_quota(&bed.tree, 0, (struct prefix_quota){ .weight = 1, .cap = cap });
+    compute(&bed, 1, 6);
+    for (uint32_t path = 0; path <= 9; path += TENANTS) {
+        compute(&bed, path, 6);
+        settle(&bed);
+        assert_true(use(&bed, path) > 0);
+        later(&bed, 70);
+        for (int tier = KV_HOST; tier < KV_TIERS; tier++)
+            assert_true(prefix_tree_held(&bed.tree, 0, tier) <= cap);
+    }
+    prefix_tree_flush(&bed.tree, KV_DEVICE);
+    assert_int_equal(find(&bed, 0), 0);
+    assert_int_equal(find(&bed, 1), 6);
+    assert_in_range(find(&bed, 9), 4,
+                    5);  // a window and four blocks stay below the cap on the host
+    assert_int_equal(state_of(&bed, 3, KV_G, KV_DISK), COPY_VALID);
+    assert_int_equal(use(&bed, 9), find(&bed, 9));
     unmake(&bed);
 }
 
@@ -729,7 +815,9 @@ int main(void)
         cmocka_unit_test(what_is_sealed_is_on_the_host_soon_and_its_window_leaves_the_device),
         cmocka_unit_test(a_conversation_from_before_the_restart_is_a_hit),
         cmocka_unit_test(a_full_host_passes_its_coldest_on_to_the_disk),
+        cmocka_unit_test(owner_at_its_cap_forgets_its_oldest_on_host_and_disk),
         cmocka_unit_test(what_was_used_again_goes_to_disk_once_it_rests),
+        cmocka_unit_test(what_keeps_to_its_share_of_the_disk_is_there_when_the_log_has_turned_over),
         cmocka_unit_test(an_end_that_the_conversation_left_behind_is_not_written),
         cmocka_unit_test(a_budget_that_is_spent_holds_no_reader_up),
         cmocka_unit_test(a_purge_reaches_on_disk_what_the_tree_does_not_know),
