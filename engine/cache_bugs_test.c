@@ -201,7 +201,8 @@ static void conversations_go_on_right_after_a_restart_at_every_edge(void **unuse
                                   .disk_after_ns = 60 * NS_PER_S,
                                   .window_ttl_ns = 3600 * NS_PER_S };
     struct engine *cold = open_engine(&(struct engine_cache){ .off = true }, 0);
-    for (int life = 0; life < 2; life++) {
+    /* Computing may be quicker than a busy disk: then more lives are needed to see enough loads. */
+    for (int life = 0; life < 2 || (life < 10 && hits < LENGTHS / 2); life++) {
         struct engine *warm = open_engine(&cache, 24u << 20);
         for (uint32_t i = 0; i < LENGTHS; i++) {
             uint32_t tokens = life ? length[i] + ANSWER + 40 : length[i];
@@ -209,13 +210,14 @@ static void conversations_go_on_right_after_a_restart_at_every_edge(void **unuse
             struct answer answer = ask(warm, i, tokens, true);
             uint32_t known = (length[i] + ANSWER - 1) / KV_BLOCK_TOKENS * KV_BLOCK_TOKENS;
             assert_same(&plain, &answer);
-            assert_in_range(answer.cache.hit_tokens, 0, life ? known : 0);
-            hits += answer.cache.hit_tokens == known && answer.cache.tier == KV_DISK;
+            uint32_t most = (tokens - 1) / KV_BLOCK_TOKENS * KV_BLOCK_TOKENS;  // in later lives
+            assert_in_range(answer.cache.hit_tokens, 0, life > 1 ? most : life ? known : 0);
+            hits += answer.cache.hit_tokens >= known && answer.cache.tier == KV_DISK;
             for (uint32_t t = 0; t < ANSWER; t++) answered[i][tokens + t] = plain.out[t].id + 1;
         }
         engine_close(warm);
     }
-    assert_in_range(hits, LENGTHS / 2, LENGTHS);  // computing may be quicker than a busy disk
+    assert_true(hits >= LENGTHS / 2);
     engine_close(cold);
     snprintf(command, sizeof command, "rm -rf %s", dir);
     assert_int_equal(system(command), 0);

@@ -729,7 +729,7 @@ static void a_waiting_job_s_blocks_come_up_within_a_tenth_of_the_host(void **unu
     assert_int_equal(depot_fetch_begin(&bed.depot, &one, bed.ref, &plan), OK);
     plan = plan_for(&bed, 2);
     assert_int_equal(depot_fetch_begin(&bed.depot, &other, bed.ref, &plan), OK);
-    uint64_t end = now_ns() + 20 * NS_PER_S;  // a step whose time is over fetches nothing
+    uint64_t end = now_ns() + PATIENCE_S * NS_PER_S;  // a step whose time is over fetches nothing
     while (count_of(&bed, KV_G, KV_HOST) < host / 10 && now_ns() < end) settle(&bed);
     settle(&bed);
     assert_int_equal(count_of(&bed, KV_G, KV_HOST), host / 10);
