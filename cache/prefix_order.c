@@ -75,7 +75,7 @@ bool order_reserve(struct prefix_order *order, uint32_t count)
 {
     if (count <= order->room) return true;
     uint32_t room = order->room ? order->room : 16;
-    while (room < count) room += room / 4;  // of nodes, which are fewer than 2^30
+    while (room < count) room += room / 8;  // of nodes, which are fewer than 2^30
     uint32_t *node = realloc(order->node, (size_t)room * sizeof *node);
     if (!node) return false;
     order->node = node;

@@ -1,6 +1,6 @@
 /* prefix_parts.h - the prefix tree's inside, shared by the files that make it up.
  *
- * Memory a block: 156 bytes of node, 11.4 of table, 4 to 5 of order on each tier where it is; with the
+ * Memory a block: 152 bytes of node, 10 of table, 4 to 4.5 of order on each tier where it is; with the
  * store's 16 bytes of extent under 200.
  */
 #ifndef CACHE_PREFIX_PARTS_H
@@ -13,9 +13,8 @@
 struct prefix_copy {
     uint32_t slot;
     uint16_t pins;
-    uint8_t state;  // enum copy_state
-    uint8_t unused;
-};
+    uint8_t state;          // enum copy_state
+} __attribute__((packed));  // six of them in a node: 8 bytes less
 
 /* FREE --add--> LIVE --last G gone--> DEAD --children dead too--> REAPED --pins gone--> FREE
  * LIVE nodes are in the table. Those beneath a DEAD one still are, but no chain leads to them. */
@@ -34,7 +33,7 @@ struct prefix_node {
     struct prefix_copy copy[KV_OBJECTS][KV_TIERS];
     uint32_t queued[KV_OBJECTS][KV_TIERS];  // place in the owner's order, or NOT_QUEUED
 };
-_Static_assert(sizeof(struct prefix_node) == 156, "the budget above");
+_Static_assert(sizeof(struct prefix_node) == 152, "the budget above");
 
 /* The high half of the key's first 8 bytes finds; its home follows from it alone. */
 struct prefix_entry {
