@@ -1,6 +1,6 @@
 /* prefix_parts.h - the prefix tree's inside, shared by the files that make it up.
  *
- * Memory a block: 152 bytes of node, 10 of table, 4 to 4.5 of order on each tier where it is; with the
+ * Memory a block: 152 bytes of node, 11.4 of table, 4 to 4.5 of order on each tier where it is; with the
  * store's 16 bytes of extent under 200.
  */
 #ifndef CACHE_PREFIX_PARTS_H

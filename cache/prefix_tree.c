@@ -291,7 +291,7 @@ enum status prefix_tree_init(struct prefix_tree *tree, const struct prefix_optio
     must(options->nodes && options->nodes < 1u << 30 && options->freed && options->ends_kept);
     must(options->tenants && options->tenants <= UINT16_MAX);
     *tree = (struct prefix_tree){ .options = *options, .fresh_node = 1, .owners = 1 };
-    tree->entries = (uint32_t)((uint64_t)options->nodes * 10 / 8) + 2;
+    tree->entries = (uint32_t)((uint64_t)options->nodes * 10 / 7) + 2;
     tree->node = calloc((size_t)options->nodes + 1, sizeof *tree->node);
     tree->entry = calloc(tree->entries, sizeof *tree->entry);
     tree->tenant = calloc(options->tenants, sizeof *tree->tenant);
