@@ -15,99 +15,61 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <sys/wait.h>
 #include <unistd.h>
+#include "server/apart.h"
 #include "server/landlock.h"
 
-enum { PASSED = 42, PATH_ROOM = 200 };
+static int version;  // of Landlock; 0: none
 
-/* A folder with the folders read/, write/ and change/, each holding file, and outside/, not granted;
- * read/link leads to outside/file. */
-struct room {
-    char dir[PATH_ROOM / 4];
-    char path[PATH_ROOM];
-    int version;
-};
-
-static const char *at(struct room *room, const char *name)
-{
-    snprintf(room->path, sizeof room->path, "%s/%s", room->dir, name);
-    return room->path;
-}
-
-static bool makes(const char *path)
-{
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (fd >= 0) close(fd);
-    return fd >= 0;
-}
-
-static bool opens(const char *path, int flags)
-{
-    int fd = open(path, flags | O_CLOEXEC);
-    if (fd >= 0) close(fd);
-    return fd >= 0;
-}
-
+/* Folders read/, write/ and change/, each holding file, and outside/, not granted; read/link leads to
+ * outside/file. */
 static int set_up(void **state)
 {
     static const char *const folders[] = { "read", "write", "change", "outside" };
-    struct room *room = calloc(1, sizeof *room);
+    static const char *const files[] = { "read/file", "write/file", "change/file", "outside/file" };
     const char *why = "";
     char target[PATH_ROOM];
 
-    strcpy(room->dir, "/tmp/fathom-landlock-XXXXXX");
-    if (!mkdtemp(room->dir)) return -1;
-    for (size_t i = 0; i < 4; i++) {
-        if (mkdir(at(room, folders[i]), 0700) != 0) return -1;
-        strcat(room->path, "/file");
-        if (!makes(room->path)) return -1;
-    }
+    struct room *room = room_make(folders, 4, files, 4);
+    if (!room) return -1;
     strcpy(target, at(room, "outside/file"));
     if (symlink(target, at(room, "read/link")) != 0) return -1;
-    room->version = landlock_version(&why);
-    if (!room->version) printf("skipped: %s\n", why);
+    version = landlock_version(&why);
+    if (!version) printf("skipped: %s\n", why);
     *state = room;
     return 0;
 }
 
 static int tear_down(void **state)
 {
-    struct room *room = *state;
-    char command[PATH_ROOM];
-
-    snprintf(command, sizeof command, "rm -rf %s", room->dir);
-    int failed = system(command);
-    free(room);
-    return failed;
+    return room_remove(*state);
 }
 
-/* What `what` returns, called by a process that may read read/, write write/ and no more. */
+static int (*tried)(struct room *room);
+
+/* May read read/, write write/ and no more. */
+static int restricted(struct room *room)
+{
+    char read_path[PATH_ROOM], write_path[PATH_ROOM], change_path[PATH_ROOM];
+    struct err err;
+
+    strcpy(read_path, at(room, "read"));
+    strcpy(write_path, at(room, "write"));
+    strcpy(change_path, at(room, "change"));
+    struct landlock_grant grant[] = { { read_path, MAY_READ },
+                                      { write_path, MAY_READ | MAY_WRITE | MAY_BIND },
+                                      { "/no/such/path", MAY_READ },
+                                      { "/dev/null", MAY_READ | MAY_CHANGE },
+                                      { change_path, MAY_READ | MAY_CHANGE } };
+    struct landlock_plan plan = { .grant = grant, .grants = 5 };
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    return landlock_restrict(&plan, &err) == OK ? tried(room) : 1;
+}
+
 static int inside(struct room *room, int (*what)(struct room *room))
 {
-    int status = 0;
-
-    fflush(stdout);
-    pid_t pid = fork();
-    assert_true(pid >= 0);
-    if (pid == 0) {
-        char read_path[PATH_ROOM], write_path[PATH_ROOM], change_path[PATH_ROOM];
-        struct err err;
-        strcpy(read_path, at(room, "read"));
-        strcpy(write_path, at(room, "write"));
-        strcpy(change_path, at(room, "change"));
-        struct landlock_grant grant[] = { { read_path, MAY_READ },
-                                          { write_path, MAY_READ | MAY_WRITE | MAY_BIND },
-                                          { "/no/such/path", MAY_READ },
-                                          { "/dev/null", MAY_READ | MAY_CHANGE },
-                                          { change_path, MAY_READ | MAY_CHANGE } };
-        struct landlock_plan plan = { .grant = grant, .grants = 5 };
-        prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-        _exit(landlock_restrict(&plan, &err) == OK ? what(room) : 1);
-    }
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    assert_true(WIFEXITED(status));
-    return WEXITSTATUS(status);
+    tried = what;
+    return apart(room, restricted);
 }
 
 static bool refuses(bool done)
@@ -121,7 +83,7 @@ static int use_files(struct room *room)
 
     if (!opens(at(room, "read/file"), O_RDONLY)) return 2;
     if (!refuses(opens(at(room, "read/file"), O_WRONLY))) return 3;
-    if (!refuses(makes(at(room, "read/new")))) return 4;
+    if (!refuses(writes(at(room, "read/new")))) return 4;
     if (!refuses(opens(at(room, "outside/file"), O_RDONLY))) return 5;
     if (!refuses(opens(at(room, "outside"), O_RDONLY | O_DIRECTORY))) return 6;
     if (!refuses(opens(at(room, "read/link"), O_RDONLY))) return 7;
@@ -131,7 +93,7 @@ static int use_files(struct room *room)
     if (!refuses(execl("/bin/true", "true", NULL) == 0)) return 11;
     if (!opens("/dev/null", O_RDWR)) return 12;
     if (!opens(at(room, "change/file"), O_WRONLY | O_TRUNC)) return 14;
-    if (!refuses(makes(at(room, "change/new")))) return 15;
+    if (!refuses(writes(at(room, "change/new")))) return 15;
     strcpy(other, at(room, "outside/file"));
     if (rename(other, at(room, "write/taken")) == 0) return 13;
     return PASSED;
@@ -141,13 +103,13 @@ static int change_files(struct room *room)
 {
     char old[PATH_ROOM];
 
-    if (!makes(at(room, "write/usage.log"))) return 2;
+    if (!writes(at(room, "write/usage.log"))) return 2;
     strcpy(old, at(room, "write/usage.log"));
     if (rename(old, at(room, "write/usage.log.1")) != 0) return 3;  // as rotating does
-    if (!makes(old)) return 4;                                      // and opening it again
+    if (!writes(old)) return 4;                                     // and opening it again
     if (!opens(old, O_WRONLY | O_TRUNC)) return 5;
     if (mkdir(at(room, "write/g"), 0700) != 0) return 6;
-    if (!makes(at(room, "write/g/000000.seg"))) return 7;
+    if (!writes(at(room, "write/g/000000.seg"))) return 7;
     if (unlink(at(room, "write/g/000000.seg")) != 0 || rmdir(at(room, "write/g")) != 0) return 8;
     return PASSED;
 }
@@ -168,11 +130,11 @@ static int use_sockets(struct room *room)
 
     if (bind_unix(at(room, "write/admin.sock")) != 0) return 2;
     if (!refuses(bind_unix(at(room, "read/admin.sock")) == 0)) return 3;
-    if (room->version < 4) return PASSED;
+    if (version < 4) return PASSED;
     if (!refuses(bind(fd, (struct sockaddr *)&here, sizeof here) == 0)) return 4;
     here.sin_port = htons(9);
     if (!refuses(connect(fd, (struct sockaddr *)&here, sizeof here) == 0)) return 5;
-    if (room->version < 6) return PASSED;
+    if (version < 6) return PASSED;
     return kill(getppid(), 0) != 0 && errno == EPERM ? PASSED : 6;
 }
 
@@ -196,28 +158,28 @@ static int ask_a_thread(struct room *room)
 static void outside_is_refused_however_it_is_named(void **state)
 {
     struct room *room = *state;
-    if (!room->version) skip();
+    if (!version) skip();
     assert_int_equal(inside(room, use_files), PASSED);
 }
 
 static void what_may_be_written_can_be_rotated(void **state)
 {
     struct room *room = *state;
-    if (!room->version) skip();
+    if (!version) skip();
     assert_int_equal(inside(room, change_files), PASSED);
 }
 
 static void unix_sockets_are_bound_where_granted_and_tcp_is_not(void **state)
 {
     struct room *room = *state;
-    if (!room->version) skip();
+    if (!version) skip();
     assert_int_equal(inside(room, use_sockets), PASSED);
 }
 
 static void a_thread_started_later_is_inside_too(void **state)
 {
     struct room *room = *state;
-    if (!room->version) skip();
+    if (!version) skip();
     assert_int_equal(inside(room, ask_a_thread), PASSED);
 }
 

@@ -19,37 +19,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "config/log.h"
+#include "server/apart.h"
 #include "server/landlock.h"
 #include "server/privileges.h"
 #include "server/sandbox.h"
 #include "server/syscall_filter.h"
-
-enum { PASSED = 42, PATH_ROOM = 200 };
-
-struct room {
-    char dir[PATH_ROOM / 4];
-    char path[PATH_ROOM];
-};
-
-static char *at(struct room *room, const char *name)
-{
-    snprintf(room->path, sizeof room->path, "%s/%s", room->dir, name);
-    return room->path;
-}
-
-static bool writes(const char *path)
-{
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (fd >= 0) close(fd);
-    return fd >= 0;
-}
-
-static bool reads(const char *path)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd >= 0) close(fd);
-    return fd >= 0;
-}
 
 /* DIR/model with weights that are a link to DIR/blobs/weights, DIR/keys/keys.json, DIR/other/file. */
 static int set_up(void **state)
@@ -57,28 +31,19 @@ static int set_up(void **state)
     static const char *const folders[] = { "model", "blobs", "keys", "other", "run" };
     static const char *const files[] = { "model/config.json", "blobs/weights", "blobs/other",
                                          "keys/keys.json", "other/file" };
-    struct room *room = calloc(1, sizeof *room);
 
-    strcpy(room->dir, "/tmp/fathom-sandbox-XXXXXX");
-    if (!mkdtemp(room->dir)) return -1;
-    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++)
-        if (mkdir(at(room, folders[i]), 0700) != 0) return -1;
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
-        if (!writes(at(room, files[i]))) return -1;
+    struct room *room =
+        room_make(folders, sizeof folders / sizeof *folders, files, sizeof files / sizeof *files);
+    if (!room) return -1;
     if (symlink("../blobs/weights", at(room, "model/weights")) != 0) return -1;
+    log_open(OPT_LOG_LEVEL_ERROR, OPT_LOG_FORMAT_TEXT, STDERR_FILENO);
     *state = room;
     return 0;
 }
 
 static int tear_down(void **state)
 {
-    struct room *room = *state;
-    char command[PATH_ROOM];
-
-    snprintf(command, sizeof command, "rm -rf %s", room->dir);
-    int failed = system(command);
-    free(room);
-    return failed;
+    return room_remove(*state);
 }
 
 static void load(struct options *options, struct room *room, const char *sandbox)
@@ -92,23 +57,6 @@ static void load(struct options *options, struct room *room, const char *sandbox
     strcpy(keys, at(room, "keys/keys.json"));
     strcpy(cache, at(room, "cache"));
     must(options_load(9, arguments, options, &err) == OK);
-}
-
-/* The exit status of a process that does `what`. */
-static int apart(struct room *room, int (*what)(struct room *room))
-{
-    int status = 0;
-
-    fflush(stdout);
-    pid_t pid = fork();
-    assert_true(pid >= 0);
-    if (pid == 0) {
-        log_open(OPT_LOG_LEVEL_ERROR, OPT_LOG_FORMAT_TEXT, STDERR_FILENO);
-        _exit(what(room));
-    }
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    assert_true(WIFEXITED(status));
-    return WEXITSTATUS(status);
 }
 
 /* ---- rights */
