@@ -35,12 +35,21 @@ def sampled_call(client, **fields):
     return call
 
 
-def test_known_id_brings_the_sampled_text_back(client):
+def test_known_id_brings_the_sampled_text_back(pilot, client):
+    call = sampled_call(client)
+    before = pilot.metrics()['tool_memory_lookups_total{result="found"}']
+    exact = second_turn(client, call.id, call.function.arguments)
+    assert second_turn(client, call.id, '{ "\\u0063ity" :\n"Oslo"}') == exact
+    assert pilot.metrics()['tool_memory_lookups_total{result="found"}'] == before + 2
+
+
+def test_call_that_the_client_changed_is_written_as_it_is_now(client):
     call = sampled_call(client)
     exact = second_turn(client, call.id, call.function.arguments)
     other = json.dumps({"city": "Oslo", "comment": "a long remark that was never sampled " * 3})
-    assert second_turn(client, call.id, other) == exact
-    assert second_turn(client, "call_" + "0" * 32, other) > exact
+    longer = second_turn(client, call.id, other)
+    assert longer > exact
+    assert longer == second_turn(client, "call_" + "0" * 32, other)
 
 
 def test_what_is_not_to_be_stored_is_written_anew(client):

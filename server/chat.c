@@ -10,6 +10,7 @@
 #include "server/models.h"
 #include "server/openai_in.h"
 #include "server/recall.h"
+#include "server/replay.h"
 #include "server/stream.h"
 #include "server/tool_memory.h"
 
@@ -30,7 +31,7 @@ static void settle_last_system(const struct prompt_format *format, struct chat *
         last->role = CHAT_USER;
 }
 
-/* Tool calls that this server sent are written as they were sampled. */
+/* Tool calls that this server sent, and that say the same still, are written as they were sampled. */
 static enum status replay_calls(struct request *request, struct chat_request *chat)
 {
     struct tool_memory *memory = request->service->tool_memory;
@@ -48,6 +49,7 @@ static enum status replay_calls(struct request *request, struct chat_request *ch
         for (size_t c = 0; c < m->call_count; c++) id[c] = m->call[c].id;
         buf_clear(&block);
         if (!tool_memory_find(memory, tenant, id, (uint32_t)m->call_count, &block)) continue;
+        if (!replay_says(buf_slice(&block), &chat->answer.tools, m->call, m->call_count)) continue;
         if (buf_status(&block) == OK)
             m->calls_text = arena_copy(&request->arena, buf_slice(&block));
         if (!m->calls_text.data) status = NO_MEMORY;
