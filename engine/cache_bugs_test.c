@@ -6,11 +6,11 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
-#include <poll.h>
 #include <string.h>
 #include <unistd.h>
 #include "config/clock.h"
 #include "config/waiting.h"
+#include "engine/collecting.h"
 #include "engine/engine.h"
 #include "engine/spied.h"
 
@@ -78,28 +78,19 @@ static void submit(struct engine *engine, uint64_t id, uint32_t story, uint32_t 
     assert_int_equal(engine_submit(engine, job, &err), OK);
 }
 
+static void file(void *to, const struct event *event)
+{
+    if (event->kind == EVENT_PURGED) return;
+    struct answer *a = (struct answer *)to + event->job;
+    if (event->kind == EVENT_STARTED) a->cache = event->cache;
+    if (event->kind == EVENT_TOKENS) a->out[a->tokens++] = *event->logprob;
+    if (event->kind == EVENT_END) assert_int_equal(event->finish, FINISH_LENGTH);
+}
+
 static void collect(struct engine *engine, struct answer *answer, uint32_t count)
 {
-    struct pollfd ready = { .fd = engine_event_fd(engine), .events = POLLIN };
-    struct event event[64];
-    uint64_t rings;
     memset(answer, 0, count * sizeof *answer);
-    for (uint32_t ended = 0; ended < count;) {
-        assert_int_equal(poll(&ready, 1, 120 * 1000), 1);
-        assert_int_equal(read(ready.fd, &rings, sizeof rings), sizeof rings);
-        for (uint32_t taken; (taken = engine_take_events(engine, event, 64)) > 0;)
-            for (uint32_t i = 0; i < taken; i++) {
-                if (event[i].kind == EVENT_PURGED) continue;
-                struct answer *a = &answer[event[i].job];
-                if (event[i].kind == EVENT_STARTED) a->cache = event[i].cache;
-                if (event[i].kind == EVENT_TOKENS) a->out[a->tokens++] = *event[i].logprob;
-                if (event[i].kind == EVENT_END) {
-                    assert_int_equal(event[i].finish, FINISH_LENGTH);
-                    ended++;
-                }
-                free(event[i].logprob);
-            }
-    }
+    for (uint32_t ended = 0; ended < count;) ended += engine_collect(engine, file, answer);
 }
 
 static struct answer ask(struct engine *engine, uint32_t story, uint32_t tokens, bool keeps)

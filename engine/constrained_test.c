@@ -6,10 +6,10 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
-#include <poll.h>
 #include <string.h>
 #include <unistd.h>
 #include "config/clock.h"
+#include "engine/collecting.h"
 #include "engine/engine.h"
 #include "engine/grammar/grammar_check.h"
 #include "engine/recording.h"
@@ -134,8 +134,9 @@ static void submit(struct engine *engine, uint32_t i)
     submit_with_stop(engine, i, NO_TOKEN);
 }
 
-static void file(struct answer *a, const struct event *event)
+static void file(void *to, const struct event *event)
 {
+    struct answer *a = (struct answer *)to + (event->job - 1000);
     assert_false(a->ended);
     if (event->kind == EVENT_TOKENS) {
         assert_true(a->tokens + event->count <= MOST_TOKENS);
@@ -146,23 +147,11 @@ static void file(struct answer *a, const struct event *event)
         a->finish = event->finish;
         a->stop_token = event->stop_token;
     }
-    free(event->logprob);
 }
 
 static uint32_t collect(struct engine *engine, struct answer *answer)
 {
-    struct pollfd ready = { .fd = engine_event_fd(engine), .events = POLLIN };
-    struct event event[64];
-    uint32_t ended = 0, count;
-    uint64_t rings;
-    assert_int_equal(poll(&ready, 1, 600 * 1000), 1);
-    assert_int_equal(read(ready.fd, &rings, sizeof rings), sizeof rings);
-    while ((count = engine_take_events(engine, event, 64)) > 0)
-        for (uint32_t i = 0; i < count; i++) {
-            file(&answer[event[i].job - 1000], &event[i]);
-            ended += event[i].kind == EVENT_END;
-        }
-    return ended;
+    return engine_collect(engine, file, answer);
 }
 
 /* Takes the answer again, token by token; a whole one ends where it may. */

@@ -5,10 +5,10 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
-#include <poll.h>
 #include <string.h>
 #include <unistd.h>
 #include "config/clock.h"
+#include "engine/collecting.h"
 #include "engine/engine.h"
 #include "engine/recording.h"
 
@@ -105,34 +105,26 @@ static void submit(struct engine *engine, uint32_t i)
     assert_int_equal(engine_submit(engine, make_job(i), &err), OK);
 }
 
+static void file(void *to, const struct event *event)
+{
+    struct answer *a = (struct answer *)to + (event->job - 1000);
+    assert_false(a->ended);
+    if (event->kind == EVENT_STARTED) {
+        assert_false(a->started);
+        a->started = true;
+    } else if (event->kind == EVENT_TOKENS) {
+        assert_true(a->started);
+        for (uint32_t t = 0; t < event->count; t++) a->token[a->tokens++] = event->token[t];
+    } else if (event->kind == EVENT_END) {
+        a->ended = true;
+        a->finish = event->finish;
+    }
+}
+
 /* Waits for news and files it; returns how many jobs ended. */
 static uint32_t collect(struct engine *engine, struct answer *answer)
 {
-    struct pollfd ready = { .fd = engine_event_fd(engine), .events = POLLIN };
-    struct event event[64];
-    uint32_t ended = 0, count;
-    uint64_t rings;
-    assert_int_equal(poll(&ready, 1, 600 * 1000), 1);
-    assert_int_equal(read(ready.fd, &rings, sizeof rings), sizeof rings);
-    while ((count = engine_take_events(engine, event, 64)) > 0)
-        for (uint32_t i = 0; i < count; i++) {
-            struct answer *a = &answer[event[i].job - 1000];
-            assert_false(a->ended);
-            if (event[i].kind == EVENT_STARTED) {
-                assert_false(a->started);
-                a->started = true;
-            } else if (event[i].kind == EVENT_TOKENS) {
-                assert_true(a->started);
-                for (uint32_t t = 0; t < event[i].count; t++)
-                    a->token[a->tokens++] = event[i].token[t];
-            } else if (event[i].kind == EVENT_END) {
-                a->ended = true;
-                a->finish = event[i].finish;
-                ended++;
-            }
-            free(event[i].logprob);
-        }
-    return ended;
+    return engine_collect(engine, file, answer);
 }
 
 /* The engine publishes its counts after the events of a step, so they may be a moment late. */

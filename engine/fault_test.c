@@ -2,13 +2,12 @@
  * hang. Needs a GPU.
  */
 #include "kernels/cuda/testing.h"
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 #include "config/clock.h"
-#include "config/waiting.h"
+#include "engine/collecting.h"
 #include "engine/engine.h"
 
 enum { JOBS = 20 };
@@ -43,24 +42,15 @@ static void submit(struct engine *engine, uint32_t i)
     assert_int_equal(engine_submit(engine, job, &err), OK);
 }
 
+static void file(void *failed, const struct event *event)
+{
+    if (event->kind == EVENT_END && event->finish == FINISH_FAILED) ++*(uint32_t *)failed;
+}
+
 /* Waits for news; returns how many jobs ended, and adds those that failed. */
 static uint32_t collect(struct engine *engine, uint32_t *failed)
 {
-    struct pollfd ready = { .fd = engine_event_fd(engine), .events = POLLIN };
-    struct event event[64];
-    uint32_t ended = 0, count;
-    uint64_t rings;
-    assert_int_equal(poll(&ready, 1, PATIENCE_MS), 1);
-    assert_int_equal(read(ready.fd, &rings, sizeof rings), sizeof rings);
-    while ((count = engine_take_events(engine, event, 64)) > 0)
-        for (uint32_t i = 0; i < count; i++) {
-            if (event[i].kind == EVENT_END) {
-                ended++;
-                *failed += event[i].finish == FINISH_FAILED;
-            }
-            free(event[i].logprob);
-        }
-    return ended;
+    return engine_collect(engine, file, failed);
 }
 
 static void a_full_card_is_told_in_a_sentence(void **unused)
