@@ -42,7 +42,6 @@ BAD_JSON = {
     "a_long_number":
         (b'{"seed":' + b"1" * 65 + b"}", "JSON holds a number of more than 64 characters"),
     "1e400": (b'{"temperature":1e400}', None),
-    "2^63": (b'{"seed":9223372036854775808}', None),
     "no_utf8": (b'{"user":"\xff\xfe"}', None),
     "an_overlong_form": (b'{"user":"\xc0\x80"}', None),
     "a_raw_surrogate": (b'{"user":"\xed\xa0\x80"}', None),
@@ -70,9 +69,16 @@ def test_what_is_not_json_is_refused(scripted, name):
     b'{"messages":[{"role":"user","content":"nul \\u0000 byte"}],"max_tokens":1}',
     b'{"max_tokens":0,"messages":[{"role":"user","content":"x"}],"max_tokens":1}',
     b'{"messages":[{"role":"user","content":"x"}],"max_tokens":1.0,"anything":{"at":"all"}}',
+    b'{"messages":[{"role":"user","content":"x"}],"max_tokens":1,"id":9223372036854775808}',
 ])
 def test_what_is_odd_but_right_is_served(scripted, body):
     assert post(scripted, body)[0] == 200
+
+
+def test_an_integer_that_no_field_can_hold_is_named(scripted):
+    for field in ("seed", "max_tokens"):
+        status, answer = post(scripted, asks(**{field: 1 << 63}))
+        assert status == 400 and answer["error"]["param"] == field, answer
 
 
 # Each: what is wrong, the field that is named, and the whole sentence after it.
