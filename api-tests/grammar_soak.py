@@ -2,7 +2,7 @@
 without: JSON of random schemas, and calls of random tools. jsonschema judges each.
 
     build/venv/bin/python api-tests/grammar_soak.py [--schemas N] [--tools N] [--seed K] [--workers W]
-        [--choices C] [--unbiased] [--tokens T] [--faults FILE] [--url URL | -- OPTION ...]
+        [--choices C] [--unbiased] [--tokens T] [--crowd] [--faults FILE] [--url URL | -- OPTION ...]
 
 Without --url it starts a daemon with the pilot model and these options. A refusal that says when to come
 again, and an answer that the server says it had to stop, are asked for again, as the clients' libraries do,
@@ -22,6 +22,7 @@ import random
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 
 from random_schemas import judge, schema_number, some_tools
@@ -33,7 +34,8 @@ ASKS = ["Give me JSON with the capital of France", "What is the weather in Oslo 
         "Write me a name, a number and a list.", "日本の首都は?"]
 settings = {"choices": 1,      # of a chat request
             "biased": True,    # towards what closes a text
-            "tokens": 6000}    # max_tokens
+            "tokens": 6000,    # max_tokens
+            "crowd": False}    # some clients leave, and priorities differ, so that others' places are taken
 
 
 class Wrong(Exception):
@@ -59,6 +61,9 @@ class Exchange:
     def ask(self, url, path, body):
         """The events of a stream, or the answer."""
         self.path, self.body = path, body
+        r = random.Random(body.get("seed", 0))
+        if settings["crowd"] and r.random() < 0.3:
+            self.hang_up(url, r.uniform(0, 2))
         for _ in range(ATTEMPTS):
             try:
                 return self.attempt(url)
@@ -66,6 +71,13 @@ class Exchange:
                 self.again[str(stopped)] += 1
                 time.sleep(stopped.seconds)
         raise Wrong(f"{ATTEMPTS} attempts: {dict(self.again)}")
+
+    def hang_up(self, url, seconds):
+        address = urllib.parse.urlsplit(url)
+        connection = http.client.HTTPConnection(address.hostname, address.port)
+        connection.request("POST", self.path, json.dumps(self.body))
+        time.sleep(seconds)
+        connection.close()
 
     def attempt(self, url):
         self.text, self.id = "", None
@@ -200,6 +212,8 @@ def common(r, protocol, thinking):
     ask = r.choice(ASKS)
     bias = r.choice([12, 16, 20])
     body = {"temperature": 2, "seed": r.getrandbits(40), "stream": r.random() < 0.4, "no_store": r.random() < 0.5}
+    if settings["crowd"]:
+        body["priority"] = r.randrange(4)
     if settings["biased"]:
         body["logit_bias"] = towards_closers(bias)
     if protocol == "responses":
@@ -397,6 +411,7 @@ def arguments():
     parse.add_argument("--choices", type=int, default=1, help="of a chat request; a server allows --max-n")
     parse.add_argument("--unbiased", action="store_true", help="nothing helps texts to end")
     parse.add_argument("--tokens", type=int, default=settings["tokens"], help="max_tokens of each")
+    parse.add_argument("--crowd", action="store_true", help="some clients leave, and priorities differ")
     parse.add_argument("--faults", help="a file for requests that went wrong or had to be repeated")
     parse.add_argument("--url")
     parse.add_argument("options", nargs="*", help="of the daemon that is started")
@@ -406,7 +421,7 @@ def arguments():
 def main():
     given = arguments()
     server, failed, record = None, False, Record(given.faults)
-    settings.update(biased=not given.unbiased, tokens=given.tokens)
+    settings.update(biased=not given.unbiased, tokens=given.tokens, crowd=given.crowd)
     if not given.url:
         from conftest import Server
         server = Server(["--backend", "cpu", "--max-n", str(given.choices), *given.options])
