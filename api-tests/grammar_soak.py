@@ -192,7 +192,7 @@ PROTOCOLS = {"chat": ("/v1/chat/completions", from_chat), "responses": ("/v1/res
 
 
 CLOSERS = ['"', '"}', '",', '"]', "}", "]", "}}", "]}", "},", "],", "</", "</think>", "<｜end▁of▁sentence｜>"]
-closers = []  # their token ids; liked more, so that texts without a limit end some day at this temperature
+closers = {}  # {text: token id}; liked more, so that texts without a limit end some day at this temperature
 
 
 def set_closers(url):
@@ -200,11 +200,11 @@ def set_closers(url):
     for text in CLOSERS:
         ids = Exchange().ask(url, "/tokenize", {"content": text, "parse_special": True})["tokens"]
         if len(ids) == 1:
-            closers.append(ids[0])
+            closers[text] = ids[0]
 
 
-def towards_closers(bias):
-    return dict.fromkeys(map(str, closers), bias)
+def towards_closers(bias, commas=True):
+    return {str(token): bias for text, token in closers.items() if commas or not text.endswith(",")}
 
 
 def common(r, protocol, thinking):
@@ -264,8 +264,8 @@ def continued(exchange, url, schema, body, begun):
     said = body.get("input") or body["messages"][0]["content"]
     again = {"messages": [{"role": "user", "content": said},
                           {"role": "assistant", "content": begun, "prefix": True}],
-             "temperature": 2, "seed": body["seed"], "logit_bias": towards_closers(40), "max_tokens": 2000,
-             "thinking": {"type": "disabled"}, **with_form("chat", schema)}
+             "temperature": 2, "seed": body["seed"], "max_tokens": 2000, "thinking": {"type": "disabled"},
+             "logit_bias": towards_closers(40, commas=False), **with_form("chat", schema)}
     [(text, thought, calls, cut)] = from_chat(exchange.ask(url, "/v1/chat/completions", again), False)
     outcome = judge_json(schema, begun + text, thought, calls, cut)
     return "continued" if outcome == "json" else outcome
