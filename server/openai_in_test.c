@@ -84,12 +84,12 @@ static void every_number_has_its_range(void **unused)
             snprintf(body, sizeof body, WITH("%s\"%s\":%s"), c->with, c->field, c->refused[k]);
             expect_refused(body, c->field);
         }
-        /* What no double or 64-bit integer holds is refused before anybody knows the field. */
+        /* What no double holds is refused before anybody knows the field. */
         static const char *const outside[] = { "9223372036854775808", "-9223372036854775809",
                                                "1e400", "-1e400" };
         for (size_t k = 0; k < 4; k++) {
             snprintf(body, sizeof body, WITH("%s\"%s\":%s"), c->with, c->field, outside[k]);
-            expect_refused(body, "");
+            expect_refused(body, k < 2 ? c->field : "");
         }
     }
 }
