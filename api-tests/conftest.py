@@ -32,6 +32,9 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 FATHOMD = os.environ.get("FATHOMD", str(ROOT / "build" / "fathomd"))
 MODEL = os.environ.get("MODEL", str(ROOT / "models" / "pilot"))
 WRAPPER = os.environ.get("DAEMON_WRAPPER", "").split()  # e.g. valgrind --error-exitcode=9
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+# Threads of two daemons that spin on the same cores would take twice the time; the bits are the same.
+SHARE = ["--threads", str(max(1, len(os.sched_getaffinity(0)) // WORKERS))] if WORKERS > 1 else []
 
 
 class Server:
@@ -52,7 +55,7 @@ class Server:
             path.write_text("".join(json.dumps(line) + "\n" for line in script))
             self.arguments += ["--script", str(path)]
         command = WRAPPER + [FATHOMD, "serve", "--model", MODEL, "--listen", "127.0.0.1:0",
-                             "--allow-root", *self.arguments]
+                             "--allow-root", *SHARE, *self.arguments]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("FATHOM_")}
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
                                         cwd=ROOT, env=environment)

@@ -52,11 +52,11 @@ def ask(server, text, key="none", system=SYSTEM, **fields):
 class Agent:
     """A conversation that grows: questions, calls, results, answers."""
 
-    def __init__(self, server, thinking, **fields):
+    def __init__(self, server, thinking, system=SYSTEM, **fields):
         self.client = client_of(server)
         self.fields = fields
         self.thinking = thinking
-        self.messages = [{"role": "system", "content": SYSTEM}]
+        self.messages = [{"role": "system", "content": system}]
         self.turn = 0
         self.said = []
 
@@ -305,7 +305,7 @@ def test_users_share_where_their_tenant_does_not_isolate_them(cpu, tmp_path):
 
 def test_a_conversation_from_before_a_restart_is_a_hit(cpu, tmp_path):
     server = cpu(directory=tmp_path / "cache")
-    rows, agent = run(server, thinking=False, turns=6)
+    rows, agent = run(server, thinking=False, turns=6, system=LONG)
     assert server.stop() == 0
     assert (tmp_path / "cache").stat().st_mode & 0o777 == 0o700
     server = cpu(directory=tmp_path / "cache")
@@ -339,7 +339,7 @@ def test_purging_a_tenant_leaves_nothing_of_it_and_the_others_theirs(cpu, tmp_pa
     directory = tmp_path / "cache"
     server = cpu(directory=directory)
     for user in ("keep", "purge"):  # the same text would leave the same bytes for both
-        own = user + SYSTEM
+        own = user + LONG
         assert ask(server, "one", system=own, user_id=user)["hit"] == 0
         assert ask(server, "two", system=own, user_id=user, cache_salt="s")["hit"] == 0
     assert server.stop() == 0
@@ -363,7 +363,7 @@ def test_purging_a_tenant_leaves_nothing_of_it_and_the_others_theirs(cpu, tmp_pa
     assert images("keep") == kept and images("purge") == []
     server = cpu(directory=directory)
     for user, found in (("purge", 0), ("keep", 256)):
-        own = user + SYSTEM
+        own = user + LONG
         for scope in ({}, {"cache_salt": "s"}):
             hit = ask(server, "three", system=own, user_id=user, **scope)["hit"]
             assert hit == 0 if found == 0 else hit >= found, (user, scope, hit)
