@@ -160,7 +160,7 @@ static void a_purge_while_answers_are_under_way_changes_none_of_them(void **unus
     struct engine *warm = open_engine(&cache, 24u << 20);
     for (uint32_t round = 0; round < 10; round++) {
         for (uint32_t i = 0; i < TOGETHER; i++) {
-            uint32_t story = 3 + i / 2, tokens = 300 + 60 * (round % 8) + 40 * i;
+            uint32_t story = 3 + i / 2, tokens = 300 + 50 * (round % 8) + 40 * i;
             submit(cold, i, story, tokens, true);
             submit(warm, i, story, tokens, true);
             struct engine_purge purge = { .id = 1u << 20, .all = i % 2, .whole = true };
