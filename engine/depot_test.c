@@ -185,8 +185,8 @@ static void settle(struct bed *bed)
         if (bed->tiers.in_flight) usleep(300);
         must(now_ns() < end);
     } while (bed->tiers.in_flight || depot->spill.count || depot->save[KV_G].count ||
-             depot->save[KV_W].count || depot->mover.purge || is_due(bed, KV_G) ||
-             is_due(bed, KV_W));
+             depot->save[KV_W].count || depot->mover.purge || depot->spare_steps ||
+             is_due(bed, KV_G) || is_due(bed, KV_W));
 }
 
 static void later(struct bed *bed, uint32_t seconds)
