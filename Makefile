@@ -160,8 +160,8 @@ ASAN := BUILD=$(BUILD)/asan OPT=-O1 KERNEL_OPT=-O1 EXTRA_CFLAGS="-fsanitize=addr
 TSAN := BUILD=$(BUILD)/tsan OPT=-O1 KERNEL_OPT=-O1 EXTRA_CFLAGS=-fsanitize=thread
 FUZZ := BUILD=$(BUILD)/fuzz CC=clang OPT=-O1 KERNEL_OPT=-O1 WARN= \
         EXTRA_CFLAGS="-fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all"
-# Random walks that take minutes by themselves are shorter under a sanitizer.
-FEWER := FATHOM_BITS_STEPS=100 FATHOM_CANCEL_ROUNDS=8 FATHOM_STORE_STEPS=1000 FATHOM_WALK=20000 FATHOM_TALKS=24
+# Random walks that take minutes by themselves are shorter under a sanitizer, and have longer.
+FEWER := TEST_SECONDS=1800 FATHOM_BITS_STEPS=100 FATHOM_CANCEL_ROUNDS=8 FATHOM_STORE_STEPS=1000 FATHOM_WALK=20000 FATHOM_TALKS=24
 # Thread errors need threads: the kernels' single-threaded arithmetic is left out, and so are thousands of
 # steps through an engine whose threads engine_test has.
 THREADED := $(filter-out engine/cache_b% engine/model_resume%,$(filter config/% kernels/cpu/pool% cache/disk% cache/io% \
