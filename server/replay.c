@@ -11,7 +11,7 @@ struct comparing {
 
 static bool same_node(struct comparing *c, const struct py_node *a, const struct py_node *b);
 
-/* Decimals of any length: strtod wants its NUL. */
+/* strtod wants its NUL; what the model may say is far shorter (JSON_TEXT_NUMBER). */
 static double number_of(const struct py_node *node)
 {
     char text[400] = "";
@@ -60,11 +60,13 @@ static bool same_object(struct comparing *c, const struct py_node *a, const stru
 
 static bool same_node(struct comparing *c, const struct py_node *a, const struct py_node *b)
 {
-    if (is_number(a) && is_number(b))
-        return slice_equal(a->text, b->text) || number_of(a) == number_of(b);
+    /* Two integers are ids as often as numbers: each digit counts. */
+    if (is_number(a) && is_number(b) && a->kind != b->kind) return number_of(a) == number_of(b);
     if (a->kind != b->kind) return false;
     switch (a->kind) {
     case JS_STRING:
+    case JS_INT:
+    case JS_REAL:  // as Python spells it: one text, one value
         return slice_equal(a->text, b->text);
     case JS_BOOL:
         return a->truth == b->truth;

@@ -34,7 +34,7 @@ static void same_values_are_the_same_in_any_spelling(void **unused)
         { "\"1\"", "1", false },
         { "true", "false", false },
         { "null", "false", false },
-        { "9007199254740993", "9007199254740995", false },
+        { "9007199254740993", "9007199254740992", false },
         { "{", "{", false },
     };
     (void)unused;
